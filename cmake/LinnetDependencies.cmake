@@ -1,0 +1,46 @@
+# Debian 12 and 13 packages, nothing vendored. What has no CMake or pkg-config file is found by name.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+
+function(linnet_find target header library package)
+  string(MAKE_C_IDENTIFIER ${target} id)
+  find_path(${id}_INCLUDE ${header})
+  if(library)
+    find_library(${id}_LIBRARY ${library})
+  endif()
+  if(NOT ${id}_INCLUDE OR (library AND NOT ${id}_LIBRARY))
+    message(FATAL_ERROR "Linnet needs ${header}: install the package ${package} (see README.md)")
+  endif()
+  add_library(${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target} INTERFACE ${${id}_INCLUDE})
+  if(library)
+    target_link_libraries(${target} INTERFACE ${${id}_LIBRARY})
+  endif()
+endfunction()
+
+linnet_find(pthreadpool::pthreadpool pthreadpool.h pthreadpool libpthreadpool-dev)
+target_link_libraries(pthreadpool::pthreadpool INTERFACE Threads::Threads)
+linnet_find(hwy::hwy hwy/highway.h hwy libhwy-dev)
+linnet_find(pcre2::pcre2 pcre2.h pcre2-8 libpcre2-dev)
+target_compile_definitions(pcre2::pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8)
+linnet_find(utf8proc::utf8proc utf8proc.h utf8proc libutf8proc-dev)
+linnet_find(sentencepiece::sentencepiece sentencepiece_processor.h sentencepiece libsentencepiece-dev)
+linnet_find(xxhash::xxhash xxhash.h "" libxxhash-dev)
+target_compile_definitions(xxhash::xxhash INTERFACE XXH_INLINE_ALL)
+
+# The schema: flatc runs at build time, so the generated code is never stale.
+find_program(FLATC flatc REQUIRED)
+linnet_find(flatbuffers::headers flatbuffers/flatbuffers.h "" libflatbuffers-dev)
+set(LINNET_GENERATED ${CMAKE_BINARY_DIR}/generated)
+add_custom_command(
+  OUTPUT ${LINNET_GENERATED}/format/model_generated.h
+  COMMAND ${FLATC} --cpp --gen-object-api --cpp-std c++17 --scoped-enums -o ${LINNET_GENERATED}/format
+          ${CMAKE_SOURCE_DIR}/format/model.fbs
+  DEPENDS ${CMAKE_SOURCE_DIR}/format/model.fbs)
+add_custom_target(linnet_schema_generate DEPENDS ${LINNET_GENERATED}/format/model_generated.h)
+add_library(linnet_schema INTERFACE)
+add_dependencies(linnet_schema linnet_schema_generate)
+target_include_directories(linnet_schema SYSTEM INTERFACE ${LINNET_GENERATED})
+target_link_libraries(linnet_schema INTERFACE flatbuffers::headers)

@@ -1,0 +1,52 @@
+# Warnings for our own code; dependencies are included as SYSTEM.
+add_library(linnet_options INTERFACE)
+target_compile_options(linnet_options INTERFACE -Wall -Wextra -Wconversion -fno-math-errno
+                       $<$<BOOL:${LINNET_WERROR}>:-Werror>)
+target_include_directories(linnet_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
+if(LINNET_SANITIZE)
+  target_compile_options(linnet_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined
+                         -fno-omit-frame-pointer)
+  target_link_options(linnet_options INTERFACE -fsanitize=address,undefined)
+endif()
+if(LINNET_FUZZ)
+  # libstdc++ 12 offers std::expected only to compilers that claim C++20's final concepts, which clang 14
+  # implements well enough but does not claim.
+  target_compile_options(linnet_options INTERFACE -fsanitize=fuzzer-no-link -D__cpp_concepts=202002L
+                         -Wno-builtin-macro-redefined)
+endif()
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+# linnet_library(name dir... [DEPS target...]): every .cc file of the folders, found by name.
+function(linnet_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  set(sources "")
+  foreach(dir ${ARG_UNPARSED_ARGUMENTS})
+    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cc)
+    list(APPEND sources ${found})
+  endforeach()
+  if(sources)
+    add_library(${name} STATIC ${sources})
+    target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE linnet_options)
+    target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ${ARG_DEPS})
+  endif()
+endfunction()
+
+function(linnet_executable name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  set(sources "")
+  foreach(dir ${ARG_UNPARSED_ARGUMENTS})
+    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cc)
+    list(APPEND sources ${found})
+  endforeach()
+  if(sources)
+    add_executable(${name} ${sources})
+    target_link_libraries(${name} PRIVATE ${ARG_DEPS} linnet_options)
+  endif()
+endfunction()

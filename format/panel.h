@@ -1,0 +1,49 @@
+// The panel layout of matrices: the bytes in the file are the bytes the kernels read.
+//
+// A weight matrix W [N outputs, K inputs] is cut into panels of 16 output rows. A panel is one contiguous
+// stream, so a thread that owns a run of panels reads memory strictly forward (reading several rows side by
+// side halves the bandwidth of short rows). Rows beyond N and inputs beyond K are stored as zero weights.
+//
+//   f32        [K][16]                       lane = row
+//   f16, bf16  [ceil(K/2)][16][2]            pairs of inputs per row, for pairwise dot products
+//   q8         [K/32] blocks of 544 bytes:   f16 d[16], int8 q[8][16][4]
+//   q4         [K/32] blocks of 288 bytes:   f16 d[16], nibbles
+//   q4a        [K/32] blocks of 320 bytes:   f16 d[16], f16 m[16], nibbles
+//
+// (K/32 rounded up.) In q8, q[i][r][j] is input 4*i+j of row r: 64 bytes are 16 rows x 4 inputs, what one
+// 4-way int8 dot product per 32-bit lane consumes. Nibbles are 4 vectors of 64 bytes: byte [i][r][j] holds
+// input 4*i+j of row r in its low half and input 16+4*i+j in its high half.
+//
+// A tensor of rank 3, [E, N, K] (experts), is E such matrices one after another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "runtime/core/dtype.h"
+
+namespace linnet::format {
+
+inline constexpr int64_t kPanelRows = 16;
+
+// Bytes of one panel block: one group (32 inputs) of 16 rows for quantised types.
+constexpr size_t panel_block_bytes(DType dtype) { return group_bytes(dtype) * static_cast<size_t>(kPanelRows); }
+// Bytes of one panel of 16 rows and K inputs.
+size_t panel_bytes(DType dtype, int64_t k);
+// Bytes of a matrix [n, k]. The caller has checked that n and k are positive and below 2^31.
+size_t matrix_bytes(DType dtype, int64_t n, int64_t k);
+
+// Packs `rows` (<= 16) rows of f32 values, row-major [rows, k], into one panel. Quantised types use
+// round-to-nearest with the scale from the group's extreme value (q4: the signed extreme maps to -8, as
+// GGUF's Q4_0; q4a: minimum and range, as Q4_1; q8: maximum magnitude / 127).
+void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::byte* panel);
+
+// Packs row-major quantised rows, each [K/32] groups as GGUF stores them (q8: f16 d, int8[32]; q4: f16 d,
+// 16 nibble bytes, low half = inputs 0..15; q4a: f16 d, f16 m, the same nibbles). Lossless. K % 32 == 0.
+void pack_panel_from_groups(DType dtype, const std::byte* groups, int64_t rows, int64_t k, std::byte* panel);
+
+// Reads row `row` (0..15) of a panel back as k f32 values.
+void unpack_panel_row(DType dtype, const std::byte* panel, int64_t row, int64_t k, float* values);
+
+}  // namespace linnet::format
