@@ -36,7 +36,9 @@ size_t matrix_bytes(DType dtype, int64_t n, int64_t k);
 
 // Packs `rows` (<= 16) rows of f32 values, row-major [rows, k], into one panel. Quantised types use
 // round-to-nearest with the scale from the group's extreme value (q4: the signed extreme maps to -8, as
-// GGUF's Q4_0; q4a: minimum and range, as Q4_1; q8: maximum magnitude / 127).
+// GGUF's Q4_0; q4a: minimum and range, as Q4_1; q8: maximum magnitude / 127). A group with NaN, infinity or
+// values beyond what its f16 scale can hold becomes NaN as a whole, never some plausible number. Where K is
+// no multiple of 32, the last group of q4a takes m = -8d, so that the missing inputs are exact zeros.
 void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::byte* panel);
 
 // Packs row-major quantised rows, each [K/32] groups as GGUF stores them (q8: f16 d, int8[32]; q4: f16 d,
@@ -45,5 +47,8 @@ void pack_panel_from_groups(DType dtype, const std::byte* groups, int64_t rows, 
 
 // Reads row `row` (0..15) of a panel back as k f32 values.
 void unpack_panel_row(DType dtype, const std::byte* panel, int64_t row, int64_t k, float* values);
+
+// Whether every weight of a panel (for block formats: every scale) is finite.
+bool panel_is_finite(DType dtype, const std::byte* panel, int64_t k);
 
 }  // namespace linnet::format
