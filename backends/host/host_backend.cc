@@ -1,0 +1,209 @@
+#include "backends/host/host_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "runtime/core/strings.h"
+
+namespace linnet::host {
+namespace {
+
+Tensor describe(const std::vector<fb::Dim>& shape, fb::DType dtype, std::span<const int64_t> symbols) {
+  Tensor tensor;
+  tensor.dtype = static_cast<DType>(dtype);
+  tensor.rank = static_cast<int>(shape.size());
+  for (size_t i = 0; i < shape.size(); ++i) tensor.dims[i] = graph::dim_value(shape[i], symbols);
+  return tensor;
+}
+
+Tensor describe(const fb::WeightT& weight) {
+  Tensor tensor;
+  tensor.dtype = static_cast<DType>(weight.dtype);
+  tensor.layout = weight.layout;
+  tensor.rank = static_cast<int>(weight.shape.size());
+  std::copy(weight.shape.begin(), weight.shape.end(), tensor.dims);
+  return tensor;
+}
+
+Tensor describe(const plan::StatePlan& state) {
+  Tensor tensor;
+  tensor.dtype = state.dtype;
+  tensor.rank = static_cast<int>(state.shape.size());
+  std::copy(state.shape.begin(), state.shape.end(), tensor.dims);
+  return tensor;
+}
+
+// One node made ready: operands with their addresses, and which dimensions follow a symbol.
+struct Step {
+  struct Variable {
+    Tensor* tensor;
+    int axis;
+    fb::Dim dim;
+  };
+  KernelFn run = nullptr;
+  std::vector<Tensor> in, weights, states, out;
+  std::vector<Variable> variables;
+  KernelContext context{};
+};
+
+class HostExecutable final : public Executable {
+ public:
+  HostExecutable(const Compilation& c, const KernelTable& table, const void* constants, int threads)
+      : pool_(threads), state_(c.state) {
+    const fb::ModelT& model = c.file.model();
+    methods_.resize(model.methods.size());
+    for (size_t m = 0; m < methods_.size(); ++m) prepare(c, table, constants, m);
+  }
+
+  Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) override {
+    for (Step& step : methods_[method].steps) {
+      for (const Step::Variable& v : step.variables) v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
+      step.context.position = position;
+      step.run(step.context);
+    }
+    return {};
+  }
+
+  Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override {
+    const std::span<std::byte> to = methods_[method].values[value];
+    if (bytes.size() > to.size())
+      return fail(ErrorCode::kInvalidArgument, strf("{} bytes do not fit a value of {}", bytes.size(), to.size()));
+    if (!bytes.empty()) std::memcpy(to.data(), bytes.data(), bytes.size());
+    return {};
+  }
+  Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) override {
+    const std::span<std::byte> from = methods_[method].values[value];
+    if (bytes.size() > from.size())
+      return fail(ErrorCode::kInvalidArgument, strf("a value of {} bytes was asked for {}", from.size(), bytes.size()));
+    if (!bytes.empty()) std::memcpy(bytes.data(), from.data(), bytes.size());
+    return {};
+  }
+  std::span<const std::byte> host_value(size_t method, size_t value) override {
+    return methods_[method].values[value];
+  }
+  Result<void> write_state(std::span<const std::byte> block) override {
+    std::memcpy(state_.data(), block.data(), std::min(block.size(), state_.size()));
+    return {};
+  }
+  Result<void> read_state(std::span<std::byte> block) override {
+    std::memcpy(block.data(), state_.data(), std::min(block.size(), state_.size()));
+    return {};
+  }
+
+ private:
+  struct Method {
+    std::vector<Step> steps;
+    std::vector<std::span<std::byte>> values;
+  };
+
+  void prepare(const Compilation& c, const KernelTable& table, const void* constants, size_t m) {
+    const fb::ModelT& model = c.file.model();
+    const fb::MethodT& source = *model.methods[m];
+    const plan::MethodPlan& plan = c.plan.methods[m];
+    Method& method = methods_[m];
+    for (const plan::Buffer& buffer : plan.values)
+      method.values.push_back(c.work.subspan(buffer.offset, buffer.bytes));
+    method.steps.resize(source.nodes.size());
+    for (size_t n = 0; n < source.nodes.size(); ++n) {
+      const fb::NodeT& node = *source.nodes[n];
+      const graph::OpKind kind = graph::op_kind(node.args.type);
+      Step& step = method.steps[n];
+      step.run = table[static_cast<size_t>(kind)].run;
+      const auto add_values = [&](const std::vector<int>& indices, std::vector<Tensor>& tensors) {
+        for (const int index : indices) {
+          if (index < 0) {
+            tensors.emplace_back();
+            continue;
+          }
+          const fb::ValueT& value = *source.values[static_cast<size_t>(index)];
+          tensors.push_back(describe(value.shape, value.dtype, c.bounds.symbols));
+          tensors.back().data = method.values[static_cast<size_t>(index)].data();
+        }
+        // The vector is complete: pointers into it stay valid.
+        for (size_t i = 0; i < indices.size(); ++i) {
+          if (indices[i] < 0) continue;
+          const auto& shape = source.values[static_cast<size_t>(indices[i])]->shape;
+          for (size_t axis = 0; axis < shape.size(); ++axis)
+            if (!graph::is_fixed(shape[axis]))
+              step.variables.push_back({&tensors[i], static_cast<int>(axis), shape[axis]});
+        }
+      };
+      step.in.reserve(node.inputs.size());
+      step.out.reserve(node.outputs.size());
+      add_values(node.inputs, step.in);
+      add_values(node.outputs, step.out);
+      for (const int index : node.weights) {
+        if (index < 0) {
+          step.weights.emplace_back();
+          continue;
+        }
+        step.weights.push_back(describe(*model.weights[static_cast<size_t>(index)]));
+        // Kernels read weights only; one Tensor type for all operands keeps them simple.
+        step.weights.back().data = const_cast<std::byte*>(c.file.weight_bytes(static_cast<size_t>(index)).data());
+      }
+      for (const int index : node.states) {
+        const plan::StatePlan& state = c.plan.states[static_cast<size_t>(index)];
+        step.states.push_back(describe(state));
+        step.states.back().data = c.state.data() + state.offset;
+      }
+      step.context.node = &node;
+      step.context.in = step.in;
+      step.context.weights = step.weights;
+      step.context.states = step.states;
+      step.context.out = step.out;
+      step.context.scratch = c.work.data() + plan.scratch[n].offset;
+      step.context.pool = &pool_;
+      step.context.threads = pool_.threads();
+      step.context.backend = constants;
+      if (const auto* attention = node.args.AsSoftmaxAttention())
+        step.context.ring = plan::attention_ring(*attention, model, c.bounds);
+    }
+  }
+
+  ThreadPool pool_;
+  std::span<std::byte> state_;
+  std::vector<Method> methods_;
+};
+
+}  // namespace
+
+size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
+                                  const plan::Plan& partial, int threads) const {
+  const fb::MethodT& source = *model.methods[method];
+  const fb::NodeT& n = *source.nodes[node];
+  const Kernel& kernel = table_[static_cast<size_t>(graph::op_kind(n.args.type))];
+  if (!kernel.scratch) return 0;
+  std::vector<Tensor> in, weights, states, out;
+  const auto value = [&](int index) {
+    if (index < 0) return Tensor{};
+    const fb::ValueT& v = *source.values[static_cast<size_t>(index)];
+    return describe(v.shape, v.dtype, bounds.symbols);
+  };
+  for (const int i : n.inputs) in.push_back(value(i));
+  for (const int i : n.outputs) out.push_back(value(i));
+  for (const int i : n.weights) weights.push_back(i < 0 ? Tensor{} : describe(*model.weights[static_cast<size_t>(i)]));
+  for (const int i : n.states) states.push_back(describe(partial.states[static_cast<size_t>(i)]));
+  KernelContext context{};
+  context.node = &n;
+  context.in = in;
+  context.weights = weights;
+  context.states = states;
+  context.out = out;
+  context.backend = constants_;
+  context.threads = parallel_ ? threads : 1;
+  if (const auto* attention = n.args.AsSoftmaxAttention())
+    context.ring = plan::attention_ring(*attention, model, bounds);
+  return kernel.scratch(context);
+}
+
+Result<std::unique_ptr<Executable>> HostBackend::compile(const Compilation& c) const {
+  return std::make_unique<HostExecutable>(c, table_, constants_, parallel_ ? c.threads : 1);
+}
+
+size_t HostBackend::overhead_bytes(const plan::Plan&, int threads) const {
+  // pthreadpool: one cache-aligned record per thread; thread stacks are touched for a few pages only.
+  return parallel_ && threads > 1 ? static_cast<size_t>(threads) * (64u << 10) : 0;
+}
+
+}  // namespace linnet::host

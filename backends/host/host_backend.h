@@ -1,0 +1,36 @@
+// The executor that reference and cpu share: walks a method's nodes and calls one kernel each. A backend is a
+// table of kernels.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "backends/host/kernel.h"
+#include "runtime/engine/backend.h"
+
+namespace linnet::host {
+
+using KernelTable = std::array<Kernel, graph::kOpCount>;
+
+class HostBackend final : public Backend {
+ public:
+  // `constants` is handed to every kernel and must outlive the backend's executables.
+  HostBackend(std::string name, const KernelTable& table, const void* constants, bool parallel)
+      : name_(std::move(name)), table_(table), constants_(constants), parallel_(parallel) {}
+
+  std::string_view name() const override { return name_; }
+  bool supports(graph::OpKind kind) const override { return table_[static_cast<size_t>(kind)].run != nullptr; }
+  size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
+                       const plan::Plan& partial, int threads) const override;
+  Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override;
+  size_t overhead_bytes(const plan::Plan& plan, int threads) const override;
+
+ private:
+  std::string name_;
+  KernelTable table_;
+  const void* constants_;
+  bool parallel_;  // false: the reference backend, which stays on one thread
+};
+
+}  // namespace linnet::host

@@ -1,0 +1,68 @@
+// What a kernel of a host backend (reference, cpu) sees of a node. Shapes were checked at load and bounds at
+// create: kernels assert, they do not validate.
+#pragma once
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "backends/host/thread_pool.h"
+#include "runtime/graph/ops.h"
+#include "runtime/plan/plan.h"
+
+namespace linnet::host {
+
+inline constexpr int kMaxRank = 6;
+
+struct Tensor {
+  std::byte* data = nullptr;  // null: an absent optional operand
+  DType dtype = DType::kF32;
+  fb::Layout layout = fb::Layout::RowMajor;
+  int rank = 0;
+  int64_t dims[kMaxRank] = {};
+
+  explicit operator bool() const { return data != nullptr; }
+  template <typename T = float>
+  T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int i = 0; i < rank; ++i) n *= dims[i];
+    return n;
+  }
+  int64_t channels() const { return dims[rank - 1]; }
+  int64_t rows() const {  // product of all dimensions but the last
+    int64_t n = 1;
+    for (int i = 0; i + 1 < rank; ++i) n *= dims[i];
+    return n;
+  }
+};
+
+struct KernelContext {
+  const fb::NodeT* node;
+  std::span<const Tensor> in, weights, states, out;
+  std::byte* scratch;     // as many bytes as the kernel's scratch function asked for
+  int64_t position;       // tokens the states have seen before this run
+  plan::Ring ring;        // softmax attention only
+  ThreadPool* pool;       // null while scratch is being sized
+  int threads;            // threads of the pool, known in both phases
+  const void* backend;    // the backend's own constants (chosen kernels for this processor)
+
+  template <typename T>
+  const T& args() const {
+    return *static_cast<const T*>(node->args.value);
+  }
+};
+
+using KernelFn = void (*)(const KernelContext&);
+// Scratch at the bounds: a context with the largest shapes and no data pointers (absent operands have rank 0).
+using ScratchFn = size_t (*)(const KernelContext&);
+
+struct Kernel {
+  KernelFn run = nullptr;
+  ScratchFn scratch = nullptr;  // null: none needed
+};
+
+}  // namespace linnet::host

@@ -1,0 +1,45 @@
+#include <cmath>
+
+#include "backends/reference/kernels.h"
+
+namespace linnet::reference {
+
+// RMSNorm (Zhang and Sennrich 2019), LayerNorm, and fla's l2norm with epsilon inside the root.
+static void run(const KernelContext& c) {
+  const auto& args = c.args<fb::NormT>();
+  const int64_t d = c.in[0].channels(), rows = c.in[0].rows();
+  const int64_t group = args.group > 0 ? args.group : d;
+  const Tensor none;
+  const Tensor& w = !c.weights.empty() ? c.weights[0] : none;
+  const Tensor& b = c.weights.size() > 1 ? c.weights[1] : none;
+  const float* gate = c.in.size() > 1 ? c.in[1].as() : nullptr;
+  std::vector<float> x(static_cast<size_t>(group));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t g = 0; g < d; g += group) {
+      const int64_t base = r * d + g;
+      double sum = 0, squares = 0;
+      for (int64_t i = 0; i < group; ++i) {
+        float v = c.in[0].as()[base + i];
+        if (gate && args.gate_first) v *= host::activate(args.gate_activation, gate[base + i]);
+        x[static_cast<size_t>(i)] = v;
+        sum += static_cast<double>(v);
+      }
+      const double n = static_cast<double>(group);
+      const double mean = args.kind == fb::NormKind::Layer ? sum / n : 0.0;
+      for (const float v : x) squares += (static_cast<double>(v) - mean) * (static_cast<double>(v) - mean);
+      const double spread = args.kind == fb::NormKind::L2 ? squares : squares / n;
+      const double inverse = 1.0 / std::sqrt(spread + static_cast<double>(args.epsilon));
+      for (int64_t i = 0; i < group; ++i) {
+        auto y = static_cast<float>((static_cast<double>(x[static_cast<size_t>(i)]) - mean) * inverse);
+        if (w) y *= w.as()[w.dims[0] == d ? g + i : i] + args.weight_offset;
+        if (b) y += b.as()[b.dims[0] == d ? g + i : i];
+        if (gate && !args.gate_first) y *= host::activate(args.gate_activation, gate[base + i]);
+        c.out[0].as()[base + i] = y;
+      }
+    }
+  }
+}
+
+Kernel kernel_norm() { return {run, nullptr}; }
+
+}  // namespace linnet::reference

@@ -1,0 +1,184 @@
+#include "runtime/engine/engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/core/strings.h"
+
+namespace linnet {
+namespace {
+
+Result<plan::Bounds> bind(const fb::ModelT& model, const EngineOptions& options) {
+  plan::Bounds bounds;
+  bounds.symbols.assign(model.symbols.size(), 1);
+  for (const auto& [name, value] : options.symbols) {
+    const int symbol = graph::find_symbol(model, name);
+    if (symbol >= 0) bounds.symbols[static_cast<size_t>(symbol)] = value;
+  }
+  bounds.attention = options.attention;
+  bounds.cache_dtype = options.cache_dtype;
+  return bounds;
+}
+
+Result<plan::Plan> plan_for(const fb::ModelT& model, const Backend& backend, const plan::Bounds& bounds, int threads) {
+  for (const auto& method : model.methods) {
+    for (const auto& node : method->nodes) {
+      const graph::OpKind kind = graph::op_kind(node->args.type);
+      if (!backend.supports(kind))
+        return fail(ErrorCode::kUnsupported,
+                    strf("backend '{}' has no kernel for the op '{}' (node '{}'): choose another backend",
+                         backend.name(), graph::op_info(kind).name, node->name));
+    }
+  }
+  return plan::make_plan(model, bounds, [&](size_t method, size_t node, const plan::Plan& partial) {
+    return backend.scratch_bytes(model, bounds, method, node, partial, threads);
+  });
+}
+
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value + 0x9E3779B97F4A7C15u + (hash << 6) + (hash >> 2);
+  return hash * 0xFF51AFD7ED558CCDu;
+}
+
+// A block is interchangeable when the model and the layout of its states are the same.
+uint64_t key_of(uint64_t model_id, const fb::ModelT& model, const plan::Plan& plan, const plan::Bounds& bounds) {
+  uint64_t key = mix(model_id, 1);
+  for (const plan::StatePlan& state : plan.states) {
+    key = mix(key, static_cast<uint64_t>(state.dtype));
+    for (const int64_t n : state.shape) key = mix(key, static_cast<uint64_t>(n));
+  }
+  for (const auto& method : model.methods) {
+    for (const auto& node : method->nodes) {
+      const auto* attention = node->args.AsSoftmaxAttention();
+      if (!attention) continue;
+      const plan::Ring ring = plan::attention_ring(*attention, model, bounds);
+      key = mix(mix(mix(key, static_cast<uint64_t>(ring.capacity)), static_cast<uint64_t>(ring.window)),
+                static_cast<uint64_t>(ring.sinks));
+    }
+  }
+  return key;
+}
+
+size_t weights_bytes(const fb::ModelT& model) {
+  size_t bytes = 0;
+  for (const auto& weight : model.weights) bytes += weight->bytes;
+  return bytes;
+}
+
+std::byte* allocate(size_t bytes) {
+  return static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{plan::kAlignment}, std::nothrow));
+}
+
+}  // namespace
+
+void Engine::Free::operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{plan::kAlignment}); }
+
+Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, const Backend& backend,
+                                               const EngineOptions& options) {
+  LINNET_TRY(graph::check_model(file.model()));
+  LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), options));
+  LINNET_ASSIGN(const plan::Plan plan, plan_for(file.model(), backend, bounds, options.threads));
+  return MemoryRequired{weights_bytes(file.model()), plan.state_bytes, plan.work_bytes,
+                        backend.overhead_bytes(plan, options.threads)};
+}
+
+MemoryRequired Engine::memory() const {
+  return {weights_bytes(model()), plan_.state_bytes, plan_.work_bytes, backend_.overhead_bytes(plan_, threads_)};
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::ModelFile> file, const Backend& backend,
+                                               const EngineOptions& options) {
+  if (options.threads < 1 || options.threads > 1024)
+    return fail(ErrorCode::kInvalidArgument, strf("{} threads asked for, expected 1 to 1024", options.threads));
+  LINNET_TRY(graph::check_model(file->model()));
+  std::unique_ptr<Engine> engine(new Engine(std::move(file), backend));
+  engine->threads_ = options.threads;
+  LINNET_ASSIGN(engine->bounds_, bind(engine->model(), options));
+  LINNET_ASSIGN(engine->plan_, plan_for(engine->model(), backend, engine->bounds_, options.threads));
+  const plan::Plan& plan = engine->plan_;
+  const auto take = [](std::span<std::byte> given, size_t need, const char* what,
+                       std::unique_ptr<std::byte[], Free>& owned) -> Result<std::span<std::byte>> {
+    if (given.empty()) {
+      owned.reset(allocate(std::max<size_t>(need, plan::kAlignment)));
+      if (!owned)
+        return fail(ErrorCode::kOutOfMemory,
+                    strf("the system has no {} bytes for the {} memory: lower the window or the chunk", need, what));
+      return std::span<std::byte>(owned.get(), need);
+    }
+    if (given.size() < need || reinterpret_cast<uintptr_t>(given.data()) % plan::kAlignment != 0)
+      return fail(ErrorCode::kOutOfMemory, strf("{} bytes of {} memory given, {} bytes aligned to 64 are needed",
+                                                given.size(), what, need));
+    return given.first(need);
+  };
+  LINNET_ASSIGN(engine->work_, take(options.work, plan.work_bytes, "work", engine->owned_work_));
+  LINNET_ASSIGN(engine->state_, take(options.state, plan.state_bytes, "state", engine->owned_state_));
+  // Work is zeroed once so that over-reads and padding are never NaN, and its pages are resident from the start.
+  if (!engine->work_.empty()) std::memset(engine->work_.data(), 0, engine->work_.size());
+  LINNET_ASSIGN(engine->executable_, backend.compile({*engine->file_, engine->bounds_, engine->plan_, options.threads,
+                                                      engine->work_, engine->state_}));
+  engine->state_key_ = key_of(engine->file_->model_id(), engine->model(), plan, engine->bounds_);
+  LINNET_TRY(engine->reset());
+  return engine;
+}
+
+Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_t advance) {
+  if (poisoned_)
+    return fail(ErrorCode::kPoisoned, "the session failed earlier and its state is undefined: reset or restore it");
+  if (method >= plan_.methods.size() || symbols.size() != bounds_.symbols.size())
+    return fail(ErrorCode::kInvalidArgument, "no such method, or a wrong number of symbol values");
+  for (size_t i = 0; i < symbols.size(); ++i)
+    if (symbols[i] < 0 || symbols[i] > bounds_.symbols[i])
+      return fail(ErrorCode::kInvalidArgument, strf("'{}' is {}, the session was created for at most {}",
+                                                    model().symbols[i]->name, symbols[i], bounds_.symbols[i]));
+  if (auto ran = executable_->run(method, symbols, position_); !ran) {
+    poisoned_ = true;
+    return ran;
+  }
+  position_ += advance;
+  return {};
+}
+
+Result<void> Engine::write_value(size_t method, size_t value, std::span<const std::byte> bytes) {
+  return executable_->write_value(method, value, bytes);
+}
+Result<void> Engine::read_value(size_t method, size_t value, std::span<std::byte> bytes) {
+  return executable_->read_value(method, value, bytes);
+}
+
+Result<void> Engine::reset() {
+  std::memset(state_.data(), 0, state_.size());
+  for (size_t i = 0; i < plan_.states.size(); ++i) {
+    const plan::StatePlan& state = plan_.states[i];
+    const float initial = model().states[i]->initial;
+    if (initial == 0.0f || state.dtype != DType::kF32) continue;
+    auto* values = reinterpret_cast<float*>(state_.data() + state.offset);
+    std::fill_n(values, state.bytes / sizeof(float), initial);
+  }
+  LINNET_TRY(executable_->write_state(state_));
+  position_ = 0;
+  poisoned_ = false;
+  return {};
+}
+
+Result<void> Engine::snapshot(std::span<std::byte> block) {
+  if (poisoned_) return fail(ErrorCode::kPoisoned, "a failed session has no state to save: reset or restore it");
+  if (block.size() < state_bytes())
+    return fail(ErrorCode::kInvalidArgument, strf("{} bytes given for a state of {}", block.size(), state_bytes()));
+  LINNET_TRY(executable_->read_state(block.first(state_bytes())));
+  std::memcpy(block.data(), &position_, sizeof(position_));
+  return {};
+}
+
+Result<void> Engine::restore(std::span<const std::byte> block) {
+  if (block.size() != state_bytes())
+    return fail(ErrorCode::kInvalidArgument, strf("a state of {} bytes was given, this session's is {}", block.size(), state_bytes()));
+  int64_t position;
+  std::memcpy(&position, block.data(), sizeof(position));
+  if (position < 0) return fail(ErrorCode::kInvalidFile, "the state's position is negative: the block is damaged");
+  LINNET_TRY(executable_->write_state(block));
+  position_ = position;
+  poisoned_ = false;
+  return {};
+}
+
+}  // namespace linnet

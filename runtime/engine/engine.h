@@ -1,0 +1,87 @@
+// An engine runs the methods of one model file in memory planned beforehand, and owns the state block.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "runtime/engine/backend.h"
+
+namespace linnet {
+
+struct EngineOptions {
+  // Upper bounds by symbol name; a symbol of the model that is not listed is bound to 1.
+  std::vector<std::pair<std::string, int64_t>> symbols;
+  plan::AttentionBounds attention;
+  DType cache_dtype = DType::kF32;
+  int threads = 1;
+  // Memory of the caller, 64-byte aligned and living as long as the engine; empty: the engine allocates.
+  // Sizes as memory_required() says.
+  std::span<std::byte> work, state;
+};
+
+struct MemoryRequired {
+  size_t weights_bytes = 0;  // mapped from the file, shared between sessions, dropped by the OS under pressure
+  size_t state_bytes = 0;
+  size_t work_bytes = 0;
+  size_t backend_bytes = 0;  // outside the plan: thread pool, device copies
+};
+
+// Not thread safe: one call at a time. Several engines may share one ModelFile and one Backend.
+// After create() nothing allocates, except where a function says so.
+class Engine {
+ public:
+  // Checks the graph against the op catalogue and the backend, plans, allocates, prepares kernels.
+  // Errors name the op that the backend lacks, the node whose shapes disagree, or the bound that is too large.
+  static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const format::ModelFile> file, const Backend& backend,
+                                                const EngineOptions& options);
+  static Result<MemoryRequired> memory_required(const format::ModelFile& file, const Backend& backend,
+                                                const EngineOptions& options);
+
+  const fb::ModelT& model() const { return file_->model(); }
+  const format::ModelFile& file() const { return *file_; }
+  const plan::Plan& plan() const { return plan_; }
+  const plan::Bounds& bounds() const { return bounds_; }
+  const Backend& backend() const { return backend_; }
+  MemoryRequired memory() const;
+
+  // Runs a method; `symbols` in the model's order, each at most its bound. On success position() grows by
+  // `advance`. On failure the engine is poisoned: every run fails with kPoisoned until reset or restore.
+  Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t advance);
+  Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes);
+  Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes);
+  std::span<const std::byte> host_value(size_t method, size_t value) { return executable_->host_value(method, value); }
+
+  int64_t position() const { return position_; }  // tokens the state has seen
+  bool poisoned() const { return poisoned_; }
+  void poison() { poisoned_ = true; }
+
+  // States to their initial values, position 0, poison lifted.
+  Result<void> reset();
+  // The state is one block of state_bytes(); it fits any engine of the same model and bounds, on any backend.
+  size_t state_bytes() const { return plan_.state_bytes; }
+  Result<void> snapshot(std::span<std::byte> block);
+  Result<void> restore(std::span<const std::byte> block);  // lifts poison
+  // Tells apart state blocks of other models, bounds or precisions.
+  uint64_t state_key() const { return state_key_; }
+
+ private:
+  Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend) : file_(std::move(file)), backend_(backend) {}
+  struct Free {
+    void operator()(std::byte* p) const;
+  };
+
+  std::shared_ptr<const format::ModelFile> file_;
+  const Backend& backend_;
+  plan::Bounds bounds_;
+  plan::Plan plan_;
+  int threads_ = 1;
+  std::unique_ptr<std::byte[], Free> owned_work_, owned_state_;
+  std::span<std::byte> work_, state_;
+  std::unique_ptr<Executable> executable_;
+  int64_t position_ = 0;
+  uint64_t state_key_ = 0;
+  bool poisoned_ = false;
+};
+
+}  // namespace linnet

@@ -1,0 +1,159 @@
+#include "runtime/plan/plan.h"
+
+#include <algorithm>
+
+#include "runtime/core/strings.h"
+
+namespace linnet::plan {
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{1} << 48;
+
+// Bytes of a tensor at the bounds; -1 when a dimension is negative or the product exceeds kMostBytes.
+int64_t bounded_elements(const std::vector<fb::Dim>& shape, const std::vector<int64_t>& symbols) {
+  int64_t elements = 1;
+  for (const fb::Dim& dim : shape) {
+    const int64_t n = graph::dim_value(dim, symbols);
+    if (n < 0 || (n > 0 && elements > kMostBytes / n)) return -1;
+    elements *= n;
+  }
+  return elements;
+}
+
+size_t align_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& plan) {
+  plan.states.resize(model.states.size());
+  std::vector<int64_t> ring_capacity(model.states.size(), -1);
+  for (const auto& method : model.methods) {
+    for (const auto& node : method->nodes) {
+      const auto* args = node->args.AsSoftmaxAttention();
+      if (!args) continue;
+      const Ring ring = attention_ring(*args, model, bounds);
+      for (const int state : node->states) ring_capacity[static_cast<size_t>(state)] = ring.capacity;
+    }
+  }
+  size_t offset = kStateHeaderBytes;
+  for (size_t i = 0; i < model.states.size(); ++i) {
+    const fb::StateT& state = *model.states[i];
+    StatePlan& out = plan.states[i];
+    const bool cache = state.role == fb::StateRole::KeyCache || state.role == fb::StateRole::ValueCache;
+    for (const fb::Dim& dim : state.shape) out.shape.push_back(graph::dim_value(dim, bounds.symbols));
+    if (cache && ring_capacity[i] >= 0) out.shape[0] = ring_capacity[i];
+    int64_t elements = 1;
+    for (const int64_t n : out.shape) {
+      if (n < 0 || (n > 0 && elements > kMostBytes / n / 8))
+        return fail(ErrorCode::kOutOfMemory, strf("state '{}' {} is too large: lower the context or the window",
+                                                  state.name, graph::shape_text(out.shape)));
+      elements *= n;
+    }
+    out.dtype = cache ? bounds.cache_dtype : static_cast<DType>(state.dtype);
+    if (out.dtype == DType::kQ8 && (out.shape.size() != 2 || out.shape[1] % kGroupSize != 0))
+      return fail(ErrorCode::kUnsupported,
+                  strf("state '{}' {} cannot be kept in q8: its channels are not a multiple of 32; use f16",
+                       state.name, graph::shape_text(out.shape)));
+    out.bytes = out.dtype == DType::kQ8 ? cache_bytes(out.dtype, out.shape[0], out.shape[1])
+                                        : static_cast<size_t>(elements) * element_bytes(out.dtype);
+    out.offset = offset;
+    offset += align_up(out.bytes + kOverread);
+  }
+  plan.state_bytes = offset;
+  return {};
+}
+
+// A value lives from its writer (or the start, for inputs) to its last reader (or the end, for outputs).
+Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds, MethodPlan& plan) {
+  const fb::MethodT& method = *model.methods[m];
+  plan.values.resize(method.values.size());
+  for (size_t i = 0; i < method.values.size(); ++i) {
+    const fb::ValueT& value = *method.values[i];
+    const int64_t elements = bounded_elements(value.shape, bounds.symbols);
+    if (elements < 0 || elements > kMostBytes / 8)
+      return fail(ErrorCode::kOutOfMemory, strf("value '{}' {} of method '{}' is too large at these bounds",
+                                                value.name, graph::shape_text(model, value.shape), method.name));
+    plan.values[i].bytes = static_cast<size_t>(elements) * element_bytes(static_cast<DType>(value.dtype));
+    plan.values[i].first = static_cast<int>(method.nodes.size());
+    plan.values[i].last = -1;
+  }
+  const auto touch = [&](int value, int node) {
+    if (value < 0) return;
+    Buffer& buffer = plan.values[static_cast<size_t>(value)];
+    buffer.first = std::min(buffer.first, node);
+    buffer.last = std::max(buffer.last, node);
+  };
+  for (const int value : method.inputs) touch(value, -1);
+  for (size_t n = 0; n < method.nodes.size(); ++n) {
+    for (const int value : method.nodes[n]->inputs) touch(value, static_cast<int>(n));
+    for (const int value : method.nodes[n]->outputs) touch(value, static_cast<int>(n));
+  }
+  for (const int value : method.outputs) touch(value, static_cast<int>(method.nodes.size()));
+  return {};
+}
+
+}  // namespace
+
+size_t cache_bytes(DType dtype, int64_t rows, int64_t channels) {
+  const auto count = static_cast<size_t>(rows * channels);
+  return is_quantized(dtype) ? count / static_cast<size_t>(kGroupSize) * group_bytes(dtype)
+                             : count * element_bytes(dtype);
+}
+
+Ring attention_ring(const fb::SoftmaxAttentionT& args, const fb::ModelT& model, const Bounds& bounds) {
+  const auto bound_of = [&](std::string_view name) {
+    const int symbol = graph::find_symbol(model, name);
+    return symbol < 0 ? int64_t{1} : bounds.symbols[static_cast<size_t>(symbol)];
+  };
+  const int64_t tokens = bound_of("tokens"), context = bound_of("context");
+  // Every token of a chunk is written before the first of them attends, so the ring holds a chunk more than
+  // the window: the oldest token of the chunk still finds its whole window.
+  const AttentionBounds& attention = bounds.attention;
+  Ring ring;
+  const bool own_window = args.window > 0 && (attention.full || args.window <= attention.window);
+  if (own_window) {
+    ring = {args.window + tokens - 1, args.window, 0};
+    if (attention.full && ring.capacity > context) ring.capacity = context;
+  } else if (attention.full) {
+    ring = {context, context, 0};
+  } else {
+    ring = {attention.sinks + attention.window + tokens - 1, attention.window, attention.sinks};
+  }
+  return ring;
+}
+
+Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const ScratchBytes& scratch) {
+  if (bounds.symbols.size() != model.symbols.size())
+    return fail(ErrorCode::kInvalidArgument, strf("{} bounds given, the model has {} symbols", bounds.symbols.size(),
+                                                  model.symbols.size()));
+  for (size_t i = 0; i < bounds.symbols.size(); ++i)
+    if (bounds.symbols[i] < 1 || bounds.symbols[i] > (int64_t{1} << 31))
+      return fail(ErrorCode::kInvalidArgument, strf("the bound of '{}' is {}, expected 1 to 2^31",
+                                                    model.symbols[i]->name, bounds.symbols[i]));
+  if (bounds.cache_dtype != DType::kF32 && bounds.cache_dtype != DType::kF16 && bounds.cache_dtype != DType::kQ8)
+    return fail(ErrorCode::kInvalidArgument,
+                strf("keys and values can be kept in f32, f16 or q8, not {}", dtype_name(bounds.cache_dtype)));
+  const AttentionBounds& attention = bounds.attention;
+  if (!attention.full && (attention.window < 1 || attention.sinks < 0 || attention.window > (int64_t{1} << 30) ||
+                          attention.sinks > (int64_t{1} << 20)))
+    return fail(ErrorCode::kInvalidArgument, strf("window {} and sinks {} must be positive and sane",
+                                                  attention.window, attention.sinks));
+  Plan plan;
+  LINNET_TRY(plan_states(model, bounds, plan));
+  plan.methods.resize(model.methods.size());
+  for (size_t m = 0; m < model.methods.size(); ++m) {
+    MethodPlan& method = plan.methods[m];
+    LINNET_TRY(plan_values(model, m, bounds, method));
+    const size_t nodes = model.methods[m]->nodes.size();
+    method.scratch.resize(nodes);
+    for (size_t n = 0; n < nodes; ++n)
+      method.scratch[n] = {scratch(m, n, plan), 0, static_cast<int>(n), static_cast<int>(n)};
+    std::vector<Buffer> all = method.values;
+    all.insert(all.end(), method.scratch.begin(), method.scratch.end());
+    method.work_bytes = place_buffers(all);
+    std::copy_n(all.begin(), method.values.size(), method.values.begin());
+    std::copy(all.begin() + static_cast<std::ptrdiff_t>(method.values.size()), all.end(), method.scratch.begin());
+    plan.work_bytes = std::max(plan.work_bytes, method.work_bytes);
+  }
+  return plan;
+}
+
+}  // namespace linnet::plan

@@ -1,0 +1,86 @@
+// The static memory plan: where every value, scratch buffer and state lives, decided before anything runs.
+//
+// Three regions: weights (mapped from the file, not planned), state (one block per session, so that reset,
+// snapshot, restore, fork and save are one copy) and work (values and scratch, placed by lifetime). The plan
+// is a deterministic function of the model, the bounds and the backend's scratch needs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/graph/ops.h"
+
+namespace linnet::plan {
+
+inline constexpr size_t kAlignment = 64;
+// Kernels may read, never use, up to this many bytes past a buffer (vector tails).
+inline constexpr size_t kOverread = 64;
+// Front of the state block: the position (int64), the rest zero.
+inline constexpr size_t kStateHeaderBytes = 64;
+
+// How causal softmax layers keep keys and values.
+struct AttentionBounds {
+  bool full = true;      // false: window + sinks, memory independent of the conversation's length
+  int64_t window = 1024;  // keys a query sees beside the sinks, itself included
+  int64_t sinks = 4;      // first tokens, kept forever at the front of the cache (StreamingLLM)
+};
+
+struct Bounds {
+  std::vector<int64_t> symbols;  // upper bound of each symbol of the model
+  AttentionBounds attention;
+  DType cache_dtype = DType::kF32;  // precision of keys and values: f32, f16 or q8
+};
+
+// The ring of one causal attention layer. Position p lives in slot p while p < sinks, and in
+// sinks + (p - sinks) % (capacity - sinks) afterwards.
+struct Ring {
+  int64_t capacity = 0;
+  int64_t window = 0;  // a query at p sees keys at j > p - window, and the sinks
+  int64_t sinks = 0;
+};
+Ring attention_ring(const fb::SoftmaxAttentionT& args, const fb::ModelT& model, const Bounds& bounds);
+
+struct Buffer {
+  size_t bytes = 0;
+  size_t offset = 0;
+  int first = 0;  // node index before which it must exist
+  int last = 0;   // node index after which it is dead
+};
+// Places buffers by the greedy rule "largest first into the first gap that fits" and returns the arena size.
+// Offsets are multiples of kAlignment.
+size_t place_buffers(std::vector<Buffer>& buffers);
+// True if two buffers that live at the same time share bytes. For tests and the always-on self check.
+bool any_overlap(const std::vector<Buffer>& buffers);
+
+struct StatePlan {
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+  size_t offset = 0;  // in the state block
+  size_t bytes = 0;
+};
+
+struct MethodPlan {
+  std::vector<Buffer> values;   // by value index; offsets in the work arena
+  std::vector<Buffer> scratch;  // by node index; bytes may be 0
+  size_t work_bytes = 0;
+};
+
+struct Plan {
+  std::vector<MethodPlan> methods;
+  std::vector<StatePlan> states;
+  size_t work_bytes = 0;   // the largest method's: methods run one after another
+  size_t state_bytes = 0;  // including the header
+};
+
+// Bytes a node of `method` needs for itself while it runs, at the bounds.
+using ScratchBytes = std::function<size_t(size_t method, size_t node, const Plan& partial)>;
+
+// Errors: an unbound or non-positive symbol, a size beyond 2^48, a cache precision the head size forbids.
+Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const ScratchBytes& scratch);
+
+// Bytes of `rows` rows of `channels` values in a cache precision (q8: groups of 34 bytes as in dtype.h).
+size_t cache_bytes(DType dtype, int64_t rows, int64_t channels);
+
+}  // namespace linnet::plan
