@@ -1,0 +1,73 @@
+// Matrix products with weights in panels: y[T, N] = x[T, K] * W^T, for every weight type of format/panel.h.
+//
+// Block formats (q8, q4, q4a) take activations quantised to int8 by quantize_rows(), once per input however
+// many weights it meets; the others take f32 rows as they are. One call covers a range of panels, so a caller
+// splits N over threads as it likes.
+//
+// Every output element has one order of additions: over groups of 32 inputs in order (the integer dot product
+// of a group is exact) or, for f32, f16 and bf16, over inputs in order. So a row's result depends neither on
+// the split into panels nor on how many other rows are computed with it, bit for bit.
+//
+// A NaN or an infinity in a row of x makes that row of y NaN or infinite, never a plausible number.
+//
+// Thread safety: all functions are pure but for what they write; calls on disjoint panel ranges or rows may
+// run at the same time. Included by the per-instruction-set files, so it names no library type.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/core/dtype.h"
+
+namespace linnet::cpu {
+
+enum class CpuTarget : uint8_t;  // targets.h
+
+// Quantised activations: a row of K inputs is ceil(K / 32) of these, inputs beyond K being zeros.
+// x ~ d * q. The sums are over q of this group.
+struct ActivationGroup {
+  int8_t q[32];     // round to nearest even of x / d, in [-127, 127]
+  float d;          // max|x| / 127; 0 for groups below 2^-100; NaN if an x is NaN or infinite
+  float sum;        // d * sum(q): the factor of a q4a minimum
+  int32_t bias128;  // -128 * sum(q), where a kernel reads int8 weights as unsigned
+  int32_t bias8;    // -8 * sum(q): the zero point of q4
+};
+static_assert(sizeof(ActivationGroup) == 48);
+
+constexpr size_t quantized_row_bytes(int64_t k) {
+  return static_cast<size_t>((k + kGroupSize - 1) / kGroupSize) * sizeof(ActivationGroup);
+}
+constexpr size_t quantized_rows_bytes(int64_t rows, int64_t k) {
+  return static_cast<size_t>(rows) * quantized_row_bytes(k);
+}
+
+struct MatmulArgs {
+  const std::byte* weights = nullptr;  // the whole matrix's panels (panel 0 first), 16-byte aligned
+  int64_t n = 0;                       // outputs; the last panel writes only those below n
+  int64_t k = 0;                       // inputs
+  const void* x = nullptr;  // f32 rows, or quantised rows for a block format; 4-byte aligned, never padded
+  size_t x_stride = 0;      // bytes from one row of x to the next (quantized_row_bytes(k) when quantised)
+  int64_t rows = 0;         // T; 1 is decode
+  float* y = nullptr;       // y[0, 0]: panel p writes columns 16 p .. 16 p + 15 of each row
+  int64_t y_stride = 0;     // floats from one row of y to the next; not used when rows is 1
+};
+
+// Computes outputs [16 * panel_begin, min(n, 16 * panel_end)) of every row. For rows > 1, ranges of an even
+// number of panels that start on an even panel are fastest.
+using MatmulFunction = void (*)(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end);
+
+// Quantises `rows` rows of k floats; `x_stride` floats from row to row; `out` takes
+// quantized_rows_bytes(rows, k), 16-byte aligned. Rows are independent: threads may share the work.
+using QuantizeFunction = void (*)(const float* x, int64_t rows, int64_t k, int64_t x_stride, std::byte* out);
+
+// The kernels of one instruction set.
+struct MatmulKernels {
+  CpuTarget target{};
+  QuantizeFunction quantize_rows = nullptr;
+  MatmulFunction matmul[kDTypeCount] = {};  // by DType; null for kI32
+};
+
+// `target` must be one of supported_targets().
+const MatmulKernels& matmul_kernels(CpuTarget target);
+
+}  // namespace linnet::cpu

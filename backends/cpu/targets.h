@@ -1,0 +1,41 @@
+// The instruction sets the CPU backend has kernels for. A build without any -march flag carries all that its
+// architecture has and chooses when a session is created.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "linnet/result.h"
+
+namespace linnet::cpu {
+
+enum class CpuTarget : uint8_t {
+  kPortable,    // plain C++: any processor
+  kAvx2,        // AVX2, FMA, F16C
+  kAvxVnni,     // kAvx2 and the 256-bit VEX-coded int8 dot product
+  kAvx512,      // AVX-512 F, BW, DQ, VL, CD
+  kAvx512Vnni,  // kAvx512 and its int8 dot product
+  kNeon,        // AArch64
+  kNeonDot,     // kNeon and the int8 dot product (Armv8.2 FEAT_DotProd)
+};
+inline constexpr size_t kCpuTargetCount = 7;
+
+// "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot".
+std::string_view target_name(CpuTarget target);
+
+// What this machine and this build can run, slowest first; never empty. Constant for the process.
+std::span<const CpuTarget> supported_targets();
+
+// The last of supported_targets().
+CpuTarget detect_best_target();
+
+// The target called `name`. kInvalidArgument for an unknown name, kUnsupported for one this machine or this
+// build lacks; both messages list what there is.
+Result<CpuTarget> target_from_name(std::string_view name);
+
+// The target named by the environment variable LINNET_CPU_TARGET, or the best one where it is unset or empty.
+Result<CpuTarget> target_from_environment();
+
+}  // namespace linnet::cpu
