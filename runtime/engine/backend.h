@@ -31,6 +31,11 @@ class Executable {
   // An error leaves values and states undefined: the session is poisoned.
   virtual Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) = 0;
 
+  // After a run whose output was not finite: runs again with the same arguments and returns the index of the
+  // first node with a non-finite f32 output, or -1. Upstream of the source every state is still finite, so
+  // the first such node is the source or the mixer that kept its damage. Values and states stay undefined.
+  virtual Result<int> first_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) = 0;
+
   // Copies a whole input or output value; `bytes` is at most its planned size.
   virtual Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) = 0;
   virtual Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) = 0;

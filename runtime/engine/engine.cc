@@ -138,6 +138,20 @@ Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_
   return {};
 }
 
+Error Engine::diagnose_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) {
+  poisoned_ = true;
+  const auto node = executable_->first_non_finite(method, symbols, position);
+  const fb::MethodT& source = *model().methods[method];
+  std::string where = "a node that a second run could not find";
+  if (node && *node >= 0) {
+    const fb::NodeT& n = *source.nodes[static_cast<size_t>(*node)];
+    where = strf("node '{}' ({})", n.name, graph::op_info(graph::op_kind(n.args.type)).name);
+  }
+  return {ErrorCode::kNumeric, strf("{} of method '{}' gave a value that is not finite at position {}: the weights or "
+                                    "inputs are damaged, or a precision is too small; reset the session to go on",
+                                    where, source.name, position)};
+}
+
 Result<void> Engine::write_value(size_t method, size_t value, std::span<const std::byte> bytes) {
   return executable_->write_value(method, value, bytes);
 }
@@ -157,6 +171,13 @@ Result<void> Engine::reset() {
   LINNET_TRY(executable_->write_state(state_));
   position_ = 0;
   poisoned_ = false;
+  return {};
+}
+
+Result<void> Engine::set_position(int64_t position) {
+  if (position < 0 || position > position_)
+    return fail(ErrorCode::kInvalidArgument, strf("position {} is not within the {} tokens seen", position, position_));
+  position_ = position;
   return {};
 }
 

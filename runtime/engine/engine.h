@@ -48,11 +48,16 @@ class Engine {
   // Runs a method; `symbols` in the model's order, each at most its bound. On success position() grows by
   // `advance`. On failure the engine is poisoned: every run fails with kPoisoned until reset or restore.
   Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t advance);
+  // Poisons the engine and returns the error that names the node where a non-finite value first appeared in a
+  // repetition of the last run. May allocate.
+  Error diagnose_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position);
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes);
   Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes);
   std::span<const std::byte> host_value(size_t method, size_t value) { return executable_->host_value(method, value); }
 
   int64_t position() const { return position_; }  // tokens the state has seen
+  // For states that are caches by position only, which a smaller position simply cuts.
+  Result<void> set_position(int64_t position);
   bool poisoned() const { return poisoned_; }
   void poison() { poisoned_ = true; }
 

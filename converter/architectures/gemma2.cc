@@ -1,0 +1,66 @@
+// Gemma 2: four (1 + w) norms a layer, softcapped attention and logits, window and full layers in turn.
+// Follows transformers' modeling_gemma2.py.
+#include <cmath>
+
+#include "converter/architectures/language_model.h"
+#include "converter/architectures/rope.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::convert {
+
+void import_gemma2(Importer& in) {
+  GraphBuilder& g = in.graph;
+  const int64_t hidden = in.integer("hidden_size"), layers = in.integer("num_hidden_layers");
+  const int64_t heads = in.integer("num_attention_heads"), vocabulary = in.integer("vocab_size");
+  const int64_t kv_heads = in.integer("num_key_value_heads", heads);
+  const int64_t head_dim = in.integer("head_dim", 256), intermediate = in.integer("intermediate_size");
+  const int64_t window = in.integer("sliding_window", 4096);
+  const auto epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-6));
+  const fb::Activation act = in.activation(in.has_key("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+  const bool bias = in.flag("attention_bias", false);
+  const bool tied = in.flag("tie_word_embeddings", true) || !in.has("lm_head.weight");
+  const double scalar = in.number("query_pre_attn_scalar", static_cast<double>(head_dim));
+  const fb::RotaryEmbeddingT rope = read_rope(in, head_dim);
+  const bool listed = in.has_key("layer_types") && in.config()["layer_types"].is_array();
+  if (!in.errors().empty()) return;
+
+  const auto scale = static_cast<float>(std::sqrt(static_cast<double>(hidden)));
+  const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden, scale, tied);
+  Value x = frame.x;
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i);
+    const std::string attn = layer + ".self_attn";
+    const auto norm = [&](const char* name, Value v) {
+      return g.rms_norm(layer + "." + name, v, in.vector(layer + "." + name + ".weight", hidden), epsilon, 1);
+    };
+    bool slides = i % 2 == 0;
+    if (listed) {
+      const Json& types = in.config()["layer_types"];
+      slides = static_cast<size_t>(i) < types.size() && types[static_cast<size_t>(i)] == "sliding_attention";
+    }
+    const Value h = norm("input_layernorm", x);
+    const auto qkv = g.linear(attn + ".qkv", h,
+                              {in.projection(attn + ".q_proj", heads * head_dim, hidden, bias),
+                               in.projection(attn + ".k_proj", kv_heads * head_dim, hidden, bias),
+                               in.projection(attn + ".v_proj", kv_heads * head_dim, hidden, bias)});
+    const auto turned = g.rotary(attn + ".rotary", rope, {qkv[0], qkv[1]});
+    fb::SoftmaxAttentionT a;
+    a.heads = static_cast<int>(heads);
+    a.kv_heads = static_cast<int>(kv_heads);
+    a.head_dim = a.value_dim = static_cast<int>(head_dim);
+    a.scale = static_cast<float>(1.0 / std::sqrt(scalar));
+    a.softcap = static_cast<float>(in.number("attn_logit_softcapping", 0));
+    a.window = slides ? static_cast<int>(window) : 0;
+    a.rope = std::make_unique<fb::RotaryEmbeddingT>(rope);
+    const Value o = g.attention(attn + ".attention", std::move(a), turned[0], turned[1], qkv[2]);
+    const Value y = g.linear(attn + ".output", o, in.projection(attn + ".o_proj", hidden, heads * head_dim, bias));
+    x = g.add(layer + ".attention_residual", x, norm("post_attention_layernorm", y));
+    const Value m = gated_mlp(in, layer + ".mlp", norm("pre_feedforward_layernorm", x), hidden, intermediate, act);
+    x = g.add(layer + ".mlp_residual", x, norm("post_feedforward_layernorm", m));
+  }
+  x = g.rms_norm("norm", x, in.vector("model.norm.weight", hidden), epsilon, 1);
+  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied, 1,
+                     static_cast<float>(in.number("final_logit_softcapping", 0)));
+}
+
+}  // namespace linnet::convert

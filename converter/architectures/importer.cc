@@ -1,0 +1,200 @@
+#include "converter/architectures/importer.h"
+
+#include <algorithm>
+#include <map>
+
+#include "runtime/core/strings.h"
+#include "runtime/graph/ops.h"
+
+namespace linnet::convert {
+
+#define LINNET_ARCHITECTURE(model_type, function) void function(Importer&);
+#include "converter/architectures/architectures.def"
+#undef LINNET_ARCHITECTURE
+
+namespace {
+struct Entry {
+  std::string_view model_type;
+  ImportFunction function;
+};
+constexpr Entry kArchitectures[] = {
+#define LINNET_ARCHITECTURE(model_type, function) {model_type, function},
+#include "converter/architectures/architectures.def"
+#undef LINNET_ARCHITECTURE
+};
+
+std::vector<int64_t> without_ones(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> result;
+  for (const int64_t n : shape)
+    if (n != 1) result.push_back(n);
+  return result;
+}
+}  // namespace
+
+ImportFunction find_architecture(const std::string& model_type) {
+  for (const Entry& e : kArchitectures)
+    if (e.model_type == model_type) return e.function;
+  return nullptr;
+}
+
+std::vector<std::string> architecture_names() {
+  std::vector<std::string> names;
+  for (const Entry& e : kArchitectures) names.emplace_back(e.model_type);
+  return names;
+}
+
+const Json* Importer::find(const std::string& key) const {
+  const auto it = config_.find(key);
+  return it == config_.end() || it->is_null() ? nullptr : &*it;
+}
+
+bool Importer::has_key(const std::string& key) const { return find(key) != nullptr; }
+
+void Importer::fail(std::string message) {
+  if (std::find(errors_.begin(), errors_.end(), message) == errors_.end()) errors_.push_back(std::move(message));
+}
+
+int64_t Importer::integer(const std::string& key) {
+  if (!has_key(key)) {
+    fail(strf("config.json has no '{}', which this architecture needs", key));
+    return 1;
+  }
+  return integer(key, 1);
+}
+
+int64_t Importer::integer(const std::string& key, int64_t absent) {
+  const Json* value = find(key);
+  if (!value) return absent;
+  // 2^31 keeps every product of two of them in range.
+  if (!value->is_number_integer() || value->get<int64_t>() < -1 || value->get<int64_t>() > (int64_t{1} << 31)) {
+    fail(strf("config.json: '{}' is {}, expected an integer from 0 to 2^31", key, value->dump()));
+    return absent > 0 ? absent : 1;
+  }
+  return value->get<int64_t>();
+}
+
+double Importer::number(const std::string& key) {
+  if (!has_key(key)) fail(strf("config.json has no '{}', which this architecture needs", key));
+  return number(key, 1.0);
+}
+
+double Importer::number(const std::string& key, double absent) {
+  const Json* value = find(key);
+  if (!value) return absent;
+  if (!value->is_number()) {
+    fail(strf("config.json: '{}' is {}, expected a number", key, value->dump()));
+    return absent;
+  }
+  return value->get<double>();
+}
+
+bool Importer::flag(const std::string& key, bool absent) {
+  const Json* value = find(key);
+  if (!value) return absent;
+  if (!value->is_boolean()) {
+    fail(strf("config.json: '{}' is {}, expected true or false", key, value->dump()));
+    return absent;
+  }
+  return value->get<bool>();
+}
+
+std::string Importer::text(const std::string& key, const std::string& absent) {
+  const Json* value = find(key);
+  if (!value) return absent;
+  if (!value->is_string()) {
+    fail(strf("config.json: '{}' is {}, expected a string", key, value->dump()));
+    return absent;
+  }
+  return value->get<std::string>();
+}
+
+void Importer::expect(const std::string& key, const Json& supported, const std::string& why) {
+  const Json* value = find(key);
+  if (!value || *value == supported) return;
+  fail(strf("config.json: '{}' is {}; Linnet supports {} here{}", key, value->dump(), supported.dump(),
+            why.empty() ? "" : " (" + why + ")"));
+}
+
+fb::Activation Importer::activation(const std::string& key, const std::string& absent) {
+  static const std::map<std::string, fb::Activation> kNames = {
+      {"silu", fb::Activation::Silu},           {"swish", fb::Activation::Silu},
+      {"gelu", fb::Activation::Gelu},           {"gelu_pytorch_tanh", fb::Activation::GeluTanh},
+      {"gelu_new", fb::Activation::GeluTanh},   {"gelu_tanh", fb::Activation::GeluTanh},
+      {"relu", fb::Activation::Relu},           {"relu2", fb::Activation::ReluSquared},
+      {"sqrelu", fb::Activation::ReluSquared},  {"sigmoid", fb::Activation::Sigmoid},
+      {"tanh", fb::Activation::Tanh},
+  };
+  const std::string name = text(key, absent);
+  const auto it = kNames.find(name);
+  if (it != kNames.end()) return it->second;
+  fail(strf("config.json: '{}' is '{}', which Linnet does not have", key, name));
+  return fb::Activation::Silu;
+}
+
+Rows Importer::rows(const std::string& name, std::vector<int64_t> expected) {
+  used_.insert(name);
+  const int64_t columns = expected.size() == 1 ? expected[0] : expected.back();
+  int64_t count = 1;
+  for (size_t i = 0; i + 1 < expected.size(); ++i) count *= expected[i];
+  // Only reached after an error was noted, and never written.
+  const auto nothing = [&] {
+    class Zeros final : public RowSource {
+      Result<void> read(int64_t, int64_t n, float* out) const override {
+        std::fill_n(out, n * columns, 0.0f);
+        return {};
+      }
+    };
+    auto zeros = std::make_shared<Zeros>();
+    zeros->rows = count;
+    zeros->columns = columns;
+    zeros->name = name;
+    return zeros;
+  };
+  if (!tensors_.has(name)) {
+    fail(strf("'{}' is missing in {} (expected shape {})", name, tensors_.origin(), graph::shape_text(expected)));
+    return nothing();
+  }
+  const std::vector<int64_t> found = tensors_.shape(name);
+  if (without_ones(found) != without_ones(expected)) {
+    fail(strf("'{}' in {} has shape {}, expected {}", name, tensors_.origin(), graph::shape_text(found),
+              graph::shape_text(expected)));
+    return nothing();
+  }
+  auto source = tensors_.rows(name);
+  if (!source) {
+    fail(source.error().message);
+    return nothing();
+  }
+  if ((*source)->rows == count && (*source)->columns == columns) return *source;
+  // Shapes that differ by ones, such as [D, 1, W] for [D, W] or [1, 1, C] for [C]: same bytes, other rows.
+  auto values = read_all(**source);
+  if (!values) {
+    fail(values.error().message);
+    return nothing();
+  }
+  return constant_rows(name, count, columns, std::move(*values));
+}
+
+Weight Importer::matrix(const std::string& name, int64_t n, int64_t k, WeightRole role) {
+  return graph.matrix(name, role, rows(name, {n, k}));
+}
+Weight Importer::vector(const std::string& name, int64_t n) { return graph.vector(name, rows(name, {n})); }
+
+Projection Importer::projection(const std::string& prefix, int64_t n, int64_t k, bool bias, WeightRole role) {
+  const Weight weight = matrix(prefix + ".weight", n, k, role);
+  return {weight, bias ? vector(prefix + ".bias", n) : -1};
+}
+
+Weight Importer::constant(const std::string& name, std::vector<int64_t> shape, std::vector<float> values) {
+  const auto n = static_cast<int64_t>(values.size());
+  return graph.tensor(name, std::move(shape), constant_rows(name, 1, n, std::move(values)));
+}
+
+std::vector<std::string> Importer::unused() const {
+  std::vector<std::string> result;
+  for (std::string& name : tensors_.names())
+    if (!used_.contains(name)) result.push_back(std::move(name));
+  return result;
+}
+
+}  // namespace linnet::convert

@@ -1,0 +1,12 @@
+// Rotary embedding parameters from config.json, for every scaling Linnet supports.
+#pragma once
+
+#include "converter/architectures/importer.h"
+
+namespace linnet::convert {
+
+// Reads rope_theta, rope_scaling (or transformers 5's rope_parameters), partial_rotary_factor. Formulas follow
+// transformers' modeling_rope_utils.py: default, linear, llama3, yarn. Others are refused by name.
+fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta = 10000.0);
+
+}  // namespace linnet::convert

@@ -1,0 +1,188 @@
+#include "converter/architectures/row_source.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "runtime/core/strings.h"
+
+namespace linnet::convert {
+namespace {
+
+size_t group_row_bytes(const RowSource& source, DType dtype) {
+  return static_cast<size_t>(source.columns / kGroupSize) * group_bytes(dtype);
+}
+
+// Runs of consecutive source rows are read together: most permutations keep long runs.
+class Permuted final : public RowSource {
+ public:
+  Permuted(Rows source, std::vector<int64_t> order) : source_(std::move(source)), order_(std::move(order)) {
+    rows = static_cast<int64_t>(order_.size());
+    columns = source_->columns;
+    name = source_->name;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    return by_runs(begin, count, [&](int64_t from, int64_t n, int64_t to) {
+      return source_->read(from, n, out + to * columns);
+    });
+  }
+  std::optional<DType> lossless() const override { return source_->lossless(); }
+  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
+    const size_t row = group_row_bytes(*this, *lossless());
+    return by_runs(begin, count, [&](int64_t from, int64_t n, int64_t to) {
+      return source_->read_groups(from, n, out + static_cast<size_t>(to) * row);
+    });
+  }
+
+ private:
+  template <typename F>
+  Result<void> by_runs(int64_t begin, int64_t count, const F& f) const {
+    for (int64_t i = 0; i < count;) {
+      const int64_t from = order_[static_cast<size_t>(begin + i)];
+      int64_t n = 1;
+      while (i + n < count && order_[static_cast<size_t>(begin + i + n)] == from + n) ++n;
+      LINNET_TRY(f(from, n, i));
+      i += n;
+    }
+    return {};
+  }
+  Rows source_;
+  std::vector<int64_t> order_;
+};
+
+class Concatenated final : public RowSource {
+ public:
+  explicit Concatenated(std::vector<Rows> sources) : sources_(std::move(sources)) {
+    for (const Rows& s : sources_) rows += s->rows;
+    columns = sources_.front()->columns;
+    name = sources_.front()->name + " and " + std::to_string(sources_.size() - 1) + " more";
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    return by_source(begin, count, [&](const RowSource& s, int64_t from, int64_t n, int64_t to) {
+      return s.read(from, n, out + to * columns);
+    });
+  }
+  std::optional<DType> lossless() const override {
+    const auto first = sources_.front()->lossless();
+    for (const Rows& s : sources_)
+      if (s->lossless() != first) return std::nullopt;
+    return first;
+  }
+  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
+    const size_t row = group_row_bytes(*this, *lossless());
+    return by_source(begin, count, [&](const RowSource& s, int64_t from, int64_t n, int64_t to) {
+      return s.read_groups(from, n, out + static_cast<size_t>(to) * row);
+    });
+  }
+
+ private:
+  template <typename F>
+  Result<void> by_source(int64_t begin, int64_t count, const F& f) const {
+    int64_t start = 0;
+    for (const Rows& s : sources_) {
+      const int64_t from = std::max(begin, start), to = std::min(begin + count, start + s->rows);
+      if (from < to) LINNET_TRY(f(*s, from - start, to - from, from - begin));
+      start += s->rows;
+    }
+    return {};
+  }
+  std::vector<Rows> sources_;
+};
+
+class Constant final : public RowSource {
+ public:
+  Constant(std::string n, int64_t r, int64_t c, std::vector<float> values) : values_(std::move(values)) {
+    name = std::move(n);
+    rows = r;
+    columns = c;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    std::copy_n(values_.begin() + begin * columns, count * columns, out);
+    return {};
+  }
+
+ private:
+  std::vector<float> values_;
+};
+
+class Mapped final : public RowSource {
+ public:
+  Mapped(Rows source, std::function<void(int64_t, float*)> f) : source_(std::move(source)), f_(std::move(f)) {
+    rows = source_->rows;
+    columns = source_->columns;
+    name = source_->name;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    LINNET_TRY(source_->read(begin, count, out));
+    for (int64_t i = 0; i < count; ++i) f_(begin + i, out + i * columns);
+    return {};
+  }
+
+ private:
+  Rows source_;
+  std::function<void(int64_t, float*)> f_;
+};
+
+class PermutedColumns final : public RowSource {
+ public:
+  PermutedColumns(Rows source, std::vector<int64_t> order) : source_(std::move(source)), order_(std::move(order)) {
+    rows = source_->rows;
+    columns = static_cast<int64_t>(order_.size());
+    name = source_->name;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    std::vector<float> row(static_cast<size_t>(source_->columns));
+    for (int64_t i = 0; i < count; ++i) {
+      LINNET_TRY(source_->read(begin + i, 1, row.data()));
+      for (int64_t j = 0; j < columns; ++j)
+        out[i * columns + j] = row[static_cast<size_t>(order_[static_cast<size_t>(j)])];
+    }
+    return {};
+  }
+
+ private:
+  Rows source_;
+  std::vector<int64_t> order_;
+};
+
+}  // namespace
+
+Result<void> RowSource::read_groups(int64_t, int64_t, std::byte*) const {
+  return fail(ErrorCode::kInternal, strf("'{}' has no block format to read", name));
+}
+
+Rows slice_rows(Rows source, int64_t begin, int64_t count) {
+  std::vector<int64_t> order(static_cast<size_t>(count));
+  std::iota(order.begin(), order.end(), begin);
+  return permute_rows(std::move(source), std::move(order));
+}
+Rows permute_rows(Rows source, std::vector<int64_t> order) {
+  return std::make_shared<Permuted>(std::move(source), std::move(order));
+}
+Rows concat_rows(std::vector<Rows> sources) { return std::make_shared<Concatenated>(std::move(sources)); }
+Rows permute_columns(Rows source, std::vector<int64_t> order) {
+  return std::make_shared<PermutedColumns>(std::move(source), std::move(order));
+}
+Rows constant_rows(std::string name, int64_t rows, int64_t columns, std::vector<float> values) {
+  return std::make_shared<Constant>(std::move(name), rows, columns, std::move(values));
+}
+Rows map_rows(Rows source, std::function<void(int64_t, float*)> f) {
+  return std::make_shared<Mapped>(std::move(source), std::move(f));
+}
+
+Result<std::vector<float>> read_all(const RowSource& source) {
+  std::vector<float> values(static_cast<size_t>(source.rows * source.columns));
+  LINNET_TRY(source.read(0, source.rows, values.data()));
+  return values;
+}
+
+Result<Rows> transpose(Rows source) {
+  LINNET_ASSIGN(const std::vector<float> values, read_all(*source));
+  std::vector<float> turned(values.size());
+  for (int64_t r = 0; r < source->rows; ++r)
+    for (int64_t c = 0; c < source->columns; ++c)
+      turned[static_cast<size_t>(c * source->rows + r)] = values[static_cast<size_t>(r * source->columns + c)];
+  return constant_rows(source->name, source->columns, source->rows, std::move(turned));
+}
+
+}  // namespace linnet::convert

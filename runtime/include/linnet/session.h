@@ -1,0 +1,105 @@
+// One conversation with a language model, token by token, in memory fixed when the session is created.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "linnet/model.h"
+#include "linnet/result.h"
+
+namespace linnet {
+
+class Backend;
+class Engine;
+
+enum class CachePrecision { kF32, kF16, kQ8 };
+
+struct SessionOptions {
+  // Tokens processed in one run of a prefill; bounds the work memory. 1 to 65,536.
+  int64_t chunk = 256;
+  // Softmax layers. false: a sliding window plus attention sinks (StreamingLLM): memory is bounded and the
+  // conversation never ends. true: every token is kept, exact, up to `context` tokens.
+  bool full_attention = false;
+  int64_t window = 1024;
+  int64_t sinks = 4;
+  int64_t context = 4096;
+  CachePrecision cache = CachePrecision::kF16;
+  int threads = 1;
+  // Memory of the caller (64-byte aligned, outliving the session) of the sizes memory_required() says; empty:
+  // the session allocates.
+  std::span<std::byte> work, state;
+};
+
+struct SessionMemory {
+  size_t weights_bytes = 0;  // mapped, read-only, shared
+  size_t state_bytes = 0;    // fixed size of the conversation's state
+  size_t work_bytes = 0;     // activations and scratch
+  size_t backend_bytes = 0;  // taken by the backend outside the plan
+};
+
+// Not thread safe; sessions are independent of each other and may run on different threads. Nothing is
+// allocated after create() by prefill, decode, reset, snapshot and restore.
+//
+// After an error in the middle of a run the session is poisoned: every run fails with kPoisoned until reset(),
+// restore() or load(). A refused argument (token out of range, context full) does not poison.
+class Session {
+ public:
+  static Result<SessionMemory> memory_required(const Model& model, const Backend& backend,
+                                               const SessionOptions& options);
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model, const Backend& backend,
+                                                 const SessionOptions& options);
+  ~Session();
+
+  // Called between chunks with tokens done and tokens in all; return false to stop (kCancelled; the session
+  // stands after the chunk that was done and is not poisoned).
+  using Progress = std::function<bool(int64_t done, int64_t total)>;
+
+  // Feeds tokens and returns the logits after the last one, [vocabulary] f32, valid until the next call.
+  // Errors: empty input, id out of range, more tokens than the context has left (full attention), kNumeric.
+  Result<std::span<const float>> prefill(std::span<const int32_t> tokens, const Progress& progress = {});
+  Result<std::span<const float>> decode(int32_t token) { return prefill({&token, 1}); }
+
+  int64_t position() const;  // tokens fed since reset
+  // Tokens that can still be fed; -1 without limit.
+  int64_t remaining() const;
+  bool poisoned() const;
+  Result<void> reset();
+
+  // The state is one block of state_bytes(); snapshots are plain bytes that fit any session of the same model
+  // and options, on any backend.
+  size_t state_bytes() const;
+  Result<void> snapshot(std::span<std::byte> block) const;
+  Result<void> restore(std::span<const std::byte> block);
+  // A new session at the same point; allocates its own memory.
+  Result<std::unique_ptr<Session>> fork() const;
+  // Forgets the tokens after `position` without a snapshot. Possible only where every state is a key/value
+  // cache that has not wrapped (full attention): kUnsupported otherwise.
+  Result<void> rewind(int64_t position);
+  bool can_rewind() const;
+
+  // Writes the state and `attachment` (a caller's bytes, such as the history) to a file, beside and renamed.
+  Result<void> save(const std::string& path, std::span<const std::byte> attachment = {}) const;
+  // Returns the attachment. Refuses a file of another model, other options, another version, or a damaged one;
+  // the session is then unchanged.
+  Result<std::vector<std::byte>> load(const std::string& path);
+
+  const Model& model() const { return *model_; }
+  SessionMemory memory() const;
+  const Engine& engine() const { return *engine_; }
+
+ private:
+  Session();
+  std::shared_ptr<const Model> model_;
+  const Backend* backend_ = nullptr;
+  SessionOptions options_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<int64_t> symbols_;
+  size_t method_ = 0, ids_ = 0, logits_ = 0;
+  int tokens_symbol_ = -1, logit_tokens_symbol_ = -1;
+};
+
+}  // namespace linnet

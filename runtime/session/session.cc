@@ -1,0 +1,156 @@
+#include "linnet/session.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/core/strings.h"
+#include "runtime/engine/engine.h"
+#include "runtime/session/state_file.h"
+
+namespace linnet {
+namespace {
+
+DType cache_dtype(CachePrecision precision) {
+  switch (precision) {
+    case CachePrecision::kF16: return DType::kF16;
+    case CachePrecision::kQ8: return DType::kQ8;
+    default: return DType::kF32;
+  }
+}
+
+Result<EngineOptions> engine_options(const SessionOptions& options) {
+  if (options.chunk < 1 || options.chunk > 65536)
+    return fail(ErrorCode::kInvalidArgument, strf("a chunk of {} tokens was asked for, expected 1 to 65536", options.chunk));
+  EngineOptions engine;
+  engine.symbols = {{"tokens", options.chunk}, {"logit_tokens", 1}, {"context", options.context}};
+  engine.attention = {options.full_attention, options.window, options.sinks};
+  engine.cache_dtype = cache_dtype(options.cache);
+  engine.threads = options.threads;
+  engine.work = options.work;
+  engine.state = options.state;
+  return engine;
+}
+
+SessionMemory to_session(const MemoryRequired& m) {
+  return {m.weights_bytes, m.state_bytes, m.work_bytes, m.backend_bytes};
+}
+
+}  // namespace
+
+Session::Session() = default;
+Session::~Session() = default;
+
+Result<SessionMemory> Session::memory_required(const Model& model, const Backend& backend,
+                                               const SessionOptions& options) {
+  LINNET_ASSIGN(const EngineOptions engine, engine_options(options));
+  LINNET_ASSIGN(const MemoryRequired memory, Engine::memory_required(model.file(), backend, engine));
+  return to_session(memory);
+}
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const Backend& backend,
+                                                 const SessionOptions& options) {
+  std::unique_ptr<Session> session(new Session);
+  LINNET_ASSIGN(const EngineOptions engine, engine_options(options));
+  LINNET_ASSIGN(session->engine_, Engine::create(model->shared_file(), backend, engine));
+  session->model_ = std::move(model);
+  session->backend_ = &backend;
+  session->options_ = options;
+  const fb::ModelT& m = session->engine_->model();
+  const int method = graph::find_method(m, "forward");
+  session->tokens_symbol_ = graph::find_symbol(m, "tokens");
+  session->logit_tokens_symbol_ = graph::find_symbol(m, "logit_tokens");
+  if (method < 0 || session->tokens_symbol_ < 0 || session->logit_tokens_symbol_ < 0 || session->model_->vocabulary() < 1)
+    return fail(ErrorCode::kUnsupported, "the file has no method 'forward' from input_ids to logits: it is not a language model");
+  session->method_ = static_cast<size_t>(method);
+  session->ids_ = static_cast<size_t>(m.methods[session->method_]->inputs[0]);
+  session->logits_ = static_cast<size_t>(m.methods[session->method_]->outputs[0]);
+  session->symbols_ = session->engine_->bounds().symbols;
+  return session;
+}
+
+Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens, const Progress& progress) {
+  if (tokens.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens were given: a run needs at least one");
+  const int64_t vocabulary = model_->vocabulary();
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] < 0 || tokens[i] >= vocabulary)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("token {} of the input is {}, the vocabulary has {}", i, tokens[i], vocabulary));
+  const auto total = static_cast<int64_t>(tokens.size());
+  if (const int64_t left = remaining(); left >= 0 && total > left && !poisoned())
+    return fail(ErrorCode::kInvalidArgument,
+                strf("{} tokens do not fit: the context of {} holds {} already; start with a larger --context or use "
+                     "the bounded window (--attention window)",
+                     total, options_.context, position()));
+  for (int64_t done = 0; done < total;) {
+    const int64_t n = std::min(options_.chunk, total - done);
+    const int64_t start = position();
+    symbols_[static_cast<size_t>(tokens_symbol_)] = n;
+    symbols_[static_cast<size_t>(logit_tokens_symbol_)] = done + n == total ? 1 : 0;
+    LINNET_TRY(engine_->write_value(method_, ids_, std::as_bytes(tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(n)))));
+    LINNET_TRY(engine_->run(method_, symbols_, n));
+    done += n;
+    if (done == total) {
+      const std::span<const std::byte> bytes = engine_->host_value(method_, logits_);
+      const std::span<const float> logits(reinterpret_cast<const float*>(bytes.data()), static_cast<size_t>(vocabulary));
+      if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
+        return std::unexpected(engine_->diagnose_non_finite(method_, symbols_, start));
+      return logits;
+    }
+    if (progress && !progress(done, total))
+      return fail(ErrorCode::kCancelled, strf("stopped after {} of {} tokens", done, total));
+  }
+  return fail(ErrorCode::kInternal, "a prefill ended without logits");
+}
+
+int64_t Session::position() const { return engine_->position(); }
+bool Session::poisoned() const { return engine_->poisoned(); }
+Result<void> Session::reset() { return engine_->reset(); }
+size_t Session::state_bytes() const { return engine_->state_bytes(); }
+Result<void> Session::snapshot(std::span<std::byte> block) const { return engine_->snapshot(block); }
+Result<void> Session::restore(std::span<const std::byte> block) { return engine_->restore(block); }
+SessionMemory Session::memory() const { return to_session(engine_->memory()); }
+
+int64_t Session::remaining() const {
+  if (!options_.full_attention || !model_->has_softmax_attention()) return -1;
+  return std::max<int64_t>(0, options_.context - position());
+}
+
+bool Session::can_rewind() const {
+  if (!options_.full_attention) return false;
+  const fb::ModelT& m = engine_->model();
+  return std::ranges::all_of(m.states, [&](const auto& state) {
+    return state->role == fb::StateRole::KeyCache || state->role == fb::StateRole::ValueCache;
+  }) && std::ranges::all_of(engine_->plan().states, [&](const auto& state) { return state.shape[0] >= position(); });
+}
+
+Result<void> Session::rewind(int64_t to) {
+  if (to < 0 || to > position())
+    return fail(ErrorCode::kInvalidArgument, strf("cannot rewind to token {}: the session stands at {}", to, position()));
+  if (poisoned() || !can_rewind())
+    return fail(ErrorCode::kUnsupported, "this session's state cannot be cut to a prefix: restore a snapshot instead");
+  return engine_->set_position(to);
+}
+
+Result<std::unique_ptr<Session>> Session::fork() const {
+  SessionOptions options = options_;
+  options.work = options.state = {};
+  LINNET_ASSIGN(auto other, create(model_, *backend_, options));
+  std::vector<std::byte> block(state_bytes());
+  LINNET_TRY(snapshot(block));
+  LINNET_TRY(other->restore(block));
+  return other;
+}
+
+Result<void> Session::save(const std::string& path, std::span<const std::byte> attachment) const {
+  std::vector<std::byte> block(state_bytes());
+  LINNET_TRY(snapshot(block));
+  return write_state_file(path, {engine_->state_key(), model_->file().model_id()}, attachment, block);
+}
+
+Result<std::vector<std::byte>> Session::load(const std::string& path) {
+  LINNET_ASSIGN(StateFile file, read_state_file(path, {engine_->state_key(), model_->file().model_id()}, state_bytes()));
+  LINNET_TRY(restore(file.block));
+  return std::move(file.attachment);
+}
+
+}  // namespace linnet

@@ -1,0 +1,28 @@
+// Files of conversation state: 64-byte header, the caller's attachment, the state block, one checksum.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "linnet/result.h"
+
+namespace linnet {
+
+struct StateKeys {
+  uint64_t state = 0;  // Engine::state_key(): model, bounds and precisions
+  uint64_t model = 0;  // ModelFile::model_id(): to tell "another model" from "other options"
+};
+
+struct StateFile {
+  std::vector<std::byte> attachment, block;
+};
+
+// Written beside `path` and renamed. Errors: kIo with the system's reason.
+Result<void> write_state_file(const std::string& path, const StateKeys& keys, std::span<const std::byte> attachment,
+                              std::span<const std::byte> block);
+// Errors: kNotFound, kInvalidFile (not a state file, newer version, another model, other options, damaged).
+Result<StateFile> read_state_file(const std::string& path, const StateKeys& keys, size_t block_bytes);
+
+}  // namespace linnet
