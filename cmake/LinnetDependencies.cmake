@@ -36,7 +36,7 @@ linnet_find(flatbuffers::headers flatbuffers/flatbuffers.h "" libflatbuffers-dev
 set(LINNET_GENERATED ${CMAKE_BINARY_DIR}/generated)
 add_custom_command(
   OUTPUT ${LINNET_GENERATED}/format/model_generated.h
-  COMMAND ${FLATC} --cpp --gen-object-api --cpp-std c++17 --scoped-enums -o ${LINNET_GENERATED}/format
+  COMMAND ${FLATC} --cpp --gen-object-api --cpp-std c++17 --scoped-enums --reflect-names -o ${LINNET_GENERATED}/format
           ${CMAKE_SOURCE_DIR}/format/model.fbs
   DEPENDS ${CMAKE_SOURCE_DIR}/format/model.fbs)
 add_custom_target(linnet_schema_generate DEPENDS ${LINNET_GENERATED}/format/model_generated.h)
