@@ -17,11 +17,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backends/cpu/targets_enum.h"
 #include "runtime/core/dtype.h"
 
 namespace linnet::cpu {
-
-enum class CpuTarget : uint8_t;  // targets.h
 
 // Quantised activations: a row of K inputs is ceil(K / 32) of these, inputs beyond K being zeros.
 // x ~ d * q. The sums are over q of this group.

@@ -2,25 +2,13 @@
 // architecture has and chooses when a session is created.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <span>
 #include <string_view>
 
+#include "backends/cpu/targets_enum.h"
 #include "linnet/result.h"
 
 namespace linnet::cpu {
-
-enum class CpuTarget : uint8_t {
-  kPortable,    // plain C++: any processor
-  kAvx2,        // AVX2, FMA, F16C
-  kAvxVnni,     // kAvx2 and the 256-bit VEX-coded int8 dot product
-  kAvx512,      // AVX-512 F, BW, DQ, VL, CD
-  kAvx512Vnni,  // kAvx512 and its int8 dot product
-  kNeon,        // AArch64
-  kNeonDot,     // kNeon and the int8 dot product (Armv8.2 FEAT_DotProd)
-};
-inline constexpr size_t kCpuTargetCount = 7;
 
 // "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot".
 std::string_view target_name(CpuTarget target);

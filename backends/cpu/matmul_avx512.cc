@@ -1,0 +1,10 @@
+#include "backends/cpu/matmul_targets.h"
+
+// The build gives this file its instruction set (targets.cmake); elsewhere it is empty.
+#if defined(__x86_64__) && defined(__AVX512BW__)
+#include "backends/cpu/matmul_kernels_inl.h"
+
+namespace linnet::cpu {
+constinit const MatmulKernels kMatmulAvx512 = make_kernels(CpuTarget::kAvx512);
+}
+#endif

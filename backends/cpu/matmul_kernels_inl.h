@@ -1,0 +1,43 @@
+// The table of kernels of one instruction set, for the file that the build compiles with its flags.
+#pragma once
+
+#include "backends/cpu/matmul_float_inl.h"
+#include "backends/cpu/matmul_quantized_inl.h"
+#include "backends/cpu/quantize_activations_inl.h"
+
+namespace linnet::cpu {
+namespace {
+
+// Tile sizes: rows of x times panels.
+#if LINNET_WIDE  // 32 registers of 16 rows
+inline constexpr size_t kQuantizedRows = 6, kQuantizedPanels = 2;
+inline constexpr size_t kFloatRows = 12, kFloatPanels = 2;
+inline constexpr size_t kHalfRows = 12, kHalfPanels = 1;
+#elif HWY_TARGET == HWY_AVX2  // 16 registers of 8 rows
+inline constexpr size_t kQuantizedRows = 4, kQuantizedPanels = 1;
+inline constexpr size_t kFloatRows = 6, kFloatPanels = 1;
+inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
+#else                         // NEON: 32 registers of 4 rows
+inline constexpr size_t kQuantizedRows = 3, kQuantizedPanels = 1;
+inline constexpr size_t kFloatRows = 6, kFloatPanels = 1;
+inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
+#endif
+
+constexpr MatmulKernels make_kernels(CpuTarget target) {
+  MatmulKernels kernels;
+  kernels.target = target;
+  kernels.quantize_rows = &quantize_rows;
+  const auto set = [&](DType dtype, MatmulFunction function) {
+    kernels.matmul[static_cast<size_t>(dtype)] = function;
+  };
+  set(DType::kF32, &matmul<TileF32, kFloatRows, kFloatPanels>);
+  set(DType::kF16, &matmul<TileHalf<LoadF16>, kHalfRows, kHalfPanels>);
+  set(DType::kBF16, &matmul<TileHalf<LoadBF16>, kHalfRows, kHalfPanels>);
+  set(DType::kQ8, &matmul<QuantizedTile<BlockQ8>, kQuantizedRows, kQuantizedPanels>);
+  set(DType::kQ4, &matmul<QuantizedTile<BlockQ4>, kQuantizedRows, kQuantizedPanels>);
+  set(DType::kQ4A, &matmul<QuantizedTile<BlockQ4A>, kQuantizedRows, kQuantizedPanels>);
+  return kernels;
+}
+
+}  // namespace
+}  // namespace linnet::cpu

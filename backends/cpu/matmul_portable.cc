@@ -1,0 +1,144 @@
+// The kernels for processors without a file of their own: plain loops over the 16 rows of a panel, which a
+// compiler turns into whatever vectors the baseline has. Same orders of additions as the others, but products
+// and sums round separately where the baseline has no fused multiply-add.
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/matmul_targets.h"
+
+namespace linnet::cpu {
+namespace {
+
+constexpr size_t kPanel = 16;
+constexpr float kSmallestMagnitude = 0x1p-100f;
+
+template <typename T>
+T load(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// Nearest even for |x| < 2^22, on the default rounding mode, in one addition.
+int32_t round_to_int(float x) { return std::bit_cast<int32_t>(x + 12582912.0f) - 0x4B400000; }
+
+void quantize_group(const float* x, size_t count, ActivationGroup& out) {
+  float largest = 0, poison = 0;
+  for (size_t i = 0; i < count; ++i) {
+    largest = std::abs(x[i]) > largest ? std::abs(x[i]) : largest;
+    poison += x[i] * 0.0f;
+  }
+  const bool usable = largest >= kSmallestMagnitude && poison == 0.0f;
+  const float inverse = usable ? 127.0f / largest : 0.0f;
+  int32_t sum = 0;
+  for (size_t i = 0; i < 32; ++i) {
+    const int32_t q = usable && i < count ? round_to_int(x[i] * inverse) : 0;
+    out.q[i] = static_cast<int8_t>(q);
+    sum += q;
+  }
+  out.d = (usable ? largest / 127.0f : 0.0f) + poison;
+  out.sum = out.d * static_cast<float>(sum);
+  out.bias128 = -128 * sum;
+  out.bias8 = -8 * sum;
+}
+
+void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, std::byte* out) {
+  auto* group = reinterpret_cast<ActivationGroup*>(out);
+  for (int64_t r = 0; r < rows; ++r, x += x_stride)
+    for (int64_t i = 0; i < k; i += kGroupSize)
+      quantize_group(x + i, static_cast<size_t>(k - i < kGroupSize ? k - i : kGroupSize), *group++);
+}
+
+template <DType Type>
+void dot_group(const std::byte* block, const ActivationGroup& x, int32_t (&dot)[kPanel]) {
+  if constexpr (Type == DType::kQ8) {
+    const auto* w = reinterpret_cast<const int8_t*>(block + 32);
+    for (int32_t& d : dot) d = 0;
+    for (size_t i = 0; i < 8; ++i)
+      for (size_t r = 0; r < kPanel; ++r)
+        for (size_t j = 0; j < 4; ++j) dot[r] += w[(i * kPanel + r) * 4 + j] * x.q[4 * i + j];
+  } else {
+    const auto* w = reinterpret_cast<const uint8_t*>(block + (Type == DType::kQ4 ? 32 : 64));
+    for (int32_t& d : dot) d = Type == DType::kQ4 ? x.bias8 : 0;
+    for (size_t i = 0; i < 4; ++i)
+      for (size_t r = 0; r < kPanel; ++r)
+        for (size_t j = 0; j < 4; ++j) {
+          const int pair = w[(i * kPanel + r) * 4 + j];
+          dot[r] += (pair & 15) * x.q[4 * i + j] + (pair >> 4) * x.q[16 + 4 * i + j];
+        }
+  }
+}
+
+template <DType Type>
+void quantized_row(const std::byte* panel, const std::byte* x, int64_t k, float (&sum)[kPanel]) {
+  constexpr size_t kBlock = group_bytes(Type) * kPanel;
+  const auto* group = reinterpret_cast<const ActivationGroup*>(x);
+  for (int64_t i = 0; i < k; i += kGroupSize, panel += kBlock, ++group) {
+    int32_t dot[kPanel];
+    dot_group<Type>(panel, *group, dot);
+    for (size_t r = 0; r < kPanel; ++r) {
+      sum[r] += static_cast<float>(dot[r]) * (f16_to_f32(load<uint16_t>(panel + 2 * r)) * group->d);
+      if constexpr (Type == DType::kQ4A)
+        sum[r] += f16_to_f32(load<uint16_t>(panel + 32 + 2 * r)) * group->sum;
+    }
+  }
+}
+
+template <DType Type>
+void float_row(const std::byte* panel, const std::byte* x_bytes, int64_t k, float (&sum)[kPanel]) {
+  const auto columns = static_cast<size_t>(k);
+  const auto* x = reinterpret_cast<const float*>(x_bytes);
+  if constexpr (Type == DType::kF32) {
+    const auto* w = reinterpret_cast<const float*>(panel);
+    for (size_t i = 0; i < columns; ++i)
+      for (size_t r = 0; r < kPanel; ++r) sum[r] += w[i * kPanel + r] * x[i];
+  } else {
+    float odd[kPanel] = {};
+    for (size_t i = 0; i < columns; ++i) {
+      float(&to)[kPanel] = i % 2 == 0 ? sum : odd;
+      const std::byte* w = panel + i / 2 * kPanel * 4 + i % 2 * 2;
+      for (size_t r = 0; r < kPanel; ++r) {
+        const auto bits = load<uint16_t>(w + r * 4);
+        to[r] += (Type == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits)) * x[i];
+      }
+    }
+    for (size_t r = 0; r < kPanel; ++r) sum[r] += odd[r];
+  }
+}
+
+template <DType Type>
+size_t bytes_of_panel(int64_t k) {
+  const auto columns = static_cast<size_t>(k);
+  if constexpr (Type == DType::kF32) return columns * kPanel * 4;
+  if constexpr (Type == DType::kF16 || Type == DType::kBF16) return (columns + 1) / 2 * kPanel * 4;
+  return (columns + 31) / 32 * group_bytes(Type) * kPanel;
+}
+
+template <DType Type>
+void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
+  const size_t stride = bytes_of_panel<Type>(args.k);
+  for (auto panel = static_cast<size_t>(panel_begin); panel < static_cast<size_t>(panel_end); ++panel)
+    for (size_t t = 0; t < static_cast<size_t>(args.rows); ++t) {
+      const auto* x = static_cast<const std::byte*>(args.x) + t * args.x_stride;
+      float sum[kPanel] = {};
+      if constexpr (is_quantized(Type))
+        quantized_row<Type>(args.weights + panel * stride, x, args.k, sum);
+      else
+        float_row<Type>(args.weights + panel * stride, x, args.k, sum);
+      const size_t column = panel * kPanel;
+      const size_t left = static_cast<size_t>(args.n) - column;
+      std::memcpy(args.y + t * static_cast<size_t>(args.y_stride) + column, sum,
+                  (left < kPanel ? left : kPanel) * sizeof(float));
+    }
+}
+
+}  // namespace
+
+constinit const MatmulKernels kMatmulPortable = {
+    CpuTarget::kPortable,
+    &quantize_rows,
+    {&matmul<DType::kF32>, &matmul<DType::kF16>, &matmul<DType::kBF16>, &matmul<DType::kQ8>,
+     &matmul<DType::kQ4>, &matmul<DType::kQ4A>, nullptr}};
+
+}  // namespace linnet::cpu

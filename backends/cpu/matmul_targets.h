@@ -1,0 +1,19 @@
+// The tables that the per-instruction-set files define; targets.cmake says which are compiled where.
+#pragma once
+
+#include "backends/cpu/matmul.h"
+
+namespace linnet::cpu {
+
+extern const MatmulKernels kMatmulPortable;
+#if defined(__x86_64__)
+extern const MatmulKernels kMatmulAvx2;
+extern const MatmulKernels kMatmulAvxVnni;
+extern const MatmulKernels kMatmulAvx512;
+extern const MatmulKernels kMatmulAvx512Vnni;
+#elif defined(__aarch64__)
+extern const MatmulKernels kMatmulNeon;
+extern const MatmulKernels kMatmulNeonDot;
+#endif
+
+}  // namespace linnet::cpu

@@ -1,0 +1,97 @@
+// What the tile kernels of one instruction set share: loads, stores of partial panels, and the loops that
+// cover a range of panels and all rows with tiles.
+#pragma once
+
+#include "backends/cpu/dot_inl.h"
+#include "backends/cpu/matmul.h"
+
+// A loop over a constant count that must be unrolled, so that arrays of vectors become registers.
+#if defined(__clang__)
+#define LINNET_FOR(i, count) _Pragma("clang loop unroll(full)") for (size_t i = 0; i < (count); ++i)
+#else
+#define LINNET_FOR(i, count) _Pragma("GCC unroll 16") for (size_t i = 0; i < (count); ++i)
+#endif
+
+namespace linnet::cpu {
+namespace {
+
+inline constexpr size_t kPanel = 16;
+
+// Hardware prefetchers stop at page ends; this distance spans a page's end and hides a memory access.
+inline constexpr size_t kPrefetchAhead = 2048;
+template <size_t Bytes>
+HWY_INLINE void prefetch(const std::byte* w) {
+  LINNET_FOR (i, (Bytes + 63) / 64) __builtin_prefetch(w + kPrefetchAhead + i * 64, 0, 3);
+}
+
+HWY_INLINE VF32 load_halfs(const std::byte* p) {
+  const hn::Rebind<hwy::float16_t, DF32> half;
+  return hn::PromoteTo(DF32(), hn::LoadU(half, reinterpret_cast<const hwy::float16_t*>(p)));
+}
+
+// Writes the first `count` of 16 outputs.
+HWY_INLINE void store_panel(const VF32 (&v)[kParts], size_t count, float* y) {
+  if (count >= kPanel) {
+    LINNET_FOR (s, kParts) hn::StoreU(v[s], DF32(), y + s * kLanes);
+    return;
+  }
+  alignas(64) float buffer[kPanel];
+  for (size_t s = 0; s < kParts; ++s) hn::Store(v[s], DF32(), buffer + s * kLanes);
+  __builtin_memcpy(y, buffer, count * sizeof(float));
+}
+
+// One tile: Rows rows from `row` on, Panels panels from `panel` on.
+template <class Tile, size_t Rows, size_t Panels>
+HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_t panel, size_t row) {
+  VF32 sum[Panels][Rows][kParts];
+  LINNET_FOR (p, Panels)
+    LINNET_FOR (r, Rows)
+      LINNET_FOR (s, kParts) sum[p][r][s] = hn::Zero(DF32());
+  Tile::template run<Rows, Panels>(args.weights + panel * panel_bytes, panel_bytes,
+                                   static_cast<const std::byte*>(args.x) + row * args.x_stride, args.x_stride,
+                                   args.k, sum);
+  LINNET_FOR (p, Panels)
+    LINNET_FOR (r, Rows) {
+      const size_t column = (panel + p) * kPanel;
+      store_panel(sum[p][r], static_cast<size_t>(args.n) - column,
+                  args.y + (row + r) * static_cast<size_t>(args.y_stride) + column);
+    }
+}
+
+// All rows [row, end) against `Panels` panels, the largest tiles first.
+template <class Tile, size_t Rows, size_t Panels>
+HWY_INLINE void cover_rows(const MatmulArgs& args, size_t panel_bytes, size_t panel, size_t row, size_t end) {
+  for (; row + Rows <= end; row += Rows) compute_tile<Tile, Rows, Panels>(args, panel_bytes, panel, row);
+  if constexpr (Rows > 1) {
+    constexpr size_t kNext = Rows > 4 ? Rows / 2 : Rows - 1;
+    if (row < end) cover_rows<Tile, kNext, Panels>(args, panel_bytes, panel, row, end);
+  }
+}
+
+// Rows go in blocks whose activations stay in the second-level cache while every panel passes by.
+inline constexpr size_t kActivationCacheBytes = 384 * 1024;
+
+template <class Tile, size_t Rows, size_t Panels>
+void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
+  const size_t panel_bytes = Tile::panel_bytes(args.k);
+  const auto end = static_cast<size_t>(panel_end);
+  const auto rows = static_cast<size_t>(args.rows);
+  if (rows == 1) {
+    for (auto panel = static_cast<size_t>(panel_begin); panel < end; ++panel)
+      compute_tile<Tile, 1, 1>(args, panel_bytes, panel, 0);
+    return;
+  }
+  size_t block = kActivationCacheBytes / args.x_stride / Rows * Rows;
+  if (block < 2 * Rows) block = 2 * Rows;
+  for (size_t row = 0; row < rows; row += block) {
+    const size_t row_end = row + block < rows ? row + block : rows;
+    auto panel = static_cast<size_t>(panel_begin);
+    for (; panel + Panels <= end; panel += Panels)
+      cover_rows<Tile, Rows, Panels>(args, panel_bytes, panel, row, row_end);
+    if constexpr (Panels > 1)
+      for (; panel < end; ++panel) cover_rows<Tile, Rows, 1>(args, panel_bytes, panel, row, row_end);
+  }
+}
+
+}  // namespace
+}  // namespace linnet::cpu

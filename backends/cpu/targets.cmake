@@ -1,0 +1,18 @@
+# Each instruction set's kernels are one file compiled with its flags; everything else keeps the baseline, and
+# targets.cc chooses at run time. The -mno flags keep a global -march from widening a file beyond its name.
+set(LINNET_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpclmul -maes)
+set(LINNET_AVX512_FLAGS ${LINNET_AVX2_FLAGS} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
+
+function(linnet_target_flags name)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/backends/cpu/matmul_${name}.cc PROPERTIES
+                              COMPILE_OPTIONS "${ARGN}")
+endfunction()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  linnet_target_flags(avx2 ${LINNET_AVX2_FLAGS} -mno-avxvnni -mno-avx512f)
+  linnet_target_flags(avxvnni ${LINNET_AVX2_FLAGS} -mavxvnni -mno-avx512f)
+  linnet_target_flags(avx512 ${LINNET_AVX512_FLAGS} -mno-avx512vnni)
+  linnet_target_flags(avx512vnni ${LINNET_AVX512_FLAGS} -mavx512vnni)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  linnet_target_flags(neondot -march=armv8.2-a+dotprod+fp16)
+endif()

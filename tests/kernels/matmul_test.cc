@@ -1,0 +1,274 @@
+// Every weight type on every instruction set of this machine, against double precision on the weights and
+// activations as stored, with bounds from the number of roundings; and the properties callers rely on: a
+// row's result is the same bits whatever rows and panels are computed with it.
+#include "backends/cpu/matmul.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/targets.h"
+#include "format/panel.h"
+
+namespace linnet::cpu {
+namespace {
+
+constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A};
+constexpr float kUntouched = -12345.0f;
+
+struct Matrix {
+  DType dtype;
+  int64_t n, k;
+  std::vector<std::byte> storage;
+  std::byte* panels = nullptr;  // 64-byte aligned
+  std::vector<float> values;    // [n, k] as the panels hold them
+};
+
+std::vector<float> random_values(size_t count, float scale, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0f, scale);
+  std::vector<float> values(count);
+  for (float& v : values) v = normal(random);
+  return values;
+}
+
+Matrix make_matrix(DType dtype, int64_t n, int64_t k, uint32_t seed) {
+  Matrix m{dtype, n, k, std::vector<std::byte>(format::matrix_bytes(dtype, n, k) + 64), nullptr, {}};
+  m.panels = m.storage.data() + (64 - reinterpret_cast<uintptr_t>(m.storage.data()) % 64) % 64;
+  const std::vector<float> source = random_values(static_cast<size_t>(n * k), 0.05f, seed);
+  m.values.resize(source.size());
+  for (int64_t row = 0; row < n; row += 16) {
+    std::byte* panel = m.panels + static_cast<size_t>(row / 16) * format::panel_bytes(dtype, k);
+    const int64_t rows = std::min<int64_t>(16, n - row);
+    format::pack_panel(dtype, source.data() + row * k, rows, k, panel);
+    for (int64_t r = 0; r < rows; ++r)
+      format::unpack_panel_row(dtype, panel, r, k, m.values.data() + (row + r) * k);
+  }
+  return m;
+}
+
+struct Input {
+  std::vector<float> x;
+  std::vector<std::byte> quantized;
+  MatmulArgs args(const Matrix& m, int64_t rows, std::vector<float>& y) const {
+    MatmulArgs args;
+    args.weights = m.panels;
+    args.n = m.n;
+    args.k = m.k;
+    args.rows = rows;
+    args.x = is_quantized(m.dtype) ? static_cast<const void*>(quantized.data()) : x.data();
+    args.x_stride =
+        is_quantized(m.dtype) ? quantized_row_bytes(m.k) : static_cast<size_t>(m.k) * sizeof(float);
+    args.y = y.data();
+    args.y_stride = m.n + 3;
+    return args;
+  }
+};
+
+Input make_input(const MatmulKernels& kernels, int64_t rows, int64_t k, uint32_t seed) {
+  Input in;
+  in.x = random_values(static_cast<size_t>(rows * k), 1.0f, seed);
+  in.quantized.resize(quantized_rows_bytes(rows, k));
+  kernels.quantize_rows(in.x.data(), rows, k, k, in.quantized.data());
+  return in;
+}
+
+int64_t panel_count(int64_t n) { return (n + 15) / 16; }
+
+std::vector<float> multiply(const MatmulKernels& kernels, const Matrix& m, const Input& in, int64_t rows) {
+  std::vector<float> y(static_cast<size_t>(rows * (m.n + 3)), kUntouched);
+  kernels.matmul[static_cast<size_t>(m.dtype)](in.args(m, rows, y), 0, panel_count(m.n));
+  return y;
+}
+
+bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+// The activations the kernels multiply with: x itself, or d * q.
+std::vector<double> effective_x(const Matrix& m, const Input& in, int64_t rows) {
+  std::vector<double> x(static_cast<size_t>(rows * m.k));
+  const auto groups = static_cast<size_t>((m.k + 31) / 32);
+  for (size_t t = 0; t < static_cast<size_t>(rows); ++t)
+    for (size_t i = 0; i < static_cast<size_t>(m.k); ++i) {
+      const size_t at = t * static_cast<size_t>(m.k) + i;
+      if (!is_quantized(m.dtype)) {
+        x[at] = in.x[at];
+        continue;
+      }
+      ActivationGroup group;
+      std::memcpy(&group, in.quantized.data() + (t * groups + i / 32) * sizeof group, sizeof group);
+      x[at] = static_cast<double>(group.d) * group.q[i % 32];
+    }
+  return x;
+}
+
+void check_against_double(const MatmulKernels& kernels, DType dtype, int64_t n, int64_t k, int64_t rows) {
+  CAPTURE(target_name(kernels.target));
+  CAPTURE(dtype_name(dtype));
+  CAPTURE(n);
+  CAPTURE(k);
+  CAPTURE(rows);
+  const Matrix m = make_matrix(dtype, n, k, 1);
+  const Input in = make_input(kernels, rows, k, 2);
+  const std::vector<float> y = multiply(kernels, m, in, rows);
+  const std::vector<double> x = effective_x(m, in, rows);
+  // Roundings an output meets: one or two for each term of its sum, and the scale products.
+  const double terms =
+      is_quantized(dtype) ? 2.0 * static_cast<double>((k + 31) / 32) : static_cast<double>(k);
+  const double unit = 0.5 * static_cast<double>(std::numeric_limits<float>::epsilon());
+  bool within = true, within_input_rounding = true, untouched = true;
+  for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t r = 0; r < n; ++r) {
+      double exact = 0, magnitude = 0, wanted = 0, moved = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const auto at = static_cast<size_t>(t * k + i);
+        const double w = m.values[static_cast<size_t>(r * k + i)];
+        exact += w * x[at];
+        wanted += w * in.x[at];
+        magnitude += std::abs(w * x[at]);
+        moved += std::abs(w * (x[at] - in.x[at]));
+      }
+      // q4a's two parts, d * q and m, are larger than their sum; q is at most 15 and |m| about 8 d.
+      if (dtype == DType::kQ4A) magnitude *= 4;
+      const double got = y[static_cast<size_t>(t * (n + 3) + r)];
+      within &= std::abs(got - exact) <= (terms + 4) * unit * magnitude + 1e-30;
+      within_input_rounding &= std::abs(got - wanted) <= moved + (terms + 4) * unit * magnitude + 1e-30;
+    }
+    for (int64_t r = n; r < n + 3; ++r) untouched &= y[static_cast<size_t>(t * (n + 3) + r)] == kUntouched;
+  }
+  CHECK(within);
+  CHECK(within_input_rounding);
+  CHECK(untouched);
+}
+
+}  // namespace
+
+TEST_CASE("products agree with double precision on every target") {
+  for (const CpuTarget target : supported_targets())
+    for (const DType dtype : kTypes) {
+      for (const int64_t rows : {1, 2, 3, 7, 16, 33})
+        for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 32}, {5, 64}, {49, 100}, {96, 33}})
+          check_against_double(matmul_kernels(target), dtype, n, k, rows);
+      check_against_double(matmul_kernels(target), dtype, 1, 1, 1);
+      check_against_double(matmul_kernels(target), dtype, 33, 1537, 5);
+    }
+}
+
+TEST_CASE("a row's bits depend neither on its neighbours nor on the split into panels") {
+  for (const CpuTarget target : supported_targets())
+    for (const DType dtype : kTypes) {
+      CAPTURE(target_name(target));
+      CAPTURE(dtype_name(dtype));
+      const MatmulKernels& kernels = matmul_kernels(target);
+      const auto function = kernels.matmul[static_cast<size_t>(dtype)];
+      constexpr int64_t kN = 105, kK = 419, kRows = 33;
+      const Matrix m = make_matrix(dtype, kN, kK, 3);
+      const Input in = make_input(kernels, kRows, kK, 4);
+      const std::vector<float> whole = multiply(kernels, m, in, kRows);
+      bool rows_equal = true, splits_equal = true;
+      for (int64_t t = 0; t < kRows; ++t) {
+        std::vector<float> alone(kN, kUntouched);
+        MatmulArgs args = in.args(m, 1, alone);
+        args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
+        function(args, 0, panel_count(kN));
+        for (size_t r = 0; r < kN; ++r)
+          rows_equal &= same_bits(alone[r], whole[static_cast<size_t>(t * (kN + 3)) + r]);
+      }
+      for (const int64_t rows : {1, 2, 5, 6, 8, 13, 33})
+        for (int64_t split = 1; split < panel_count(kN); ++split) {
+          std::vector<float> parts(static_cast<size_t>(rows * (kN + 3)), kUntouched);
+          const MatmulArgs args = in.args(m, rows, parts);
+          function(args, split, panel_count(kN));
+          function(args, 0, split);
+          splits_equal &= std::memcmp(parts.data(), whole.data(), parts.size() * sizeof(float)) == 0;
+        }
+      CHECK(rows_equal);
+      CHECK(splits_equal);
+    }
+}
+
+TEST_CASE("targets with fused multiply-add give the same bits") {
+  for (const DType dtype : kTypes) {
+    const Matrix m = make_matrix(dtype, 40, 203, 5);
+    std::vector<float> first;
+    for (const CpuTarget target : supported_targets()) {
+      if (target == CpuTarget::kPortable) continue;
+      CAPTURE(target_name(target));
+      CAPTURE(dtype_name(dtype));
+      const std::vector<float> y =
+          multiply(matmul_kernels(target), m, make_input(matmul_kernels(target), 9, 203, 6), 9);
+      if (first.empty()) first = y;
+      CHECK(std::memcmp(y.data(), first.data(), y.size() * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST_CASE("extreme codes do not overflow the 16-bit sums") {
+  // Weights at both ends of their codes against activations at +-127: the largest sums the formats allow.
+  for (const CpuTarget target : supported_targets())
+    for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A})
+      for (const unsigned code : {0x00u, 0xFFu, 0x80u, 0x7Fu}) {
+        CAPTURE(target_name(target));
+        CAPTURE(dtype_name(dtype));
+        CAPTURE(code);
+        Matrix m = make_matrix(dtype, 16, 32, 7);
+        const size_t scales = dtype == DType::kQ4A ? 64 : 32;
+        std::memset(m.panels + scales, static_cast<int>(code), format::panel_block_bytes(dtype) - scales);
+        const uint16_t one = f32_to_f16(1.0f);
+        for (size_t i = 0; i < scales; i += 2) std::memcpy(m.panels + i, &one, 2);
+        for (int64_t r = 0; r < 16; ++r)
+          format::unpack_panel_row(dtype, m.panels, r, 32, m.values.data() + r * 32);
+        for (const float sign : {1.0f, -1.0f}) {
+          Input in = make_input(matmul_kernels(target), 1, 32, 8);
+          in.x.assign(32, sign * 127.0f);
+          matmul_kernels(target).quantize_rows(in.x.data(), 1, 32, 32, in.quantized.data());
+          const std::vector<float> y = multiply(matmul_kernels(target), m, in, 1);
+          double exact = 0;
+          for (size_t i = 0; i < 32; ++i) exact += static_cast<double>(m.values[i]) * in.x[i];
+          for (size_t r = 0; r < 16; ++r) CHECK(static_cast<double>(y[r]) == exact);
+        }
+      }
+}
+
+TEST_CASE("a NaN or an infinity reaches its row and no other") {
+  for (const CpuTarget target : supported_targets())
+    for (const DType dtype : kTypes)
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity()})
+        for (const size_t where : {0u, 31u, 32u, 66u}) {
+          CAPTURE(target_name(target));
+          CAPTURE(dtype_name(dtype));
+          CAPTURE(where);
+          const MatmulKernels& kernels = matmul_kernels(target);
+          const Matrix m = make_matrix(dtype, 20, 67, 9);
+          Input in = make_input(kernels, 3, 67, 10);
+          in.x[67 + where] = bad;
+          kernels.quantize_rows(in.x.data(), 3, 67, 67, in.quantized.data());
+          const std::vector<float> y = multiply(kernels, m, in, 3);
+          bool clean = true, poisoned = true;
+          for (size_t r = 0; r < 20; ++r) {
+            clean &= std::isfinite(y[r]) && std::isfinite(y[2 * 23 + r]);
+            poisoned &= !std::isfinite(y[23 + r]);
+          }
+          CHECK(clean);
+          CHECK(poisoned);
+        }
+}
+
+TEST_CASE("damaged scales reach the outputs") {
+  for (const CpuTarget target : supported_targets())
+    for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A}) {
+      const MatmulKernels& kernels = matmul_kernels(target);
+      const Matrix m = make_matrix(dtype, 16, 64, 11);
+      const uint16_t nan = 0x7E00;
+      std::memcpy(m.panels + format::panel_block_bytes(dtype) + 2 * 5, &nan, 2);  // row 5, second group
+      const std::vector<float> y = multiply(kernels, m, make_input(kernels, 2, 64, 12), 2);
+      for (size_t r = 0; r < 16; ++r) CHECK(std::isnan(y[r]) == (r == 5));
+    }
+}
+
+}  // namespace linnet::cpu
