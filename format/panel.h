@@ -28,7 +28,9 @@ namespace linnet::format {
 inline constexpr int64_t kPanelRows = 16;
 
 // Bytes of one panel block: one group (32 inputs) of 16 rows for quantised types.
-constexpr size_t panel_block_bytes(DType dtype) { return group_bytes(dtype) * static_cast<size_t>(kPanelRows); }
+constexpr size_t panel_block_bytes(DType dtype) {
+  return group_bytes(dtype) * static_cast<size_t>(kPanelRows);
+}
 // Bytes of one panel of 16 rows and K inputs.
 size_t panel_bytes(DType dtype, int64_t k);
 // Bytes of a matrix [n, k]. The caller has checked that n and k are positive and below 2^31.
