@@ -53,6 +53,9 @@ HWY_INLINE VI32 dot_u8_i8(VI32 acc, VU8 w, VI8 x) {
 #endif
 }
 
+// The bare operation, for the probe of the machine's peak.
+HWY_INLINE VI32 raw_dot(VI32 acc, VU8 w, VI8 x) { return dot_u8_i8(acc, w, x); }
+
 // The instruction takes one operand as unsigned: weights + 128, and begin() takes 128 * sum(x) back.
 struct ByteDot {
   using Accumulator = VI32;
@@ -102,6 +105,11 @@ struct ByteDot {
   static HWY_INLINE VI32 end(Accumulator acc) { return acc; }
 };
 
+// The bare operation without the sign's transfer, for the probe of the machine's peak.
+HWY_INLINE VI32 raw_dot(VI32 acc, const ByteDot::Weight& w, VI8 x) {
+  return hn::Add(acc, add_pairs(multiply_pairs(w.magnitude, x)));
+}
+
 // A whole group fits 16 bits: 8 steps x 2 products x 15 x 127 = 30480. So it is widened once, at the end.
 struct NibbleDot {
   using Accumulator = VI16;
@@ -124,6 +132,9 @@ HWY_INLINE VI32 dot_i8(VI32 acc, VI8 w, VI8 x) {
   return VI32(vaddq_s32(acc.raw, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))));
 }
 #endif
+
+// The bare operation, for the probe of the machine's peak.
+HWY_INLINE VI32 raw_dot(VI32 acc, VI8 w, VI8 x) { return dot_i8(acc, w, x); }
 
 struct ByteDot {
   using Accumulator = VI32;

@@ -59,11 +59,22 @@ using MatmulFunction = void (*)(const MatmulArgs& args, int64_t panel_begin, int
 // quantized_rows_bytes(rows, k), 16-byte aligned. Rows are independent: threads may share the work.
 using QuantizeFunction = void (*)(const float* x, int64_t rows, int64_t k, int64_t x_stride, std::byte* out);
 
+// Loops at a limit of the machine, for stating measured speeds as shares of it. Null on kPortable.
+struct Probes {
+  // Reads `bytes` once, forward; the result only keeps the loads alive.
+  uint64_t (*read)(const std::byte* data, size_t bytes) = nullptr;
+  // `iterations` rounds of independent int8 dot products (of the kind the q8 kernel uses) or f32 fused
+  // multiply-adds in registers; returns the operations done, a multiplication and an addition counting two.
+  double (*int8)(int64_t iterations) = nullptr;
+  double (*f32)(int64_t iterations) = nullptr;
+};
+
 // The kernels of one instruction set.
 struct MatmulKernels {
   CpuTarget target{};
   QuantizeFunction quantize_rows = nullptr;
   MatmulFunction matmul[kDTypeCount] = {};  // by DType; null for kI32
+  Probes probes;
 };
 
 // `target` must be one of supported_targets().

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/cpu/matmul_float_inl.h"
+#include "backends/cpu/matmul_probes_inl.h"
 #include "backends/cpu/matmul_quantized_inl.h"
 #include "backends/cpu/quantize_activations_inl.h"
 
@@ -36,6 +37,7 @@ constexpr MatmulKernels make_kernels(CpuTarget target) {
   set(DType::kQ8, &matmul<QuantizedTile<BlockQ8>, kQuantizedRows, kQuantizedPanels>);
   set(DType::kQ4, &matmul<QuantizedTile<BlockQ4>, kQuantizedRows, kQuantizedPanels>);
   set(DType::kQ4A, &matmul<QuantizedTile<BlockQ4A>, kQuantizedRows, kQuantizedPanels>);
+  kernels.probes = {&probe_read, &probe_int8, &probe_f32};
   return kernels;
 }
 

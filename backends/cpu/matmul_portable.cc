@@ -139,6 +139,7 @@ constinit const MatmulKernels kMatmulPortable = {
     CpuTarget::kPortable,
     &quantize_rows,
     {&matmul<DType::kF32>, &matmul<DType::kF16>, &matmul<DType::kBF16>, &matmul<DType::kQ8>,
-     &matmul<DType::kQ4>, &matmul<DType::kQ4A>, nullptr}};
+     &matmul<DType::kQ4>, &matmul<DType::kQ4A>, nullptr},
+    {}};
 
 }  // namespace linnet::cpu
