@@ -1,6 +1,7 @@
 #include "backends/host/host_backend.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -63,6 +64,22 @@ class HostExecutable final : public Executable {
       step.run(step.context);
     }
     return {};
+  }
+
+  Result<int> first_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) override {
+    for (size_t n = 0; n < methods_[method].steps.size(); ++n) {
+      Step& step = methods_[method].steps[n];
+      for (const Step::Variable& v : step.variables) v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
+      step.context.position = position;
+      step.run(step.context);
+      for (const Tensor& out : step.out) {
+        if (out.dtype != DType::kF32) continue;
+        const float* values = out.as();
+        if (!std::all_of(values, values + out.elements(), [](float x) { return std::isfinite(x); }))
+          return static_cast<int>(n);
+      }
+    }
+    return -1;
   }
 
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override {

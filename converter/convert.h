@@ -1,0 +1,52 @@
+// From a published checkpoint to a Linnet file.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "linnet/result.h"
+#include "runtime/core/dtype.h"
+
+namespace linnet {
+class Backend;
+}
+
+namespace linnet::convert {
+
+struct ConvertOptions {
+  std::string source;  // a Hugging Face folder or a GGUF file
+  std::string output;
+  // Precision of matrices. Empty: as stored, when that is one of Linnet's block formats or f16/bf16, else f32.
+  std::string quantize;
+  // Exceptions by name, the last match wins: {"*.down_proj.*", kQ8}.
+  std::vector<std::pair<std::string, DType>> keep;
+  std::string name;  // metadata; empty: the source's own
+  // Loads the result and compares it with the unquantised weights on a fixed input. Needs both backends.
+  bool self_test = true;
+  const Backend* reference = nullptr;  // runs the unquantised weights
+  const Backend* backend = nullptr;    // runs the converted file
+  // Called with bytes done and bytes in all; false stops the conversion (kCancelled), leaving no file.
+  std::function<bool(const std::string& stage, uint64_t done, uint64_t total)> progress;
+  std::function<void(const std::string& message)> warn;
+};
+
+struct ConvertReport {
+  std::string architecture;
+  uint64_t file_bytes = 0;
+  int64_t parameters = 0;
+  std::vector<std::string> notes;  // such as "120 tensors imported without loss (q4a)"
+  // Self test: logits of the file against the unquantised weights over the test input.
+  bool tested = false;
+  double mean_kl = 0;        // nats per token
+  double largest_error = 0;  // absolute, of any logit
+  double agreement = 0;      // share of positions with the same most likely token
+};
+
+// Errors: what the readers say; kUnsupported for an architecture or configuration value Linnet lacks;
+// kInvalidFile with every missing, unexpected or misshapen tensor; kIo. No file is left behind on error.
+Result<ConvertReport> convert(const ConvertOptions& options);
+
+}  // namespace linnet::convert

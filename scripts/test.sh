@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds with warnings as errors and runs every test, then the fast tests under AddressSanitizer and
+# UndefinedBehaviorSanitizer (which replays the fuzz corpus too), then the format check.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/packages.sh
+install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_TEST_PACKAGES[@]}"
+
+jobs=$(nproc)
+echo "== build and test"
+cmake -S . -B build/test -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON >/dev/null
+cmake --build build/test -j "$jobs"
+ctest --test-dir build/test --output-on-failure -j "$jobs"
+
+echo "== sanitizers"
+cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1" \
+  -DLINNET_SANITIZE=ON >/dev/null
+cmake --build build/sanitize -j "$jobs"
+ctest --test-dir build/sanitize --output-on-failure -j "$jobs" -L fast
+
+echo "== format"
+# The check is made with the version that Debian 12 has: others format some lines differently.
+if clang-format --version | grep -q 'version 14\.'; then
+  git ls-files '*.cc' '*.h' | xargs clang-format --dry-run --Werror
+else
+  echo "skipped: clang-format is not version 14"
+fi
+echo "All tests passed."
