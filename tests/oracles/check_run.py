@@ -92,7 +92,7 @@ def check(case, args, scratch):
         bound, source = 1e-4 * float(reference['logits'].std()), '1e-4 of the spread'
     model = os.path.join(args.keep or scratch, name + '.lnt')
     command([args.linnet, 'convert', os.path.join(case, 'model'), '-o', model, '--quantize', 'f32']
-            + (['--force'] if args.force else []) + shlex.split(args.convert_args), 'linnet convert')
+            + shlex.split(args.convert_args), 'linnet convert')
     failures = 0
 
     def report(label, result, greedy=''):
@@ -133,7 +133,6 @@ def main():
     parser.add_argument('--convert-args', default='')
     parser.add_argument('--run-args', default='', help='for instance "--attention full --context 512"')
     parser.add_argument('--keep', default='', help='folder for the converted files')
-    parser.add_argument('--force', action='store_true', help='pass --force to linnet convert')
     args = parser.parse_args()
     args.backend = args.backend or ['reference', 'cpu']
     failed, broken = 0, 0
