@@ -11,10 +11,14 @@ if(LINNET_SANITIZE)
   target_link_options(linnet_options INTERFACE -fsanitize=address,undefined)
 endif()
 if(LINNET_FUZZ)
-  # libstdc++ 12 offers std::expected only to compilers that claim C++20's final concepts, which clang 14
-  # implements well enough but does not claim.
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang" OR CMAKE_CXX_COMPILER_VERSION VERSION_LESS 16)
+    message(FATAL_ERROR "LINNET_FUZZ needs clang 16 or later (packages clang-16, libclang-rt-16-dev): "
+                        "-DCMAKE_C_COMPILER=clang-16 -DCMAKE_CXX_COMPILER=clang++-16")
+  endif()
+  # libstdc++ offers std::expected only to compilers that claim C++20's final concepts, which clang implements
+  # from 16 on as far as std::expected needs it but claims from 19 on.
   target_compile_options(linnet_options INTERFACE -fsanitize=fuzzer-no-link -D__cpp_concepts=202002L
-                         -Wno-builtin-macro-redefined)
+                         -Wno-builtin-macro-redefined -Wno-macro-redefined)
 endif()
 
 find_program(CCACHE_PROGRAM ccache)
