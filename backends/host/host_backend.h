@@ -26,6 +26,10 @@ class HostBackend final : public Backend {
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override;
   size_t overhead_bytes(const plan::Plan& plan, int threads) const override;
 
+  // For running single nodes outside a session (the converter's self test).
+  const Kernel& kernel(graph::OpKind kind) const { return table_[static_cast<size_t>(kind)]; }
+  const void* constants() const { return constants_; }
+
  private:
   std::string name_;
   KernelTable table_;

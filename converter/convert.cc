@@ -1,0 +1,196 @@
+#include "converter/convert.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "backends/host/host_backend.h"
+#include "converter/self_test.h"
+#include "converter/source.h"
+#include "converter/transforms/quantize.h"
+#include "format/writer.h"
+#include "runtime/core/strings.h"
+#include "runtime/engine/engine.h"
+#include "runtime/session/tokenizer_io.h"
+#include "runtime/text/tokenizer.h"
+
+namespace linnet::convert {
+namespace {
+
+constexpr size_t kMostListed = 12;
+
+std::string listed(std::vector<std::string> items) {
+  std::string text;
+  for (size_t i = 0; i < items.size() && i < kMostListed; ++i) text += "\n  " + items[i];
+  if (items.size() > kMostListed) text += strf("\n  and {} more", items.size() - kMostListed);
+  return text;
+}
+
+// Some buffers are saved although no computation reads them.
+bool harmless(const std::string& name) {
+  return name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn.bias") || name.ends_with("masked_bias") ||
+         name.ends_with("rope_freqs.weight");
+}
+
+struct Written {
+  std::map<std::string, int> by_dtype;
+  int lossless = 0, requantized = 0;
+  int64_t parameters = 0;
+};
+
+Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy, format::ModelWriter& writer,
+                              std::span<const WeightPlan> weights) {
+  Written written;
+  uint64_t total = 0, done = 0;
+  for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
+  for (const WeightPlan& w : weights) {
+    const auto elements = static_cast<uint64_t>(w.rows->rows * w.rows->columns);
+    written.parameters += static_cast<int64_t>(elements);
+    const auto step = [&](int64_t rows) -> Result<void> {
+      const uint64_t now = done + static_cast<uint64_t>(rows * w.rows->columns);
+      if (options.progress && !options.progress("writing", now, total))
+        return fail(ErrorCode::kCancelled, "the conversion was stopped; no file was written");
+      return {};
+    };
+    if (w.layout == fb::Layout::RowMajor) {
+      LINNET_ASSIGN(const std::vector<float> values, read_all(*w.rows));
+      LINNET_TRY(writer.begin_weight(w.name, DType::kF32, fb::Layout::RowMajor, w.shape));
+      LINNET_TRY(writer.write(std::as_bytes(std::span(values))));
+      LINNET_TRY(writer.end_weight());
+      written.by_dtype["f32"]++;
+    } else {
+      const DType dtype = policy.choose(w);
+      written.by_dtype[std::string(dtype_name(dtype))]++;
+      if (is_quantized(dtype) && w.rows->lossless() == dtype && w.rows->columns % kGroupSize == 0) {
+        ++written.lossless;
+        LINNET_TRY(writer.pack_and_write_groups(w.name, dtype, w.shape, [&](int64_t first, int64_t rows, std::byte* groups) -> Result<void> {
+          LINNET_TRY(step(first));
+          return w.rows->read_groups(first, rows, groups);
+        }));
+      } else {
+        if (is_quantized(dtype) && w.rows->lossless()) ++written.requantized;
+        LINNET_TRY(writer.pack_and_write_matrix(w.name, dtype, w.shape, [&](int64_t first, int64_t rows, float* values) -> Result<void> {
+          LINNET_TRY(step(first));
+          return w.rows->read(first, rows, values);
+        }));
+      }
+    }
+    done += elements;
+    LINNET_TRY(step(0));
+  }
+  return written;
+}
+
+// A short text in the model's own tokens, or scattered ids where there is no tokenizer.
+std::vector<int32_t> test_input(const fb::ModelT& model, int64_t vocabulary) {
+  std::vector<int32_t> ids;
+  if (model.tokenizer) {
+    if (auto tokenizer = text::Tokenizer::create(text::from_fb(*model.tokenizer))) {
+      auto encoded = tokenizer->encode("The linnet is a small bird of open country. It sings from the top of a bush.");
+      if (encoded) ids = std::move(*encoded);
+    }
+  }
+  for (int64_t i = static_cast<int64_t>(ids.size()); i < 8; ++i)
+    ids.push_back(static_cast<int32_t>((i * 7919 + 13) % std::max<int64_t>(vocabulary, 1)));
+  if (ids.size() > 24) ids.resize(24);
+  for (int32_t& id : ids) id = static_cast<int32_t>(std::min<int64_t>(id, vocabulary - 1));
+  return ids;
+}
+
+Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph, const fb::ModelT& model,
+                       std::span<const WeightPlan> weights, ConvertReport& report) {
+  LINNET_ASSIGN(format::ModelFile opened, format::ModelFile::open(options.output));
+  const auto file = std::make_shared<const format::ModelFile>(std::move(opened));
+  (void)graph;
+  const int forward = graph::find_method(model, "forward");
+  const auto* streaming = dynamic_cast<const host::HostBackend*>(options.reference);
+  if (forward < 0 || !streaming || !options.backend) return {};
+  const fb::MethodT& method = *model.methods[static_cast<size_t>(forward)];
+  const fb::ValueT& logits = *method.values[static_cast<size_t>(method.outputs[0])];
+  const int64_t vocabulary = logits.shape.back().add();
+  const std::vector<int32_t> ids = test_input(model, vocabulary);
+  const auto count = static_cast<int64_t>(ids.size());
+  if (options.progress) options.progress("self test", 0, 1);
+  LINNET_ASSIGN(const std::vector<float> expected, streamed_logits(model, weights, *streaming, ids, 2));
+  EngineOptions engine_options;
+  engine_options.symbols = {{"tokens", count}, {"logit_tokens", count}, {"context", count}};
+  engine_options.threads = 2;
+  LINNET_ASSIGN(const auto engine, Engine::create(file, *options.backend, engine_options));
+  const auto m = static_cast<size_t>(forward);
+  LINNET_TRY(engine->write_value(m, static_cast<size_t>(method.inputs[0]), std::as_bytes(std::span(ids))));
+  LINNET_TRY(engine->run(m, engine->bounds().symbols, count));
+  std::vector<float> found(expected.size());
+  LINNET_TRY(engine->read_value(m, static_cast<size_t>(method.outputs[0]), std::as_writable_bytes(std::span(found))));
+  const Comparison comparison = compare_logits(expected, found, count);
+  report.tested = true;
+  report.mean_kl = comparison.mean_kl;
+  report.largest_error = comparison.largest_error;
+  report.agreement = comparison.agreement;
+  if (!(comparison.mean_kl < 1e6))  // NaN too
+    return fail(ErrorCode::kNumeric, strf("the self test of '{}' gave logits that are not finite", options.output));
+  if (options.progress) options.progress("self test", 1, 1);
+  return {};
+}
+
+}  // namespace
+
+Result<ConvertReport> convert(const ConvertOptions& options) {
+  LINNET_ASSIGN(Source source, open_source(options.source));
+  ConvertReport report;
+  report.notes = source.notes;
+  const std::string type = source.config.value("model_type", "");
+  const ImportFunction import = find_architecture(type);
+  if (!import)
+    return fail(ErrorCode::kUnsupported,
+                strf("'{}' has the architecture '{}', which Linnet does not import. It imports: {}", options.source,
+                     type.empty() ? "(no model_type)" : type, listed(architecture_names())));
+  report.architecture = type;
+  GraphBuilder graph;
+  Importer importer(source.config, *source.tensors, graph);
+  import(importer);
+  std::vector<std::string> errors = importer.errors();
+  if (errors.empty())
+    for (const std::string& name : importer.unused())
+      if (!harmless(name)) errors.push_back(strf("unexpected tensor '{}' {} in {}", name, graph::shape_text(source.tensors->shape(name)), importer.origin()));
+  if (!errors.empty())
+    return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be imported as {}:{}", options.source, type, listed(errors)));
+
+  LINNET_ASSIGN(const QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
+  LINNET_ASSIGN(format::ModelWriter writer, format::ModelWriter::create(options.output));
+  LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));
+
+  fb::ModelT& model = graph.model();
+  const auto note = [&model](std::string key, std::string value) {
+    model.metadata.push_back(std::make_unique<fb::KeyValueT>());
+    model.metadata.back()->key = std::move(key);
+    model.metadata.back()->value = std::move(value);
+  };
+  note("name", options.name.empty() ? source.name : options.name);
+  note("architecture", type);
+  note("source", source.kind);
+  for (auto& [key, value] : source.metadata) note(key, value);
+  model.tokenizer = std::move(source.tokenizer);
+  model.chat_template = source.chat_template;
+  model.sampler = std::move(source.sampler);
+
+  // finish() takes the model; the self test still needs its graph.
+  fb::ModelT kept(model);
+  LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
+  report.parameters = written.parameters;
+  std::string types;
+  for (const auto& [dtype, count] : written.by_dtype) types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
+  report.notes.push_back("tensors: " + types);
+  if (written.lossless) report.notes.push_back(strf("{} tensors imported without loss", written.lossless));
+  if (written.requantized)
+    report.notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)", written.requantized));
+  if (options.self_test) {
+    if (auto tested = self_test(options, graph, kept, graph.weights(), report); !tested) {
+      std::error_code ignored;
+      std::filesystem::remove(options.output, ignored);
+      return std::unexpected(tested.error());
+    }
+  }
+  return report;
+}
+
+}  // namespace linnet::convert

@@ -1,0 +1,31 @@
+// A checkpoint made uniform: whatever it is (a Hugging Face folder, a GGUF file), the importers see a
+// configuration and tensors as Hugging Face names them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "converter/architectures/importer.h"
+#include "format/model_generated.h"
+
+namespace linnet::convert {
+
+struct Source {
+  std::string kind;  // "folder" or "gguf"
+  std::string name;  // for the metadata
+  Json config;
+  std::unique_ptr<TensorSet> tensors;
+  std::unique_ptr<fb::TokenizerT> tokenizer;  // null if the checkpoint has none
+  std::string chat_template;
+  std::unique_ptr<fb::SamplerDefaultsT> sampler;
+  std::vector<std::pair<std::string, std::string>> metadata;  // licence, origin, ...
+  std::vector<std::string> notes;
+};
+
+// Errors: kNotFound, kIo, kInvalidFile, kUnsupported; all name the file.
+Result<Source> open_source(const std::string& path);
+
+}  // namespace linnet::convert
