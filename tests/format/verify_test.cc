@@ -317,3 +317,22 @@ TEST_CASE("a head whose parts are shared is refused before it is unpacked") {
     CHECK(contains(finished_error(builder, model.Finish()), "its structure leads outside"));
   }
 }
+
+TEST_CASE("a vector of wide elements at an odd place is refused") {
+  // A vector of 32-bit numbers passed off as one of 64-bit numbers: of two neighbouring places one is wrong.
+  size_t misaligned = 0;
+  for (const char* text : {"w", "wwwww"}) {  // what is built later lies before, and moves it by 4
+    Builder builder;
+    builder.CreateString(std::string(100, 'x'));  // lies after the vector, so that it ends inside the buffer
+    const auto shape = builder.CreateVector(std::vector<uint32_t>(3, 1));
+    const auto name = builder.CreateString(text);
+    fb::WeightBuilder weight(builder);
+    weight.add_name(name);
+    weight.add_shape(flatbuffers::Offset<flatbuffers::Vector<int64_t>>(shape.o));
+    const auto weights = builder.CreateVector(std::vector{weight.Finish()});
+    fb::ModelBuilder model(builder);
+    model.add_weights(weights);
+    misaligned += contains(finished_error(builder, model.Finish()), "model.weights[0].shape is misaligned");
+  }
+  CHECK(misaligned == 1);
+}
