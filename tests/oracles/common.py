@@ -62,7 +62,7 @@ def random_tensor(name, shape, seed, unit_offset=False, tied=False):
 
 
 def randomise(model, seed, dtype, unit_offset=lambda name: False, rule=None):
-    """Fills every parameter and float buffer that is saved; values are rounded to the stored dtype first, so that
+    """Fills every parameter; values are rounded to the stored dtype first, so that
     computing in f32 is exact with respect to the file."""
     seen = set()
     for name, p in list(model.named_parameters()) + list(saved_buffers(model)):
@@ -78,8 +78,8 @@ def randomise(model, seed, dtype, unit_offset=lambda name: False, rule=None):
 
 
 def saved_buffers(model):
-    keys = set(model.state_dict().keys())
-    return [(n, b) for n, b in model.named_buffers() if n in keys and b.is_floating_point()]
+    """Trained values that are buffers; other saved buffers (decay tables) follow from the config and stay."""
+    return [(n, b) for n, b in model.named_buffers() if n.endswith('e_score_correction_bias')]
 
 
 # ------------------------------------------------------------------------------------------ tokenizer and prompt
@@ -153,6 +153,11 @@ def stepwise_logits(model, ids):
         past = getattr(out, name)
         rows.append(out.logits[0, -1].float())
     return torch.stack(rows)
+
+
+def prefix_logits(model, ids, positions):
+    """Logits of some positions, each from a forward over the tokens up to it alone. [n, vocab]"""
+    return torch.stack([full_logits(model, ids[:, :t + 1])[0, -1] for t in positions])
 
 
 def conditioning(model, ids, base, relative=1e-6):
