@@ -112,6 +112,24 @@ TEST_CASE("every byte of a block sits where the header says") {
   }
 }
 
+TEST_CASE("rows beyond the matrix have zero scales and zero codes") {
+  // Kernels may sum codes before they meet the scale, so the codes count too: q4's zero is 8.
+  for (const DType dtype : kBlockTypes) {
+    std::vector<float> values(static_cast<size_t>(3 * 32), 1.0f);
+    std::vector<std::byte> packed(panel_bytes(dtype, 32), std::byte{0xAB}), copied = packed;
+    const std::vector<std::byte> groups(3 * group_bytes(dtype), std::byte{0x11});
+    pack_panel(dtype, values.data(), 3, 32, packed.data());
+    pack_panel_from_groups(dtype, groups.data(), 3, 32, copied.data());
+    const std::byte zero = dtype == DType::kQ4 ? std::byte{0x88} : std::byte{0};
+    const size_t scales = dtype == DType::kQ4A ? 64 : 32;
+    for (const auto& panel : {packed, copied})
+      for (size_t at = 0; at < panel.size(); ++at) {
+        const size_t row = at < scales ? at / 2 % 16 : (at - scales) / 4 % 16;
+        if (row >= 3) REQUIRE(panel[at] == (at < scales ? std::byte{0} : zero));
+      }
+  }
+}
+
 TEST_CASE("plain types keep their values and pad with zeros") {
   std::mt19937 rng(3);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16})
