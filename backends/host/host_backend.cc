@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backends/host/denormals.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::host {
@@ -50,14 +51,16 @@ struct Step {
 
 class HostExecutable final : public Executable {
  public:
-  HostExecutable(const Compilation& c, const KernelTable& table, const void* constants, int threads)
-      : pool_(threads), state_(c.state) {
+  HostExecutable(const Compilation& c, const KernelTable& table, const void* constants, int threads,
+                 bool flush_denormals)
+      : pool_(threads), state_(c.state), flush_denormals_(flush_denormals) {
     const fb::ModelT& model = c.file.model();
     methods_.resize(model.methods.size());
     for (size_t m = 0; m < methods_.size(); ++m) prepare(c, table, constants, m);
   }
 
   Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) override {
+    const FlushDenormals flush(flush_denormals_);
     for (Step& step : methods_[method].steps) {
       for (const Step::Variable& v : step.variables) v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
       step.context.position = position;
@@ -67,6 +70,7 @@ class HostExecutable final : public Executable {
   }
 
   Result<int> first_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) override {
+    const FlushDenormals flush(flush_denormals_);
     for (size_t n = 0; n < methods_[method].steps.size(); ++n) {
       Step& step = methods_[method].steps[n];
       for (const Step::Variable& v : step.variables) v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
@@ -180,6 +184,7 @@ class HostExecutable final : public Executable {
 
   ThreadPool pool_;
   std::span<std::byte> state_;
+  bool flush_denormals_;
   std::vector<Method> methods_;
 };
 
@@ -215,7 +220,7 @@ size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& b
 }
 
 Result<std::unique_ptr<Executable>> HostBackend::compile(const Compilation& c) const {
-  return std::make_unique<HostExecutable>(c, table_, constants_, parallel_ ? c.threads : 1);
+  return std::make_unique<HostExecutable>(c, table_, constants_, parallel_ ? c.threads : 1, parallel_);
 }
 
 size_t HostBackend::overhead_bytes(const plan::Plan&, int threads) const {

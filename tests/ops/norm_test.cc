@@ -1,0 +1,90 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/ops/op_check.h"
+
+using namespace linnet;
+using namespace linnet::testing;
+
+TEST_CASE("norm: like the reference for every kind, group, weight, bias and gate") {
+  check_op(60, [](OpBuilder& op, Random& random) {
+    fb::NormT args;
+    args.kind = random.choice({fb::NormKind::Rms, fb::NormKind::Layer, fb::NormKind::L2});
+    args.epsilon = random.choice({1e-5f, 1e-6f, 1e-3f});
+    const int64_t group = random.pick(1, 200), groups = random.pick(1, 6), d = group * groups;
+    args.group = groups > 1 || random.chance(0.3) ? static_cast<int32_t>(group) : 0;
+    args.weight_offset = random.chance(0.3) ? 1.0f : 0.0f;
+    const bool gate = random.chance(0.4);
+    if (gate) {
+      args.gate_activation =
+          random.choice({fb::Activation::Silu, fb::Activation::Sigmoid, fb::Activation::None});
+      args.gate_first = random.chance(0.5);
+    }
+    op.args(args);
+    op.exact_pieces();
+    op.tolerance(1e-5, 1e-6);
+    op.input({kTokens, d}, normal(random.choice({0.01f, 1.0f, 100.0f})));
+    if (gate) op.input({kTokens, d}, uniform(-3, 3));
+    if (random.chance(0.8)) {
+      const int64_t n = args.group > 0 && random.chance(0.5) ? group : d;
+      op.vector({n}, uniform(0.5f, 1.5f));
+      if (random.chance(0.5)) op.vector({n});
+    }
+    op.output({kTokens, d});
+  });
+}
+
+TEST_CASE("norm: rows enough for several threads") {
+  check_op(1, [](OpBuilder& op, Random&) {
+    op.set_tokens(37);
+    fb::NormT args;
+    args.epsilon = 1e-5f;
+    args.group = 96;
+    op.args(args);
+    op.input({kTokens, 1536}, normal());
+    op.vector({96});
+    op.output({kTokens, 1536});
+  });
+}
+
+namespace {
+std::shared_ptr<const OpCase> one_row(fb::NormT args, std::vector<float> x, std::vector<float> weight = {}) {
+  return make_op([&](OpBuilder& op, Random&) {
+    const auto d = static_cast<int64_t>(x.size());
+    op.args(args);
+    op.input({kTokens, d}, exactly(x));
+    if (!weight.empty()) op.vector({d}, exactly(weight));
+    op.output({kTokens, d});
+  });
+}
+}  // namespace
+
+TEST_CASE("norm: hand-computed rows") {
+  fb::NormT args;
+  SUBCASE("rms: 3 and 4 have a mean square of 12.5") {
+    args.kind = fb::NormKind::Rms;
+    check_op_equals(*one_row(args, {3, 4}), {{0.848528137f, 1.13137085f}}, 3e-7);
+    args.weight_offset = 1;
+    check_op_equals(*one_row(args, {3, 4}, {1, -1}), {{1.69705627f, 0}}, 3e-7);
+  }
+  SUBCASE("layer: mean 2, variance 1") {
+    args.kind = fb::NormKind::Layer;
+    check_op_equals(*one_row(args, {1, 3, 1, 3}), {{-1, 1, -1, 1}}, 3e-7);
+  }
+  SUBCASE("l2, epsilon inside the root") {
+    args.kind = fb::NormKind::L2;
+    check_op_equals(*one_row(args, {3, 4}), {{0.6f, 0.8f}}, 3e-7);
+    args.epsilon = 11;
+    check_op_equals(*one_row(args, {3, 4}), {{0.5f, 0.666666667f}}, 3e-7);
+  }
+  SUBCASE("squares beyond the range of f32, and below it") {
+    args.kind = fb::NormKind::Rms;
+    check_op_equals(*one_row(args, {3e30f, 4e30f}), {{0.848528137f, 1.13137085f}}, 3e-7);
+    check_op_equals(*one_row(args, {3e-30f, 4e-30f}), {{0.848528137f, 1.13137085f}}, 3e-7);
+  }
+  SUBCASE("a NaN spoils the row") {
+    args.kind = fb::NormKind::Rms;
+    check_op_equals(*one_row(args, {3, NAN, 1}), {{NAN, NAN, NAN}}, 0);
+  }
+}
