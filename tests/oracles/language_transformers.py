@@ -6,8 +6,6 @@ usage: language_transformers.py OUT [--case NAME]... [--seed N] [--list]
 Writes OUT/CASE/model (config.json, safetensors, tokenizer), OUT/CASE/reference.safetensors and OUT/CASE/manifest.json.
 Another seed gives other weights of the same shapes: cases nobody has tuned to.
 """
-import argparse
-import collections
 import os
 import shutil
 import sys
@@ -20,10 +18,10 @@ from safetensors.torch import load_file, save_file
 import common
 import language_cases_recurrent
 import language_cases_softmax
+import make_case
 
 CASES = {**language_cases_softmax.CASES, **language_cases_recurrent.CASES}
 UNIT_OFFSET = {'gemma2', 'qwen3_next', 'qwen3_5_text', 'qwen3_5_moe_text'}
-SEEDS_TRIED = 200
 
 
 def unit_offset(model_type):
@@ -87,7 +85,7 @@ def router_gap(model, ids, case):
     return min(gaps) if gaps else None
 
 
-def official_noise(model, ids, logits, case):
+def noise(model, ids, logits, case):
     """max |d logits| of the official code against itself: token by token through its cache, or, where that is known
     to compute something else, over growing prefixes."""
     if case.get('cache_differs'):
@@ -96,75 +94,18 @@ def official_noise(model, ids, logits, case):
     return float((common.stepwise_logits(model, ids) - logits[0]).abs().max())
 
 
-def make(name, case, out, first_seed):
-    """Takes the first seed from first_seed on whose model is well conditioned and whose greedy path has no near tie:
-    otherwise the golden would test rounding, not the runtime."""
-    folder = common.fresh_folder(os.path.join(out, name))
-    ids = common.prompt_ids(name, case['tokens'])
-    refused = collections.Counter()
-    for seed in range(first_seed, first_seed + SEEDS_TRIED):
-        model = build(case, seed, common.fresh_folder(os.path.join(folder, 'model')))
-        logits = common.full_logits(model, ids)
-        spread = float(logits.std())
-        change = common.conditioning(model, ids, logits)
-        if not torch.isfinite(logits).all() or change > 1.5e-4 * spread:
-            refused['ill conditioned'] += 1
-            continue
-        gap = router_gap(model, ids, case)
-        if gap is not None and gap < 5e-4:
-            refused['near tie of experts'] += 1
-            continue
-        greedy_ids, margins = common.greedy(model, ids)
-        if float(margins.min()) < 0.02 * spread or len(set(greedy_ids.tolist())) < 4:
-            refused['near tie of tokens, or a constant answer'] += 1
-            continue
-        weakest = common.least_sensitive(model, ids, logits)
-        if weakest[1] < 1e-3 * spread:
-            refused['%s does not matter' % weakest[0]] += 1
-            continue
-        break
-    else:
-        sys.exit('%s: none of the seeds %d..%d is usable: %s' % (name, first_seed, seed, dict(refused)))
-    noise = official_noise(model, ids, logits, case)
-    if noise > 1e-4 * spread:
-        sys.exit('%s: the official code differs from itself by %.2e' % (name, noise))
-    common.write_reference(folder, ids, logits, greedy_ids, margins)
-    common.write_json(os.path.join(folder, 'manifest.json'), {
-        'case': name, 'kind': 'language_model', 'what': case['what'], 'model_dir': 'model', 'seed': seed,
-        'storage_dtype': case['dtype'], 'compute': 'f32 (CPU), eager attention',
-        'produced_by': 'transformers %s, class %s, unmodified' % (transformers.__version__,
-                                                                  case['config']['architectures'][0]),
-        'remake': 'language_transformers.py OUT --case %s --seed %d' % (name, seed), 'versions': common.versions(),
-        **({'note': case['cache_differs']} if case.get('cache_differs') else {}), 'T': case['tokens'], 'greedy_tokens': common.GREEDY_TOKENS,
-        'greedy_note': 'argmax, no stop at end of text, prompt = input_ids',
-        'tolerances': common.tolerance(noise, logits),
-        'checks': {'%s_vs_full_max_abs' % ('prefixes' if case.get('cache_differs') else 'step_by_step'): noise,
-                   'greedy_min_top2_margin': float(margins.min()), 'logits_std': spread,
-                   'logits_change_for_1e6_relative_weight_noise': change, 'min_router_gap': gap,
-                   'least_sensitive_parameter_2pct': {weakest[0]: weakest[1]}}})
-    size = sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(folder) for f in files)
-    print('%-28s seed %4d  std %.2f  noise %.1e  1e-6 noise %.1e  margin %.3f  weakest %s %.4f  %d KB' % (
-        name, seed, spread, noise, change, float(margins.min()), weakest[0], weakest[1], size // 1024), flush=True)
+script, compute = 'language_transformers.py', 'f32 (CPU), eager attention'
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('out', nargs='?')
-    parser.add_argument('--case', action='append', choices=sorted(CASES))
-    parser.add_argument('--seed', type=int, default=1, help='first seed to try')
-    parser.add_argument('--list', action='store_true', help='print the cases and stop')
-    args = parser.parse_args()
-    if args.list:
-        for name, case in CASES.items():
-            print('%-28s %s' % (name, case['what']))
-        return
-    if not args.out:
-        parser.error('OUT is missing')
-    for name in args.case or CASES:
-        make(name, CASES[name], args.out, args.seed)
+def produced_by(case):
+    return 'transformers %s, class %s, unmodified' % (transformers.__version__, case['config']['architectures'][0])
+
+
+def other_way(case):
+    return 'prefixes' if case.get('cache_differs') else 'step_by_step'
 
 
 if __name__ == '__main__':
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    main()
+    make_case.command_line(__doc__, CASES, sys.modules[__name__])
