@@ -96,6 +96,9 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
     scale_llama3(in, scaling, rope.inverse_frequencies);
   } else if (type == "yarn") {
     rope.amplitude = scale_yarn(in, scaling, theta, dim, rope.inverse_frequencies);
+  } else if (type == "factors" && scaling["factors"].is_array() && scaling["factors"].size() == rope.inverse_frequencies.size()) {
+    for (size_t i = 0; i < rope.inverse_frequencies.size(); ++i)  // as GGUF stores Llama 3's scaling
+      rope.inverse_frequencies[i] /= scaling["factors"][i].is_number() ? scaling["factors"][i].get<float>() : 1.0f;
   } else if (type != "default" && type != "mrope") {  // for text, mrope's three positions are equal
     in.fail(strf("config.json: rotary scaling '{}' is not supported (default, linear, llama3 and yarn are)", type));
   }

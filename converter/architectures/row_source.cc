@@ -27,6 +27,7 @@ class Permuted final : public RowSource {
     });
   }
   std::optional<DType> lossless() const override { return source_->lossless(); }
+  std::optional<DType> stored() const override { return source_->stored(); }
   Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
     const size_t row = group_row_bytes(*this, *lossless());
     return by_runs(begin, count, [&](int64_t from, int64_t n, int64_t to) {
@@ -66,6 +67,12 @@ class Concatenated final : public RowSource {
     const auto first = sources_.front()->lossless();
     for (const Rows& s : sources_)
       if (s->lossless() != first) return std::nullopt;
+    return first;
+  }
+  std::optional<DType> stored() const override {
+    const auto first = sources_.front()->stored();
+    for (const Rows& s : sources_)
+      if (s->stored() != first) return std::nullopt;
     return first;
   }
   Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {

@@ -24,6 +24,8 @@ class RowSource {
   virtual Result<void> read(int64_t begin, int64_t count, float* out) const = 0;
   // The block format these rows are stored in already, if they can be imported without loss.
   virtual std::optional<DType> lossless() const { return std::nullopt; }
+  // The type the rows are stored in, if Linnet has it: what "as stored" means.
+  virtual std::optional<DType> stored() const { return lossless(); }
   // The rows' groups as format::pack_panel_from_groups takes them. Only if lossless() has a value.
   virtual Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const;
 };

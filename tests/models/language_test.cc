@@ -1,0 +1,107 @@
+// Every tiny language model in tests/golden/language, converted in f32 and held to the official logits and
+// greedy continuation (see tests/oracles/README.md for how they were made).
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+#include "converter/architectures/importer.h"
+#include "converter/convert.h"
+#include "runtime/engine/engine.h"
+#include "tests/models/golden.h"
+
+using namespace linnet;
+using namespace linnet::testing;
+namespace fs = std::filesystem;
+
+namespace {
+
+// Feeds ids in chunks of `chunk` and returns the logits of all of them.
+std::vector<float> run_chunks(Engine& engine, const std::vector<int32_t>& ids, int64_t chunk, int64_t vocabulary) {
+  std::vector<float> logits;
+  const fb::MethodT& method = *engine.model().methods[0];
+  for (size_t t = 0; t < ids.size(); t += static_cast<size_t>(chunk)) {
+    const auto n = std::min(static_cast<size_t>(chunk), ids.size() - t);
+    std::vector<int64_t> symbols = engine.bounds().symbols;
+    for (const char* name : {"tokens", "logit_tokens"}) {
+      const int symbol = graph::find_symbol(engine.model(), name);
+      REQUIRE(symbol >= 0);
+      symbols[static_cast<size_t>(symbol)] = static_cast<int64_t>(n);
+    }
+    REQUIRE(engine.write_value(0, static_cast<size_t>(method.inputs[0]), std::as_bytes(std::span(ids).subspan(t, n))));
+    const auto ran = engine.run(0, symbols, static_cast<int64_t>(n));
+    REQUIRE_MESSAGE(ran, (ran ? "" : ran.error().message));
+    const auto* out = reinterpret_cast<const float*>(engine.host_value(0, static_cast<size_t>(method.outputs[0])).data());
+    logits.insert(logits.end(), out, out + static_cast<int64_t>(n) * vocabulary);
+  }
+  return logits;
+}
+
+EngineOptions options_for(int64_t chunk, int64_t context) {
+  EngineOptions options;
+  options.symbols = {{"tokens", chunk}, {"logit_tokens", chunk}, {"context", context}};
+  return options;
+}
+
+void check_case(const fs::path& folder) {
+  const Golden golden = read_golden(folder);
+  const fs::path file = fs::temp_directory_path() / ("linnet_" + folder.filename().string() + ".lnt");
+  convert::ConvertOptions options;
+  options.source = (folder / "model").string();
+  options.output = file.string();
+  options.quantize = "f32";
+  options.self_test = false;
+  const auto converted = convert::convert(options);
+  REQUIRE_MESSAGE(converted, (converted ? "" : converted.error().message));
+  auto opened = format::ModelFile::open(file);
+  fs::remove(file);
+  REQUIRE(opened);
+  const auto model = std::make_shared<const format::ModelFile>(std::move(*opened));
+  const auto total = static_cast<int64_t>(golden.ids.size());
+  const auto context = total + static_cast<int64_t>(golden.greedy.size());
+
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  for (const Backend* backend : {&reference_backend(), *cpu}) {
+    for (const int64_t chunk : {total, int64_t{64}, int64_t{7}, int64_t{1}}) {
+      CAPTURE(backend->name());
+      CAPTURE(chunk);
+      auto engine = Engine::create(model, *backend, options_for(chunk, context));
+      REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
+      const std::vector<float> logits = run_chunks(**engine, golden.ids, chunk, golden.vocabulary);
+      double worst = 0;
+      for (size_t p = 0; p < golden.positions.size(); ++p)
+        for (int64_t v = 0; v < golden.vocabulary; ++v)
+          worst = std::max(worst, std::fabs(static_cast<double>(logits[static_cast<size_t>(golden.positions[p] * golden.vocabulary + v)]) -
+                                            static_cast<double>(golden.logits[p * static_cast<size_t>(golden.vocabulary) + static_cast<size_t>(v)])));
+      CHECK(worst <= golden.tolerance);
+    }
+    // Greedy continuation, one token at a time after a prefill in uneven pieces.
+    auto engine = Engine::create(model, *backend, options_for(33, context));
+    REQUIRE(engine);
+    std::vector<float> logits = run_chunks(**engine, golden.ids, 33, golden.vocabulary);
+    for (const int32_t expected : golden.greedy) {
+      const auto* last = logits.data() + static_cast<int64_t>(logits.size()) - golden.vocabulary;
+      const auto best = static_cast<int32_t>(std::max_element(last, last + golden.vocabulary) - last);
+      CHECK(best == expected);
+      logits = run_chunks(**engine, {expected}, 1, golden.vocabulary);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("tiny language models equal the official code") {
+  int cases = 0;
+  for (const auto& entry : fs::directory_iterator(LINNET_GOLDEN "/language")) {
+    if (!fs::exists(entry.path() / "reference.safetensors")) continue;
+    SUBCASE(entry.path().filename().c_str()) { check_case(entry.path()); }
+    ++cases;
+  }
+  CHECK(cases > 0);
+}
