@@ -5,8 +5,10 @@
 //   #undef HWY_TARGET_INCLUDE
 //   #define HWY_TARGET_INCLUDE "backends/cpu/<op>.cc"
 //   #include "backends/cpu/highway_targets.h"
+//                                             <- empty lines, so that clang-format keeps the order
 //   #include <hwy/foreach_target.h>
 //   #include <hwy/highway.h>
+//
 //   #include "backends/cpu/vector_math_inl.h"
 //   HWY_BEFORE_NAMESPACE();
 //   namespace linnet::cpu::HWY_NAMESPACE { ... void run(const KernelContext&) ... }

@@ -1,11 +1,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/linear.cc"
+#include "backends/cpu/highway_targets.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include "backends/cpu/highway_targets.h"
-#include "backends/cpu/vector_math_inl.h"
 
 #include "backends/cpu/panel_split.h"
+#include "backends/cpu/vector_math_inl.h"
 
 #ifndef LINNET_CPU_LINEAR_SCRATCH  // once for all targets
 #define LINNET_CPU_LINEAR_SCRATCH

@@ -1,8 +1,10 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/norm.cc"
+#include "backends/cpu/highway_targets.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include "backends/cpu/highway_targets.h"
+
 #include "backends/cpu/vector_math_inl.h"
 #include "backends/host/scalar.h"
 

@@ -1,10 +1,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/softmax_attention.cc"
+#include "backends/cpu/highway_targets.h"
+
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
 #include "backends/cpu/attention_inl.h"
 #include "backends/cpu/cache_rows_inl.h"
-#include "backends/cpu/highway_targets.h"
 #include "backends/cpu/rotary_inl.h"
 
 // Softmax attention block by block (Milakov and Gimelshein 2018; Dao et al. 2022).

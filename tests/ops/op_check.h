@@ -23,7 +23,7 @@
 //   - the reference: the sequence in one call, in uneven pieces and token by token agree (if every output
 //     begins with kTokens), states and positions included;
 //   - every CPU target: equal to the reference within the tolerance; the same in one call, in pieces and
-//     token by token; and 1, 2 and 3 threads equal bit for bit in each of these.
+//     token by token; and 1 and 2 (once 3) threads equal bit for bit in each of these.
 // run_op() runs a case once and returns its outputs, for closed-form expectations and golden files.
 #pragma once
 
@@ -106,6 +106,7 @@ class OpBuilder {
   // What the packed weight `index` holds, row-major [n, k], after rounding to its dtype.
   std::vector<float> stored_matrix(size_t index) const;
   std::span<const float> input_values(size_t index) const;
+  size_t weight_count() const;  // present weights so far
 
   // Allowed |y - reference| of every element of an output is `scale` times the output's largest magnitude
   // plus `absolute`. The default is for f32 arithmetic with sums of some hundred terms.
