@@ -26,7 +26,7 @@ linnet_find(hwy::hwy hwy/highway.h hwy libhwy-dev)
 linnet_find(pcre2::pcre2 pcre2.h pcre2-8 libpcre2-dev)
 target_compile_definitions(pcre2::pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8)
 linnet_find(utf8proc::utf8proc utf8proc.h utf8proc libutf8proc-dev)
-linnet_find(sentencepiece::sentencepiece sentencepiece_processor.h sentencepiece libsentencepiece-dev)
+linnet_find(edit::edit histedit.h edit libedit-dev)
 linnet_find(xxhash::xxhash xxhash.h "" libxxhash-dev)
 target_compile_definitions(xxhash::xxhash INTERFACE XXH_INLINE_ALL)
 
