@@ -1,0 +1,19 @@
+// How named tokenizers cut text before BPE.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "runtime/text/tokenizer.h"
+
+namespace linnet::text {
+
+// GPT-2's own pattern, which ByteLevel of Hugging Face tokenizers uses too.
+std::string_view gpt2_pattern();
+
+// The steps behind a GGUF file's tokenizer.ggml.pre; nothing for a name that is not known. The names are
+// llama.cpp's, the patterns those of the models' own tokenizer.json.
+std::optional<std::vector<PreTokenizerStep>> pretokenizer_preset(std::string_view name);
+
+}  // namespace linnet::text

@@ -1,0 +1,136 @@
+// Text to token ids and back: byte-level BPE, SentencePiece BPE and unigram, RWKV World.
+//
+// A tokenizer is built once from a TokenizerSpec (the Tokenizer table of format/model.fbs as plain values)
+// and is immutable afterwards: every const method may be called from any thread.
+//
+// Ids are those of Hugging Face tokenizers for byte-level BPE and those of sentencepiece for its two kinds,
+// with one deliberate difference: the text of a control token inside plain text never becomes that token
+// unless parse_special asks for it, whatever the vocabulary holds.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "linnet/result.h"
+#include "runtime/text/utf8.h"
+
+namespace linnet::text {
+
+// The enumerators have the values of format/model.fbs.
+enum class TokenizerKind : uint8_t { kByteLevelBpe = 0, kSentencePieceBpe = 1, kUnigram = 2, kRwkvWorld = 3 };
+enum class TokenKind : uint8_t {
+  kNormal = 0,
+  kUnknown = 1,
+  kControl = 2,
+  kUserDefined = 3,
+  kByte = 4,
+  kUnused = 5
+};
+enum class SplitBehavior : uint8_t {
+  kIsolated = 0,
+  kRemoved = 1,
+  kMergedWithPrevious = 2,
+  kMergedWithNext = 3,
+  kContiguous = 4
+};
+
+struct AddedToken {
+  uint32_t id = 0;
+  std::string text;
+  bool special = false;
+  bool left_strip = false;   // takes the whitespace before it along
+  bool right_strip = false;  // takes the whitespace after it along
+  bool single_word = false;  // only where no word character touches it
+  bool normalized = false;   // is looked for in the normalised text
+};
+
+// One cut of the text before BPE; each step cuts the pieces of the one before.
+struct PreTokenizerStep {
+  std::string
+      pattern;  // PCRE2 syntax with UTF and UCP; \s, \w and \p{Han} as Oniguruma and Unicode have them
+  bool invert = false;  // what lies between the matches counts as the match
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+};
+
+struct TokenizerSpec {
+  TokenizerKind kind = TokenizerKind::kByteLevelBpe;
+  std::vector<std::string> pieces;  // by id, as bytes; SentencePiece: with U+2581 for space, bytes as <0x0A>
+  std::vector<float> scores;        // SentencePiece: one a piece
+  std::vector<TokenKind> kinds;     // empty, or one a piece
+  // Pairs of ids, best first. SentencePiece BPE uses them when there are any, else the scores.
+  std::vector<uint32_t> merges;
+  std::vector<AddedToken> added_tokens;
+  std::vector<PreTokenizerStep> pre_tokenizer;  // empty: the text stays in one piece
+  // "" and "identity", "nfc", "nfd", "nfkc", "nfkd", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf"
+  std::string normalization;
+  bool add_prefix_space = false;
+  bool add_dummy_prefix = false;
+  bool remove_extra_whitespaces = false;
+  bool escape_whitespaces = false;
+  bool byte_fallback = false;
+  bool ignore_merges = false;
+  bool add_bos = false;
+  bool add_eos = false;
+  int32_t bos_id = -1;
+  int32_t eos_id = -1;
+  int32_t unknown_id = -1;
+  int32_t pad_id = -1;
+  std::vector<int32_t> stop_ids;
+};
+
+struct EncodeOptions {
+  // Puts the beginning and end tokens around the text, as far as the spec asks for them.
+  bool add_special = true;
+  // Texts of special tokens become those tokens. Otherwise they are text; added tokens that are not special
+  // are found in both cases.
+  bool parse_special = false;
+  // Bytes dropped from the text after special tokens were looked for: a caller who puts them inside a special
+  // token's text keeps it from being one. Must be valid UTF-8.
+  std::string_view guard = {};
+};
+
+class Tokenizer {
+ public:
+  // Errors: kInvalidFile (ids out of range, a merge without result, counts that differ, a pattern that does
+  // not compile), kUnsupported (an unknown normalisation).
+  static Result<Tokenizer> create(TokenizerSpec spec);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  // Ids of UTF-8 text. Errors: kInvalidArgument with the byte offset where the text is no UTF-8, or when it
+  // is over 1 GiB; kUnsupported when a pre-tokenizer pattern gives up on it.
+  Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options = {}) const;
+
+  // The bytes that the token prints, possibly a part of a character (see Utf8Stream). Nothing for control and
+  // unknown tokens and special added tokens, unless asked, and for ids out of range. Lives as long as the
+  // tokenizer. SentencePiece: the space that a dummy prefix put before a text is still there; decode() drops
+  // it.
+  std::string_view piece(int32_t id, bool with_special = false) const;
+  // The bytes of a whole text.
+  std::string decode(std::span<const int32_t> ids, bool with_special = false) const;
+
+  bool is_stop(int32_t id) const;
+  bool is_special(int32_t id) const;
+  // The id of an added token's text, or of a piece as the spec has it.
+  std::optional<int32_t> token_id(std::string_view text) const;
+  size_t size() const;
+  int32_t bos_id() const;  // -1: none
+  int32_t eos_id() const;
+  int32_t pad_id() const;
+  std::span<const int32_t> stop_ids() const;
+  std::span<const AddedToken> added_tokens() const;
+
+  struct Impl;
+
+ private:
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace linnet::text
