@@ -32,6 +32,10 @@ Result<OutputFile> OutputFile::create(const std::filesystem::path& path, uint64_
   std::error_code error;
   if (!path.has_filename() || std::filesystem::is_directory(path, error))
     return fail(ErrorCode::kInvalidArgument, strf("cannot write to '{}': it is a folder", path.string()));
+  // Renaming would put a file in the place of a device or a pipe.
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error))
+    return fail(ErrorCode::kInvalidArgument,
+                strf("cannot write to '{}': it is not a regular file", path.string()));
   if (!std::filesystem::is_directory(folder, error))
     return fail(ErrorCode::kNotFound,
                 strf("cannot write '{}': the folder '{}' does not exist", path.string(), folder.string()));

@@ -1,71 +1,123 @@
 #include "converter/readers/checkpoint.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <set>
 
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
+namespace {
+
+// Dropping costs a system call and later page faults at the seams, keeping costs memory.
+constexpr uint64_t kDropAfter = uint64_t{32} << 20;
+
+Result<void> check_extents(const std::string& file, std::span<const std::byte> bytes,
+                           std::span<const TensorInfo> tensors) {
+  std::vector<const TensorInfo*> order;
+  for (const TensorInfo& t : tensors)
+    if (!t.bytes.empty()) order.push_back(&t);
+  std::sort(order.begin(), order.end(),
+            [](const TensorInfo* a, const TensorInfo* b) { return a->bytes.data() < b->bytes.data(); });
+  const std::byte* end = bytes.data();
+  const TensorInfo* before = nullptr;
+  for (const TensorInfo* t : order) {
+    if (t->bytes.data() < end)
+      return fail(ErrorCode::kInvalidFile,
+                  strf("'{}': tensor '{}' overlaps {}: the file is damaged", file, t->name,
+                       before ? "'" + before->name + "'" : std::string("the header")));
+    end = t->bytes.data() + t->bytes.size();
+    before = t;
+  }
+  if (end > bytes.data() + bytes.size())
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}': tensor '{}' reaches past the end of the file", file, before->name));
+  return {};
+}
+
+}  // namespace
+
+std::string shape_name(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (const int64_t d : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(d);
+  return text + "]";
+}
 
 const TensorInfo* Checkpoint::find(const std::string& name) const {
   const auto it = tensors_.find(name);
   return it == tensors_.end() ? nullptr : &it->second;
 }
 
-Result<void> Checkpoint::add_file(std::string name, format::MappedFile file, std::vector<TensorInfo> tensors) {
-  std::vector<const TensorInfo*> order;
-  for (const TensorInfo& t : tensors) order.push_back(&t);
-  std::sort(order.begin(), order.end(), [](const TensorInfo* a, const TensorInfo* b) { return a->bytes.data() < b->bytes.data(); });
-  const std::byte* end = file.bytes().data();
-  const TensorInfo* before = nullptr;
-  for (const TensorInfo* t : order) {
-    if (t->bytes.empty()) continue;
-    if (t->bytes.data() < end)
-      return fail(ErrorCode::kInvalidFile, strf("'{}': tensor '{}' overlaps {}: the file is damaged", name, t->name,
-                                                before ? "'" + before->name + "'" : std::string("the header")));
-    end = t->bytes.data() + t->bytes.size();
-    before = t;
+Result<void> Checkpoint::add_file(std::string name, format::MappedFile file,
+                                  std::vector<TensorInfo> tensors) {
+  LINNET_TRY(check_extents(name, file.bytes(), tensors));
+  std::set<std::string_view> seen;
+  for (const TensorInfo& t : tensors) {
+    if (!seen.insert(t.name).second)
+      return fail(ErrorCode::kInvalidFile, strf("'{}': tensor '{}' is there twice", name, t.name));
+    if (const TensorInfo* other = find(t.name))
+      return fail(ErrorCode::kInvalidFile,
+                  strf("tensor '{}' is in '{}' and in '{}'", t.name, file_name(*other), name));
   }
-  if (end > file.bytes().data() + file.bytes().size())
-    return fail(ErrorCode::kInvalidFile, strf("'{}': tensor '{}' reaches past the end of the file", name, before->name));
   for (TensorInfo& t : tensors) {
     t.file = names_.size();
     std::string key = t.name;
-    if (!tensors_.emplace(key, std::move(t)).second)
-      return fail(ErrorCode::kInvalidFile, strf("'{}': tensor '{}' is there twice", name, key));
+    tensors_.emplace(std::move(key), std::move(t));
   }
   names_.push_back(std::move(name));
   files_.push_back(std::move(file));
   return {};
 }
 
-Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64_t count, float* out) const {
+Result<std::span<const std::byte>> Checkpoint::row_bytes(const TensorInfo& tensor, int64_t begin,
+                                                         int64_t count) const {
+  const int64_t rows = tensor.rows();
+  if (begin < 0 || count < 0 || begin > rows || count > rows - begin)
+    return fail(ErrorCode::kInternal, strf("'{}': rows {} to {} of '{}' were asked for, it has {}",
+                                           file_name(tensor), begin, begin + count, tensor.name, rows));
   const EncodingInfo& info = encoding_info(tensor.encoding);
-  if (begin < 0 || count < 0 || begin + count > tensor.rows())
-    return fail(ErrorCode::kInternal, strf("rows {} to {} of '{}' were asked for, it has {}", begin, begin + count, tensor.name, tensor.rows()));
-  const int64_t blocks = tensor.columns() / info.block_values;
-  const size_t row_bytes = static_cast<size_t>(blocks) * info.block_bytes;
-  decode_blocks(tensor.encoding, tensor.bytes.data() + static_cast<size_t>(begin) * row_bytes, blocks * count, out);
-  // What has been read will hardly be read again: a checkpoint larger than memory stays out of it.
-  format::MappedFile::drop(tensor.bytes.subspan(static_cast<size_t>(begin) * row_bytes, static_cast<size_t>(count) * row_bytes));
+  const size_t row = static_cast<size_t>(tensor.columns() / info.block_values) * info.block_bytes;
+  return tensor.bytes.subspan(static_cast<size_t>(begin) * row, static_cast<size_t>(count) * row);
+}
+
+void Checkpoint::forget_pages(size_t just_read) const {
+  const std::atomic_ref<uint64_t> counter(bytes_since_drop_);
+  if (counter.fetch_add(just_read, std::memory_order_relaxed) + just_read < kDropAfter) return;
+  counter.store(0, std::memory_order_relaxed);
+  for (const format::MappedFile& file : files_) format::MappedFile::drop(file.bytes());
+}
+
+Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64_t count, float* out) const {
+  LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, begin, count));
+  const auto blocks = static_cast<int64_t>(bytes.size() / encoding_info(tensor.encoding).block_bytes);
+  decode_blocks(tensor.encoding, bytes.data(), blocks, out);
+  forget_pages(bytes.size());
   return {};
 }
 
 std::optional<DType> Checkpoint::lossless_dtype(const TensorInfo& tensor) {
   switch (tensor.encoding) {
-    case Encoding::kQ8_0: return DType::kQ8;
-    case Encoding::kQ4_0: return DType::kQ4;
-    case Encoding::kQ4_1: return DType::kQ4A;
-    default: return std::nullopt;
+    case Encoding::kQ8_0:
+      return DType::kQ8;
+    case Encoding::kQ4_0:
+      return DType::kQ4;
+    case Encoding::kQ4_1:
+      return DType::kQ4A;
+    default:
+      return std::nullopt;
   }
 }
 
-Result<void> Checkpoint::read_groups(const TensorInfo& tensor, int64_t begin, int64_t count, std::byte* out) const {
-  const EncodingInfo& info = encoding_info(tensor.encoding);
-  if (!lossless_dtype(tensor) || begin < 0 || count < 0 || begin + count > tensor.rows())
-    return fail(ErrorCode::kInternal, strf("'{}' has no groups at rows {} to {}", tensor.name, begin, begin + count));
-  const size_t row_bytes = static_cast<size_t>(tensor.columns() / info.block_values) * info.block_bytes;
-  std::memcpy(out, tensor.bytes.data() + static_cast<size_t>(begin) * row_bytes, static_cast<size_t>(count) * row_bytes);
+Result<void> Checkpoint::read_groups(const TensorInfo& tensor, int64_t begin, int64_t count,
+                                     std::byte* out) const {
+  if (!lossless_dtype(tensor))
+    return fail(ErrorCode::kInternal,
+                strf("'{}': tensor '{}' is stored as {}, which has no groups to take over", file_name(tensor),
+                     tensor.name, encoding_info(tensor.encoding).name));
+  LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, begin, count));
+  if (!bytes.empty()) std::memcpy(out, bytes.data(), bytes.size());
+  forget_pages(bytes.size());
   return {};
 }
 

@@ -2,8 +2,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <set>
+#include <unordered_set>
 #include <vector>
 
 #include "runtime/core/strings.h"
@@ -54,30 +55,31 @@ class Inspector : public nlohmann::json_sax<Json> {
     problem = strf("it is nested deeper than {} levels", kMostDepth);
     return false;
   }
-  std::vector<std::set<std::string>> keys_;
+  std::vector<std::unordered_set<std::string>> keys_;
   size_t depth_ = 0;
 };
 
-// Outside of strings only.
+// JSON of Python's dialect: outside of strings, its names for what JSON cannot say become what JSON can.
 std::string without_python_literals(std::string_view text) {
   std::string out;
+  out.reserve(text.size());
   bool quoted = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (quoted) {
       out += c;
-      if (c == '\\' && i + 1 < text.size()) out += text[++i];
-      else if (c == '"') quoted = false;
-      continue;
-    }
-    quoted = c == '"';
-    if (text.substr(i, 8) == "Infinity") {
+      if (c == '\\' && i + 1 < text.size())
+        out += text[++i];
+      else if (c == '"')
+        quoted = false;
+    } else if (text.substr(i).starts_with("Infinity")) {
       out += "1e308";
       i += 7;
-    } else if (text.substr(i, 3) == "NaN") {
+    } else if (text.substr(i).starts_with("NaN")) {
       out += "null";
       i += 2;
     } else {
+      quoted = c == '"';
       out += c;
     }
   }
@@ -99,9 +101,14 @@ Result<Json> parse_json(std::string_view text, const std::string& what, bool pyt
 }
 
 Result<std::string> read_text(const std::string& path, size_t limit) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    return fail(ErrorCode::kInvalidFile, strf("'{}' is not a regular file", path));
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file)
-    return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, strf("cannot open '{}': {}", path, std::strerror(errno)));
+    return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
+                strf("cannot open '{}': {}", path, std::strerror(errno)));
   const auto size = static_cast<std::streamoff>(file.tellg());
   if (size < 0 || static_cast<size_t>(size) > limit)
     return fail(ErrorCode::kInvalidFile, strf("'{}' has {} bytes, at most {} are read", path, size, limit));

@@ -12,7 +12,7 @@ namespace linnet::convert {
 using Json = nlohmann::json;
 
 // `what` names the text in messages. Python's NaN, Infinity and -Infinity are read as null, 1e308 and -1e308
-// when `python` is set (config.json is written by Python).
+// when `python` is set (config.json is written by Python). Errors: kInvalidFile with the position.
 Result<Json> parse_json(std::string_view text, const std::string& what, bool python = false);
 Result<Json> read_json(const std::string& path, bool python = false);
 // The whole file as text; at most `limit` bytes.

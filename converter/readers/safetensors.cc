@@ -1,73 +1,157 @@
 #include "converter/readers/safetensors.h"
 
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
+#include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <map>
+#include <set>
 
 #include "converter/readers/json.h"
+#include "format/output_file.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
 namespace {
 
-constexpr uint64_t kMostHeader = uint64_t{100} << 20;  // what the official library accepts
+namespace fs = std::filesystem;
 
-const std::map<std::string, Encoding>& encodings() {
-  static const std::map<std::string, Encoding> kNames = {
-      {"F64", Encoding::kF64},        {"F32", Encoding::kF32},        {"F16", Encoding::kF16}, {"BF16", Encoding::kBF16},
-      {"F8_E4M3", Encoding::kF8E4M3}, {"F8_E5M2", Encoding::kF8E5M2}, {"I64", Encoding::kI64}, {"I32", Encoding::kI32},
-      {"I16", Encoding::kI16},        {"I8", Encoding::kI8},          {"U8", Encoding::kU8},   {"BOOL", Encoding::kBool},
-  };
-  return kNames;
+constexpr uint64_t kMostHeader = uint64_t{100} << 20;  // what the official library accepts
+constexpr size_t kMostRank = 8;
+
+// The dtypes are named as encoding_info names them; block encodings do not occur.
+std::optional<Encoding> encoding_of(std::string_view dtype) {
+  for (size_t i = 0; i <= static_cast<size_t>(Encoding::kBool); ++i)
+    if (dtype == encoding_info(static_cast<Encoding>(i)).name) return static_cast<Encoding>(i);
+  return std::nullopt;
 }
 
-Result<TensorInfo> parse_tensor(const std::string& name, const Json& entry, std::span<const std::byte> data, const std::string& file) {
+// Bytes of a tensor, if they are no absurd number.
+std::optional<uint64_t> extent(Encoding encoding, std::span<const int64_t> shape) {
+  uint64_t product = encoding_info(encoding).block_bytes;
+  bool empty = false;
+  for (const int64_t d : shape) {
+    const auto n = static_cast<uint64_t>(d);
+    if (n == 0) empty = true;
+    // Empty tensors too: elements() multiplies in this order.
+    if (n > 1 && product > (uint64_t{1} << 50) / n) return std::nullopt;
+    product *= std::max<uint64_t>(n, 1);
+  }
+  return empty ? 0 : product;
+}
+
+Result<TensorInfo> parse_tensor(const std::string& name, const Json& entry, std::span<const std::byte> data,
+                                const std::string& file) {
   const auto refuse = [&](std::string_view why) {
     return fail(ErrorCode::kInvalidFile, strf("'{}': tensor '{}' {}", file, name, why));
   };
-  if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
-      !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
-      entry["data_offsets"].size() != 2 || !entry["data_offsets"][0].is_number_unsigned() ||
-      !entry["data_offsets"][1].is_number_unsigned())
+  const auto member = [&](const char* key) -> const Json& {
+    static const Json kNothing;
+    const auto it = entry.find(key);
+    return it == entry.end() ? kNothing : *it;
+  };
+  if (!entry.is_object()) return refuse("is not described by an object");
+  const Json &dtype = member("dtype"), &shape = member("shape"), &offsets = member("data_offsets");
+  if (!dtype.is_string() || !shape.is_array() || !offsets.is_array() || offsets.size() != 2 ||
+      !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
     return refuse("has no proper dtype, shape and data_offsets");
   TensorInfo tensor;
   tensor.name = name;
-  const auto encoding = encodings().find(entry["dtype"].get<std::string>());
-  if (encoding == encodings().end())
-    return refuse(strf("has dtype {}, which Linnet does not read (F64, F32, F16, BF16, F8_E4M3, F8_E5M2 and integers are)", entry["dtype"].dump()));
-  tensor.encoding = encoding->second;
-  uint64_t bytes = encoding_info(tensor.encoding).block_bytes;
-  if (entry["shape"].size() > 8) return refuse("has more than 8 dimensions");
-  for (const Json& d : entry["shape"]) {
-    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 40)) return refuse(strf("has the shape {}", entry["shape"].dump()));
-    const auto n = d.get<uint64_t>();
-    if (n != 0 && bytes > (uint64_t{1} << 50) / n) return refuse(strf("has the shape {}, which is too large", entry["shape"].dump()));
-    bytes *= n;
-    tensor.shape.push_back(static_cast<int64_t>(n));
+  const auto encoding = encoding_of(dtype.get_ref<const std::string&>());
+  if (!encoding)
+    return fail(
+        ErrorCode::kUnsupported,
+        strf("'{}': tensor '{}' has dtype {}, which Linnet does not read (F64, F32, F16, BF16, F8_E4M3, "
+             "F8_E5M2, F8_E8M0, integers and BOOL are): convert it to BF16",
+             file, name, dtype.dump().substr(0, 100)));
+  tensor.encoding = *encoding;
+  if (shape.size() > kMostRank)
+    return refuse(strf("has {} dimensions, at most {} are possible", shape.size(), kMostRank));
+  for (const Json& d : shape) {
+    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 40))
+      return refuse(strf("has the shape {}", shape.dump().substr(0, 200)));
+    tensor.shape.push_back(d.get<int64_t>());
   }
-  const auto begin = entry["data_offsets"][0].get<uint64_t>(), end = entry["data_offsets"][1].get<uint64_t>();
+  const auto bytes = extent(tensor.encoding, tensor.shape);
+  if (!bytes) return refuse(strf("has the shape {}, which is too large", shape_name(tensor.shape)));
+  const auto begin = offsets[0].get<uint64_t>(), end = offsets[1].get<uint64_t>();
   if (begin > end || end > data.size())
-    return refuse(strf("lies at bytes {} to {}, the file has {} bytes of data: it is truncated or damaged", begin, end, data.size()));
-  if (end - begin != bytes)
-    return refuse(strf("has {} bytes, its shape {} of {} needs {}", end - begin, entry["shape"].dump(), encoding->first, bytes));
-  tensor.bytes = data.subspan(begin, bytes);
+    return refuse(strf("lies at bytes {} to {}, the file has {} bytes of data: it is truncated or damaged",
+                       begin, end, data.size()));
+  if (end - begin != *bytes)
+    return refuse(strf("has {} bytes, expected {} for {} of {}", end - begin, *bytes,
+                       shape_name(tensor.shape), encoding_info(tensor.encoding).name));
+  tensor.bytes = data.subspan(begin, *bytes);
   return tensor;
+}
+
+// The official library refuses bytes that belong to no tensor: they could hide another file.
+Result<void> check_no_holes(std::span<const TensorInfo> tensors, std::span<const std::byte> data,
+                            const std::string& file) {
+  std::vector<const TensorInfo*> order;
+  for (const TensorInfo& t : tensors) order.push_back(&t);
+  std::sort(order.begin(), order.end(), [](const TensorInfo* a, const TensorInfo* b) {
+    return std::pair(a->bytes.data(), a->bytes.size()) < std::pair(b->bytes.data(), b->bytes.size());
+  });
+  const std::byte* end = data.data();
+  for (const TensorInfo* t : order) {
+    if (t->bytes.data() != end)
+      return fail(
+          ErrorCode::kInvalidFile,
+          strf("'{}': tensor '{}' begins at byte {} of the data, expected {}: tensors overlap or leave a "
+               "hole, the file is damaged",
+               file, t->name, t->bytes.data() - data.data(), end - data.data()));
+    end += t->bytes.size();
+  }
+  if (end != data.data() + data.size())
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}' has {} bytes of data, its tensors have {}: the file is damaged", file, data.size(),
+                     end - data.data()));
+  return {};
+}
+
+// A file name of the index, which must lie beside it.
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && fs::path(name).filename().string() == name;
+}
+
+Result<void> read_shards(const fs::path& folder, const fs::path& index, Checkpoint& checkpoint) {
+  LINNET_ASSIGN(const Json json, read_json(index.string()));
+  const auto map = json.is_object() ? json.find("weight_map") : json.end();
+  if (map == json.end() || !map->is_object() || map->empty())
+    return fail(ErrorCode::kInvalidFile, strf("'{}' has no weight_map", index.string()));
+  std::set<std::string> files;
+  for (const auto& [tensor, file] : map->items()) {
+    if (!file.is_string() || !is_plain_name(file.get<std::string>()))
+      return fail(ErrorCode::kInvalidFile,
+                  strf("'{}': tensor '{}' is said to be in {}, expected a file of the same folder",
+                       index.string(), tensor, file.dump().substr(0, 200)));
+    files.insert(file.get<std::string>());
+  }
+  for (const std::string& file : files) LINNET_TRY(read_safetensors((folder / file).string(), checkpoint));
+  for (const auto& [tensor, file] : map->items())
+    if (!checkpoint.find(tensor))
+      return fail(ErrorCode::kInvalidFile, strf("'{}' lists tensor '{}' in {}, which does not have it",
+                                                index.string(), tensor, file.dump().substr(0, 200)));
+  return {};
 }
 
 }  // namespace
 
 Result<std::vector<TensorInfo>> parse_safetensors(std::span<const std::byte> file, const std::string& name) {
   uint64_t length = 0;
-  if (file.size() < sizeof(length)) return fail(ErrorCode::kInvalidFile, strf("'{}' is too short for a safetensors file", name));
+  if (file.size() < sizeof(length))
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}' has {} bytes, too few for a safetensors file", name, file.size()));
   std::memcpy(&length, file.data(), sizeof(length));
   if (length > kMostHeader || length > file.size() - sizeof(length))
-    return fail(ErrorCode::kInvalidFile, strf("'{}' says its header has {} bytes, the file has {}: it is truncated, damaged, or not safetensors", name, length, file.size()));
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}' says its header has {} bytes, the file has {}: it is truncated, damaged, or not "
+                     "safetensors (a Git LFS pointer is not the file itself)",
+                     name, length, file.size()));
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + sizeof(length), length);
   LINNET_ASSIGN(const Json header, parse_json(text, strf("the header of '{}'", name)));
-  if (!header.is_object()) return fail(ErrorCode::kInvalidFile, strf("the header of '{}' is not an object", name));
+  if (!header.is_object())
+    return fail(ErrorCode::kInvalidFile, strf("the header of '{}' is not an object", name));
   const auto data = file.subspan(sizeof(length) + length);
   std::vector<TensorInfo> tensors;
   for (const auto& [key, entry] : header.items()) {
@@ -75,6 +159,7 @@ Result<std::vector<TensorInfo>> parse_safetensors(std::span<const std::byte> fil
     LINNET_ASSIGN(TensorInfo tensor, parse_tensor(key, entry, data, name));
     tensors.push_back(std::move(tensor));
   }
+  LINNET_TRY(check_no_holes(tensors, data, name));
   return tensors;
 }
 
@@ -84,35 +169,58 @@ Result<void> read_safetensors(const std::string& path, Checkpoint& checkpoint) {
   return checkpoint.add_file(path, std::move(file), std::move(tensors));
 }
 
+Result<void> read_safetensors_folder(const std::string& path, const std::string& name,
+                                     Checkpoint& checkpoint) {
+  const fs::path folder(path);
+  const fs::path single = folder / (name + ".safetensors"),
+                 index = folder / (name + ".safetensors.index.json");
+  std::error_code ignored;
+  if (fs::exists(single, ignored)) return read_safetensors(single.string(), checkpoint);
+  if (fs::exists(index, ignored)) return read_shards(folder, index, checkpoint);
+  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"})
+    if (fs::exists(folder / pickle, ignored))
+      return fail(ErrorCode::kUnsupported,
+                  strf("'{}' has its weights in {}, a format that can run code when it is read: load it with "
+                       "transformers and save it with model.save_pretrained(folder, safe_serialization=True)",
+                       path, pickle));
+  return fail(ErrorCode::kNotFound, strf("'{}' has neither {} nor {}", path, single.filename().string(),
+                                         index.filename().string()));
+}
+
 Result<void> write_safetensors(const std::string& path, std::span<const OutputTensor> tensors,
                                std::span<const std::pair<std::string, std::string>> metadata) {
   Json header = Json::object();
   for (const auto& [key, value] : metadata) header["__metadata__"][key] = value;
   uint64_t offset = 0;
   for (const OutputTensor& t : tensors) {
-    header[t.name] = {{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes.size()}}};
+    const auto encoding = encoding_of(t.dtype);
+    const bool sane = std::all_of(t.shape.begin(), t.shape.end(), [](int64_t d) { return d >= 0; });
+    if (!encoding || !sane || extent(*encoding, t.shape) != t.bytes.size())
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}': tensor '{}' of dtype {} and shape {} was given {} bytes", path, t.name, t.dtype,
+                       shape_name(t.shape), t.bytes.size()));
+    if (t.name == "__metadata__" || header.contains(t.name))
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}': there cannot be two tensors named '{}'", path, t.name));
+    header[t.name] = {
+        {"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes.size()}}};
     offset += t.bytes.size();
   }
   std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // readers may expect aligned data
   const uint64_t length = text.size();
-  const std::string beside = path + ".part";
-  const auto refused = [&] {
-    const int reason = errno;
-    std::remove(beside.c_str());
-    return fail(ErrorCode::kIo, strf("cannot write '{}': {}", path, std::strerror(reason)));
+  uint64_t at = 0;
+  LINNET_ASSIGN(format::OutputFile file,
+                format::OutputFile::create(path, sizeof(length) + length + offset, true));
+  const auto put = [&](std::span<const std::byte> bytes) -> Result<void> {
+    LINNET_TRY(file.write_at(at, bytes));
+    at += bytes.size();
+    return {};
   };
-  std::FILE* file = std::fopen(beside.c_str(), "wb");
-  if (!file) return refused();
-  const auto put = [&](const void* data, size_t bytes) { return bytes == 0 || std::fwrite(data, bytes, 1, file) == 1; };
-  bool good = put(&length, sizeof(length)) && put(text.data(), text.size());
-  for (const OutputTensor& t : tensors) good = good && put(t.bytes.data(), t.bytes.size());
-  good = good && std::fflush(file) == 0 && fsync(fileno(file)) == 0;
-  const int reason = errno;
-  std::fclose(file);
-  errno = reason;
-  if (!good || std::rename(beside.c_str(), path.c_str()) != 0) return refused();
-  return {};
+  LINNET_TRY(put(std::as_bytes(std::span(&length, 1))));
+  LINNET_TRY(put(std::as_bytes(std::span(text))));
+  for (const OutputTensor& t : tensors) LINNET_TRY(put(t.bytes));
+  return file.publish();
 }
 
 }  // namespace linnet::convert

@@ -1,5 +1,6 @@
-// The safetensors container: u64 header length, JSON header, tensor bytes. Reading is bounded and complete
-// (duplicate keys, overlaps, extents, dtypes, shape products); writing is beside and renamed.
+// The safetensors container: u64 header length, JSON header, tensor bytes. Reading checks everything the
+// official library checks (bounds, duplicate keys, overlaps, holes, dtypes, shape products); a written file
+// comes into being whole or not at all.
 #pragma once
 
 #include <span>
@@ -11,17 +12,25 @@
 
 namespace linnet::convert {
 
-// Adds a file's tensors to `checkpoint`. Errors: kNotFound, kIo, kInvalidFile; all name file and tensor.
+// Adds a file's tensors to `checkpoint`. Errors: kNotFound, kIo, kInvalidFile (damaged, hostile),
+// kUnsupported (a dtype Linnet cannot read); all name file and tensor.
 Result<void> read_safetensors(const std::string& path, Checkpoint& checkpoint);
-// The header's tensors over a file in memory; `name` is for messages. Public for fuzzing.
+// The weights of a Hugging Face folder: NAME.safetensors, or the shards of NAME.safetensors.index.json.
+// `name` is "model" for language models. Errors also: kNotFound with what was looked for; kUnsupported for
+// pytorch_model.bin, with the way to convert it; a shard or a listed tensor that is missing.
+Result<void> read_safetensors_folder(const std::string& folder, const std::string& name,
+                                     Checkpoint& checkpoint);
+// The tensors of a file in memory, spans of it; `name` is for messages. Public for fuzzing.
 Result<std::vector<TensorInfo>> parse_safetensors(std::span<const std::byte> file, const std::string& name);
 
+// One tensor to write; the bytes are little-endian, row-major.
 struct OutputTensor {
   std::string name;
   std::string dtype;  // "F32", "I32", "I64", ...
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
 };
+// Errors: kInvalidArgument (a name twice, an unknown dtype, bytes that do not fit the shape), kIo.
 Result<void> write_safetensors(const std::string& path, std::span<const OutputTensor> tensors,
                                std::span<const std::pair<std::string, std::string>> metadata = {});
 

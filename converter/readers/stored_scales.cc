@@ -1,0 +1,150 @@
+#include "converter/readers/stored_scales.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+
+#include "converter/readers/rows.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::convert {
+namespace {
+
+constexpr int64_t kUsualBlock = 128;  // DeepSeek-V3's, which everyone took over
+
+bool holds_codes(const TensorInfo* tensor) {
+  return tensor && (tensor->encoding == Encoding::kF8E4M3 || tensor->encoding == Encoding::kF8E5M2 ||
+                    tensor->encoding == Encoding::kI8);
+}
+
+// How many of n rows (columns) share each of m scales.
+std::optional<int64_t> block_size(int64_t n, int64_t m, int64_t said) {
+  const auto fits = [&](int64_t block) { return block > 0 && (n + block - 1) / block == m; };
+  if (n < 1 || m < 1) return std::nullopt;
+  if (m == 1) return n;
+  if (m == n) return 1;
+  if (said > 0) return fits(said) ? std::optional(said) : std::nullopt;
+  if (fits(kUsualBlock)) return kUsualBlock;
+  return n % m == 0 ? std::optional(n / m) : std::nullopt;
+}
+
+// A stack of matrices [stack, rows, columns] with scales [stack, down, across].
+struct Grid {
+  int64_t rows = 1, down = 1, across = 1, block_rows = 1, block_columns = 1;
+};
+
+class ScaledRows final : public RowSource {
+ public:
+  ScaledRows(Rows codes, Grid grid, std::vector<float> scales)
+      : codes_(std::move(codes)), grid_(grid), scales_(std::move(scales)) {
+    rows = codes_->rows;
+    columns = codes_->columns;
+    name = codes_->name;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    LINNET_TRY(codes_->read(begin, count, out));
+    for (int64_t i = 0; i < count; ++i, out += columns) {
+      const int64_t matrix = (begin + i) / grid_.rows, row = (begin + i) % grid_.rows;
+      const float* scale = scales_.data() + (matrix * grid_.down + row / grid_.block_rows) * grid_.across;
+      for (int64_t c = 0; c < columns; c += grid_.block_columns, ++scale) {
+        const int64_t end = std::min(columns, c + grid_.block_columns);
+        for (int64_t j = c; j < end; ++j) out[j] *= *scale;
+      }
+    }
+    return {};
+  }
+  // No format of Linnet's holds the product exactly; bf16 has one bit more than FP8 needs.
+  std::optional<DType> stored() const override { return DType::kBF16; }
+
+ private:
+  Rows codes_;
+  Grid grid_;
+  std::vector<float> scales_;
+};
+
+std::optional<Grid> fit(const TensorInfo& tensor, const TensorInfo& scale, const StoredScales& stored) {
+  std::vector<int64_t> shape = tensor.shape, scales = scale.shape;
+  while (shape.size() < 2) shape.insert(shape.begin(), 1);
+  if (scale.elements() == 1) scales.assign(shape.size(), 1);
+  // Per row without a last dimension; per matrix of a stack without two.
+  while (scales.size() < shape.size()) scales.push_back(1);
+  if (scales.size() != shape.size()) return std::nullopt;
+  const size_t r = shape.size() - 2, c = shape.size() - 1;
+  const bool one_for_all = scale.elements() == 1 && tensor.elements() != 1;
+  for (size_t i = 0; i < r; ++i)
+    if (scales[i] != shape[i] && !one_for_all) return std::nullopt;
+  Grid grid;
+  const auto block_rows = block_size(shape[r], scales[r], stored.block_rows);
+  const auto block_columns = block_size(shape[c], scales[c], stored.block_columns);
+  if (!block_rows || !block_columns) return std::nullopt;
+  grid.rows = one_for_all ? tensor.rows() : shape[r];
+  grid.block_rows = one_for_all ? tensor.rows() : *block_rows;
+  grid.block_columns = *block_columns;
+  grid.down = scales[r];
+  grid.across = scales[c];
+  return grid;
+}
+
+}  // namespace
+
+Result<StoredScales> read_stored_scales(const Json& config, const std::string& where) {
+  StoredScales stored;
+  const auto it = config.is_object() ? config.find("quantization_config") : config.end();
+  if (!config.is_object() || it == config.end() || !it->is_object()) return stored;
+  const auto text = [](const Json& object, const char* key) {
+    const auto found = object.find(key);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  const std::string method = text(*it, "quant_method"), format = text(*it, "format");
+  constexpr std::array<std::string_view, 3> kMethods = {"fp8", "fbgemm_fp8", "compressed-tensors"};
+  constexpr std::array<std::string_view, 5> kFormats = {"", "dense", "float-quantized", "int-quantized",
+                                                        "naive-quantized"};
+  const bool known = method.empty() || std::count(kMethods.begin(), kMethods.end(), method) > 0;
+  if (!known || std::count(kFormats.begin(), kFormats.end(), format) == 0)
+    return fail(
+        ErrorCode::kUnsupported,
+        strf("'{}' says the weights are stored by '{}'{}, which Linnet cannot read: convert the model's "
+             "unquantised checkpoint and ask for --quantize",
+             where, method, format.empty() ? std::string() : strf(" in the format '{}'", format)));
+  const auto block = it->find("weight_block_size");
+  if (block == it->end() || block->is_null()) return stored;
+  const auto is_size = [](const Json& n) { return n.is_number_integer() && n.get<int64_t>() > 0; };
+  if (!block->is_array() || block->size() != 2 || !is_size((*block)[0]) || !is_size((*block)[1]))
+    return fail(ErrorCode::kInvalidFile, strf("'{}': weight_block_size is {}, expected two sizes", where,
+                                              block->dump().substr(0, 100)));
+  stored.block_rows = (*block)[0].get<int64_t>();
+  stored.block_columns = (*block)[1].get<int64_t>();
+  return stored;
+}
+
+bool is_stored_scale(const Checkpoint& checkpoint, const std::string& name) {
+  const auto without = [&](std::string_view end) { return name.substr(0, name.size() - end.size()); };
+  for (const std::string_view end : {"_scale_inv", "_scale"})
+    if (name.ends_with(end) && holds_codes(checkpoint.find(without(end)))) return true;
+  // Of activations and caches, which Linnet computes in float.
+  for (const std::string_view end : {".input_scale", ".output_scale"})
+    if (name.ends_with(end) && holds_codes(checkpoint.find(without(end) + ".weight"))) return true;
+  const TensorInfo* tensor = checkpoint.find(name);
+  for (const std::string_view end : {".k_scale", ".v_scale", ".q_scale"})
+    if (name.ends_with(end) && tensor && tensor->elements() == 1) return true;
+  return false;
+}
+
+Result<Rows> scaled_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, const StoredScales& stored) {
+  Rows codes = checkpoint_rows(checkpoint, tensor);
+  if (!holds_codes(&tensor)) return codes;
+  const TensorInfo* scale = checkpoint.find(tensor.name + "_scale_inv");
+  if (!scale) scale = checkpoint.find(tensor.name + "_scale");
+  if (!scale) return codes;
+  const auto grid = fit(tensor, *scale, stored);
+  if (!grid)
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}': the scales '{}' {} do not fit the tensor '{}' {}", checkpoint.file_name(*scale),
+                     scale->name, shape_name(scale->shape), tensor.name, shape_name(tensor.shape)));
+  std::vector<float> scales(static_cast<size_t>(scale->elements()));
+  LINNET_TRY(checkpoint.read_f32(*scale, 0, scale->rows(), scales.data()));
+  return std::make_shared<ScaledRows>(std::move(codes), *grid, std::move(scales));
+}
+
+}  // namespace linnet::convert
