@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 namespace linnet::testing {
@@ -13,6 +14,7 @@ struct Golden {
   std::vector<float> logits;       // [positions, vocabulary]
   std::vector<int32_t> greedy;
   int64_t vocabulary = 0;
+  std::string model_type;
   double tolerance = 0;  // absolute, from the case's manifest: far above the official code's own noise
 };
 
