@@ -1,0 +1,183 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/gated_linear_attention.cc"
+#include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "backends/cpu/mixer_inl.h"
+
+#ifndef LINNET_CPU_GATED_LINEAR_ATTENTION_SCRATCH  // once for all targets
+#define LINNET_CPU_GATED_LINEAR_ATTENTION_SCRATCH
+namespace linnet::cpu {
+namespace {
+
+struct LinearHeads {
+  int64_t heads, outputs, queries_per_state;
+  MixerRecord record;
+};
+LinearHeads linear_heads(const fb::GatedLinearAttentionT& args) {
+  LinearHeads h{};
+  h.heads = args.key_heads > args.value_heads ? args.key_heads : args.value_heads;
+  h.outputs = args.query_heads > h.heads ? args.query_heads : h.heads;
+  h.queries_per_state = h.outputs / h.heads;
+  h.record = mixer_record(args.key_dim, args.value_dim, h.queries_per_state, false, false);
+  return h;
+}
+
+}  // namespace
+}  // namespace linnet::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace linnet::cpu::HWY_NAMESPACE {
+
+// A head's tokens over its state. Scalars of a record: step, then for each query scale / divisor.
+struct LinearPass {
+  const LinearHeads* heads;
+  const float* records;
+  int64_t tokens, key_dim, value_dim;
+  float* state;
+  float* out;         // of the first token and query
+  int64_t out_step;   // floats from a token's outputs to the next token's
+  const float* skip;  // of the first query; null: none
+};
+
+// S <- diag(f) S + k (step v)^T (f over rows, or over columns); o = S^T q
+template <int N, bool kDecayColumns, typename A>
+void linear_tile(const LinearPass& p, A access, int64_t column) {
+  const int64_t K = p.key_dim, V = p.value_dim;
+  const MixerRecord& at = p.heads->record;
+  float* const state = p.state + column;
+  const float* record = p.records;
+  for (int64_t t = 0; t < p.tokens; ++t, record += at.floats) {
+    const float* scalars = record + at.scalars;
+    FloatVec v[N], x[N], f[N], y[N];
+    LINNET_UNROLL
+    for (int n = 0; n < N; ++n) {
+      v[n] = access.load(record + at.value + column + n * kLanes);
+      x[n] = hn::Mul(set(scalars[0]), v[n]);
+      if constexpr (kDecayColumns) f[n] = access.load(record + at.factor + column + n * kLanes);
+      y[n] = hn::Zero(FloatTag());
+    }
+    for (int64_t i = 0; i < K; ++i) {
+      const auto k = set(record[at.key + i]), q = set(record[at.query + i]);
+      const auto row_factor = set(record[at.factor + (kDecayColumns ? 0 : i)]);
+      LINNET_UNROLL
+      for (int n = 0; n < N; ++n) {
+        auto s = access.load(state + i * V + n * kLanes);
+        s = hn::Mul(kDecayColumns ? f[n] : row_factor, s);
+        s = hn::MulAdd(k, x[n], s);
+        access.store(s, state + i * V + n * kLanes);
+        y[n] = hn::MulAdd(q, s, y[n]);
+      }
+    }
+    for (int64_t r = 0; r < p.heads->queries_per_state; ++r) {
+      if (r > 0) {
+        LINNET_UNROLL
+        for (int n = 0; n < N; ++n) y[n] = hn::Zero(FloatTag());
+        for (int64_t i = 0; i < K; ++i) {
+          const auto q = set(record[at.query + r * at.keys + i]);
+          LINNET_UNROLL
+          for (int n = 0; n < N; ++n) y[n] = hn::MulAdd(q, access.load(state + i * V + n * kLanes), y[n]);
+        }
+      }
+      const auto scale = set(scalars[1 + r]);
+      LINNET_UNROLL
+      for (int n = 0; n < N; ++n) {
+        auto o = hn::Mul(y[n], scale);
+        if (p.skip) o = hn::MulAdd(set(p.skip[r]), v[n], o);
+        access.store(o, p.out + t * p.out_step + r * V + column + n * kLanes);
+      }
+    }
+  }
+}
+
+void run_gated_linear_attention(const KernelContext& c) {
+  const auto& args = c.args<fb::GatedLinearAttentionT>();
+  const LinearHeads heads = linear_heads(args);
+  const MixerRecord& at = heads.record;
+  const int64_t K = args.key_dim, V = args.value_dim, tokens = c.in[0].dims[0];
+  const int64_t key_group = heads.heads / args.key_heads, value_group = heads.heads / args.value_heads;
+  const int64_t query_group = heads.outputs / args.query_heads, R = heads.queries_per_state;
+  const Tensor &k_in = c.in[1], &v_in = c.in[2], &skip = host::operand(c.weights, 2);
+  const auto &query_map = host::or_default(args.query_map), &key_map = host::or_default(args.key_map);
+  const DecayInput decay{&host::or_default(args.decay),
+                         host::operand(c.in, 3),
+                         host::operand(c.weights, 0),
+                         host::operand(c.weights, 1),
+                         heads.heads,
+                         args.decay_values ? V : K};
+  const auto one_minus = [](const float* f, int64_t n, float* y) {
+    for_lanes(n, [&](auto lanes, int64_t i)
+                     HWY_ATTR { lanes.store(hn::Sub(set(1.0f), lanes.load(f + i)), y + i); });
+  };
+  const auto prepare = [&](int64_t t, int64_t h, float* record) {
+    const float step = decay.factors(t, h, record + at.factor);
+    float* scalars = record + at.scalars;
+    scalars[0] = args.step_scales_write ? step : 1.0f;
+    // An absent key or value is what the decay takes away.
+    if (k_in)
+      map_head(key_map, k_in.as() + (t * args.key_heads + h / key_group) * K, K, record + at.key);
+    else
+      one_minus(record + at.factor, K, record + at.key);
+    if (v_in)
+      activate(args.value_activation, v_in.as() + (t * args.value_heads + h / value_group) * V, V,
+               record + at.value);
+    else
+      one_minus(record + at.factor, V, record + at.value);
+    float* z = nullptr;
+    if (args.normalized) {
+      z = c.states[1].as() + h * K;
+      for_lanes(K, [&](auto lanes, int64_t i) HWY_ATTR {
+        const auto decayed = hn::Mul(lanes.load(record + at.factor + i), lanes.load(z + i));
+        lanes.store(hn::Add(decayed, lanes.load(record + at.key + i)), z + i);
+      });
+    }
+    for (int64_t r = 0; r < R; ++r) {
+      float* q = record + at.query + r * at.keys;
+      map_head(query_map, c.in[0].as() + (t * args.query_heads + (h * R + r) / query_group) * K, K, q);
+      scalars[1 + r] = args.scale;
+      if (z) scalars[1 + r] = args.scale / (args.scale * dot(q, z, K) + args.normalizer_epsilon);
+    }
+  };
+  // A normaliser is one sum for all columns of a head: no two threads may share it.
+  for_heads(c, heads.heads, K, V, args.normalized,
+            [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
+              float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
+              LinearPass pass{};
+              pass.heads = &heads;
+              pass.records = records;
+              pass.key_dim = K;
+              pass.value_dim = V;
+              pass.state = c.states[0].as() + h * K * V;
+              pass.out_step = heads.outputs * V;
+              pass.skip = skip ? skip.as() + h * R : nullptr;
+              for (int64_t t = 0; t < tokens; t += at.block) {
+                pass.tokens = tokens - t < at.block ? tokens - t : at.block;
+                for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
+                pass.out = c.out[0].as() + (t * heads.outputs + h * R) * V;
+                for_columns(first_column, last_column, [&](auto access, auto tile, int64_t column) HWY_ATTR {
+                  constexpr int kVectors = decltype(tile)::kVectors;
+                  if (args.decay_values)
+                    linear_tile<kVectors, true>(pass, access, column);
+                  else
+                    linear_tile<kVectors, false>(pass, access, column);
+                });
+              }
+            });
+}
+
+}  // namespace linnet::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace linnet::cpu {
+static size_t scratch(const KernelContext& c) {
+  return mixer_scratch_bytes(linear_heads(c.args<fb::GatedLinearAttentionT>()).record, c.threads);
+}
+Kernel kernel_gated_linear_attention(CpuTarget target) {
+  return {LINNET_CHOOSE(target, run_gated_linear_attention), scratch};
+}
+}  // namespace linnet::cpu
+#endif
