@@ -1,0 +1,81 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/ops/golden_file.h"
+#include "tests/ops/mixer_cases.h"
+
+using namespace linnet;
+using namespace linnet::testing;
+
+TEST_CASE("dplr_recurrence: like the reference with and without each optional operand") {
+  check_op(40, [](OpBuilder& op, Random& random) {
+    const int64_t heads = random.pick(1, 4), K = random.choice({1, 4, 24, 64}),
+                  V = random.choice({1, 5, 33, 64});
+    fb::DplrRecurrenceT args;
+    args.heads = static_cast<int>(heads);
+    args.key_dim = static_cast<int>(K);
+    args.value_dim = static_cast<int>(V);
+    args.scale = random.choice({1.0f, 0.25f});
+    args.decay = decay_of(fb::DecayKind::Sigmoid);
+    args.decay->slope = -0.606531f;
+    args.rate_activation = fb::Activation::Sigmoid;
+    args.removal_epsilon = random.choice({1e-12f, 1e-6f});
+    op.args(args);
+    op.exact_pieces();
+    op.tolerance(3e-5);
+    op.input({kTokens, heads * K});
+    op.input({kTokens, heads * K}, uniform(-4, 4));
+    op.input({kTokens, heads * K}, normal());
+    op.input({kTokens, heads * V});
+    op.input({kTokens, heads * K}, uniform(-3, 3));
+    const bool given = random.chance(0.2);
+    if (given)
+      op.input({kTokens, heads * K}, uniform(-0.1f, 0.1f));
+    else
+      op.absent_input();
+    if (random.chance(0.5)) {
+      op.input({kTokens, heads * V});
+      op.input({kTokens, heads * V}, uniform(-3, 3));
+    }
+    op.absent_weight();
+    op.absent_weight();
+    const auto optional = [&](bool present) {
+      if (present)
+        op.vector({heads * K}, uniform(0.5f, 1.5f));
+      else
+        op.absent_weight();
+    };
+    const bool bonus = random.chance(0.5);
+    optional(!given && random.chance(0.7));
+    optional(random.chance(0.7));
+    optional(bonus);
+    op.state(fb::StateRole::Recurrent, {heads, K, V});
+    op.output({kTokens, heads * V});
+    if (bonus) op.output({kTokens, heads * V});
+  });
+}
+
+TEST_CASE("dplr_recurrence: golden of flash-linear-attention's RWKV-7") {
+  const GoldenFile golden("rwkv7");
+  const auto op = make_op(
+      [&](OpBuilder& b, Random&) {
+        fb::DplrRecurrenceT args;
+        args.heads = 2;
+        args.key_dim = args.value_dim = 8;
+        args.decay = decay_of(fb::DecayKind::Log);
+        b.args(args);
+        for (const char* name : {"r", "w", "k", "v", "a", "kk"})
+          b.input({kTokens, 16}, exactly(golden[name]));
+        b.state(fb::StateRole::Recurrent, {2, 8, 8});
+        b.initial_state(0, exactly(golden["initial_state"]));
+        b.output({kTokens, 16});
+      },
+      1, 70);
+  const auto o = golden["o"], state = golden["final_state"];
+  for (const Backend* backend : all_backends()) {
+    const OpRun run = run_op(*op, *backend);
+    for (size_t i = 0; i < o.size(); ++i) CHECK(std::fabs(run.outputs[0][i] - o[i]) <= 6e-4f);
+    for (size_t i = 0; i < state.size(); ++i) CHECK(std::fabs(run.states[0][i] - state[i]) <= 6e-4f);
+  }
+}

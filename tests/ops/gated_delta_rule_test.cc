@@ -1,0 +1,109 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/ops/golden_file.h"
+#include "tests/ops/mixer_cases.h"
+
+using namespace linnet;
+using namespace linnet::testing;
+
+TEST_CASE("gated_delta_rule: like the reference for every decay, map and grouping of heads") {
+  check_op(50, [](OpBuilder& op, Random& random) {
+    const int64_t keys = random.pick(1, 3), heads = keys * random.pick(1, 3);
+    const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
+    const bool per_channel = random.chance(0.5);
+    const DecayCase decay = random_decay(random, heads, K, per_channel);
+    fb::GatedDeltaRuleT args;
+    args.key_heads = static_cast<int>(keys);
+    args.value_heads = static_cast<int>(heads);
+    args.key_dim = static_cast<int>(K);
+    args.value_dim = static_cast<int>(V);
+    args.scale = 1 / std::sqrt(static_cast<float>(K));
+    args.decay = args_of(decay);
+    args.query_map = random_map(random, false);
+    args.key_map = random_map(random, true);  // keys of length 1, as the rule needs to be stable
+    args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
+    args.beta_activation = fb::Activation::Sigmoid;
+    args.beta_scale = random.choice({1.0f, 2.0f});
+    op.args(args);
+    op.exact_pieces();
+    op.tolerance(3e-5);
+    op.input({kTokens, keys * K});
+    op.input({kTokens, keys * K});
+    op.input({kTokens, heads * V});
+    if (random.chance(0.8))
+      op.input({kTokens, heads}, uniform(-3, 3));
+    else
+      op.absent_input();
+    decay_input(op, decay);
+    decay_weights(op, decay, heads);
+    op.state(fb::StateRole::Recurrent, {heads, K, V});
+    op.output({kTokens, heads * V});
+  });
+}
+
+TEST_CASE("gated_delta_rule: betas and keys out of any range stay finite") {
+  const auto op = make_op(
+      [&](OpBuilder& b, Random&) {
+        fb::GatedDeltaRuleT args;
+        args.key_heads = args.value_heads = 2;
+        args.key_dim = args.value_dim = 24;
+        b.args(args);
+        b.input({kTokens, 48});
+        b.input({kTokens, 48}, uniform(-3, 3));
+        b.input({kTokens, 48});
+        b.input({kTokens, 2}, uniform(5, 20));
+        b.state(fb::StateRole::Recurrent, {2, 24, 24});
+        b.output({kTokens, 48});
+      },
+      1, 300);
+  for (const Backend* backend : all_backends()) {
+    const OpRun run = run_op(*op, *backend);
+    for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
+    for (const float s : run.states[0]) REQUIRE(std::isfinite(s));
+  }
+}
+
+TEST_CASE("gated_delta_rule: goldens of flash-linear-attention") {
+  struct Case {
+    const char* file;
+    int heads, decay;  // channels of the decay; 0: none
+    double tolerance;
+  };
+  for (const Case& c :
+       {Case{"delta_rule", 2, 0, 2e-5}, Case{"gated_delta_rule", 4, 4, 2e-5}, Case{"kda", 2, 16, 1e-5}}) {
+    CAPTURE(c.file);
+    const GoldenFile golden(c.file);
+    const auto op = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::GatedDeltaRuleT args;
+          args.key_heads = 2;
+          args.value_heads = c.heads;
+          args.key_dim = 8;
+          args.value_dim = 12;
+          args.scale = 1 / std::sqrt(8.0f);
+          if (c.decay) args.decay = decay_of(fb::DecayKind::Log);
+          b.args(args);
+          b.input({kTokens, 16}, exactly(golden["q"]));
+          b.input({kTokens, 16}, exactly(golden["k"]));
+          b.input({kTokens, c.heads * 12}, exactly(golden["v"]));
+          b.input({kTokens, c.heads}, exactly(golden["beta"]));
+          if (c.decay) b.input({kTokens, c.decay}, exactly(golden["g"]));
+          b.state(fb::StateRole::Recurrent, {c.heads, 8, 12});
+          b.initial_state(0, exactly(golden["initial_state"]));
+          b.output({kTokens, c.heads * 12});
+        },
+        1, 70);
+    const auto o = golden["o"], state = golden["final_state"];
+    for (const Backend* backend : all_backends()) {
+      const OpRun run = run_op(*op, *backend);
+      double largest = 0;
+      for (size_t i = 0; i < o.size(); ++i)
+        largest = std::max(largest, std::fabs(static_cast<double>(run.outputs[0][i] - o[i])));
+      for (size_t i = 0; i < state.size(); ++i)
+        largest = std::max(largest, std::fabs(static_cast<double>(run.states[0][i] - state[i])));
+      CHECK_MESSAGE(largest <= c.tolerance, backend->name());
+    }
+  }
+}

@@ -1,0 +1,265 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/ops/golden_file.h"
+#include "tests/ops/mixer_cases.h"
+
+using namespace linnet;
+using namespace linnet::testing;
+
+TEST_CASE("gated_linear_attention: like the reference for every decay, map and sharing of heads") {
+  check_op(60, [](OpBuilder& op, Random& random) {
+    const int64_t heads = random.pick(1, 3), keys = random.chance(0.3) ? 1 : heads,
+                  values = keys == heads && random.chance(0.3) ? 1 : heads;
+    const int64_t queries = random.chance(0.2) ? 1 : heads * random.pick(1, 3);
+    const int64_t outputs = std::max(queries, heads);
+    const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
+    // One channel a head would be one decay a head.
+    const bool per_channel = K > 1 && V > 1 && random.chance(0.5),
+               decay_values = per_channel && random.chance(0.3);
+    const DecayCase decay = random_decay(random, heads, decay_values ? V : K, per_channel);
+    const bool no_keys = per_channel && !decay_values && random.chance(0.2);
+    const bool no_values = decay_values && random.chance(0.5);
+    fb::GatedLinearAttentionT args;
+    args.query_heads = static_cast<int>(queries);
+    args.key_heads = static_cast<int>(keys);
+    args.value_heads = static_cast<int>(values);
+    args.key_dim = static_cast<int>(K);
+    args.value_dim = static_cast<int>(V);
+    args.scale = 1 / std::sqrt(static_cast<float>(K));
+    args.decay = args_of(decay);
+    args.query_map = random_map(random, false);
+    args.key_map = random_map(random, false);
+    args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
+    args.decay_values = decay_values;
+    args.step_scales_write = decay.args.kind == fb::DecayKind::Softplus && !per_channel && random.chance(0.6);
+    args.normalized = !decay_values && random.chance(0.2);
+    if (args.normalized) {  // sums of positive numbers: no division by almost nothing
+      args.query_map->activation = args.key_map->activation = fb::Activation::Elu1;
+      args.normalizer_epsilon = 1e-3f;
+    }
+    const bool normalized = args.normalized, skip = !no_values && random.chance(0.3);
+    op.args(args);
+    op.exact_pieces();
+    op.tolerance(2e-5);
+    op.input({kTokens, queries * K});
+    if (no_keys)
+      op.absent_input();
+    else
+      op.input({kTokens, keys * K});
+    if (no_values)
+      op.absent_input();
+    else
+      op.input({kTokens, values * V});
+    decay_input(op, decay);
+    decay_weights(op, decay, heads);
+    if (skip)
+      op.vector({outputs});
+    else
+      op.absent_weight();
+    op.state(fb::StateRole::Recurrent, {heads, K, V});
+    if (normalized) op.state(fb::StateRole::Recurrent, {heads, K});
+    op.output({kTokens, outputs * V});
+  });
+}
+
+TEST_CASE("gated_linear_attention: large heads over several threads") {
+  check_op(3,
+           [](OpBuilder& op, Random&) {
+             fb::GatedLinearAttentionT args;
+             args.query_heads = args.key_heads = args.value_heads = 3;
+             args.key_dim = 128;
+             args.value_dim = 120;
+             args.decay = decay_of(fb::DecayKind::Log);
+             op.args(args);
+             op.exact_pieces();
+             op.tolerance(2e-5);
+             op.input({kTokens, 384});
+             op.input({kTokens, 384});
+             op.input({kTokens, 360});
+             op.input({kTokens, 384}, uniform(-1, 0));
+             op.state(fb::StateRole::Recurrent, {3, 128, 120});
+             op.output({kTokens, 360});
+           },
+           {.most_tokens = 40});
+}
+
+TEST_CASE("gated_linear_attention: log decays down to -10000 and far too large steps stay finite") {
+  for (const float most : {-1e4f, 1e4f}) {
+    const auto op = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::GatedLinearAttentionT args;
+          args.query_heads = args.key_heads = args.value_heads = 2;
+          args.key_dim = args.value_dim = 32;
+          args.decay = decay_of(fb::DecayKind::Log);
+          b.args(args);
+          for (int i = 0; i < 3; ++i) b.input({kTokens, 64});
+          b.input({kTokens, 64}, uniform(most - 10, most + 10));
+          b.state(fb::StateRole::Recurrent, {2, 32, 32});
+          b.output({kTokens, 64});
+        },
+        1, 200);
+    for (const Backend* backend : all_backends()) {
+      const OpRun run = run_op(*op, *backend);
+      for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
+      for (const float s : run.states[0]) REQUIRE(std::isfinite(s));
+    }
+  }
+}
+
+namespace {
+// o and the final state against a golden file, on every backend, in one call and token by token.
+void check_golden(const GoldenFile& golden, const OpCase& op, double tolerance, const std::string& o = "o",
+                  const std::vector<std::string>& states = {"final_state"}) {
+  for (const Backend* backend : all_backends()) {
+    for (const auto& pieces : {std::vector<int64_t>(), std::vector<int64_t>(70, 1)}) {
+      const OpRun run = run_op(op, *backend, 1, pieces);
+      const auto same = [&](const std::vector<float>& found, const std::vector<float>& expected) {
+        REQUIRE(found.size() == expected.size());
+        double largest = 0;
+        for (size_t i = 0; i < found.size(); ++i)
+          largest =
+              std::max(largest, std::fabs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
+        CHECK_MESSAGE(largest <= tolerance, backend->name());
+      };
+      same(run.outputs[0], golden[o]);
+      for (size_t i = 0; i < states.size(); ++i) same(run.states[i], golden[states[i]]);
+    }
+  }
+}
+std::shared_ptr<const OpCase> golden_case(const GoldenFile& golden, const char* decay, bool scaled) {
+  return make_op(
+      [&](OpBuilder& b, Random&) {
+        fb::GatedLinearAttentionT args;
+        args.query_heads = args.key_heads = args.value_heads = 2;
+        args.key_dim = 8;
+        args.value_dim = 12;
+        args.scale = scaled ? 1 / std::sqrt(8.0f) : 1.0f;
+        const std::string name = decay;
+        const bool constant = name == "log_decay";
+        args.decay = decay_of(constant ? fb::DecayKind::Constant : fb::DecayKind::Log);
+        b.args(args);
+        b.input({kTokens, 16}, exactly(golden["q"]));
+        b.input({kTokens, 16}, exactly(golden["k"]));
+        b.input({kTokens, 24}, exactly(golden["v"]));
+        if (!constant) b.input({kTokens, name == "g" ? 2 : 16}, exactly(golden[decay]));
+        if (constant) b.vector({2}, exactly(golden[decay]));
+        b.state(fb::StateRole::Recurrent, {2, 8, 12});
+        b.initial_state(0, exactly(golden["initial_state"]));
+        b.output({kTokens, 24});
+      },
+      1, 70);
+}
+}  // namespace
+
+// Tolerances are the manifest's: the noise of the kernels the goldens were checked with.
+TEST_CASE("gated_linear_attention: goldens of flash-linear-attention and MiniMax") {
+  struct Case {
+    const char *file, *decay;
+    bool scaled;
+    double tolerance;
+  };
+  for (const Case& c :
+       {Case{"gla", "gk", true, 2e-4}, Case{"simple_gla", "g", true, 2e-4},
+        Case{"retention", "log_decay", true, 4e-4}, Case{"lightning_fla", "log_decay", true, 5e-4},
+        Case{"lightning_minimax", "log_decay", false, 1e-3}}) {
+    CAPTURE(c.file);
+    const GoldenFile golden(c.file);
+    check_golden(golden, *golden_case(golden, c.decay, c.scaled), c.tolerance);
+  }
+}
+
+TEST_CASE("gated_linear_attention: golden of normalised linear attention") {
+  const GoldenFile golden("linear_attn_normalized");
+  const auto op = make_op(
+      [&](OpBuilder& b, Random&) {
+        fb::GatedLinearAttentionT args;
+        args.query_heads = args.key_heads = args.value_heads = 2;
+        args.key_dim = 8;
+        args.value_dim = 12;
+        args.scale = 1 / std::sqrt(8.0f);
+        args.normalized = true;
+        args.normalizer_epsilon = 1e-10f;
+        b.args(args);
+        b.input({kTokens, 16}, exactly(golden["q"]));
+        b.input({kTokens, 16}, exactly(golden["k"]));
+        b.input({kTokens, 24}, exactly(golden["v"]));
+        b.state(fb::StateRole::Recurrent, {2, 8, 12});
+        b.state(fb::StateRole::Recurrent, {2, 8});
+        b.output({kTokens, 24});
+      },
+      1, 70);
+  check_golden(golden, *op, 4e-5, "o", {"final_state_0", "final_state_1"});
+}
+
+TEST_CASE("gated_linear_attention: two passes of slot attention") {
+  const GoldenFile golden("gsa");
+  const auto slots = make_op(
+      [&](OpBuilder& b, Random&) {
+        fb::GatedLinearAttentionT args;
+        args.query_heads = args.key_heads = args.value_heads = 2;
+        args.key_dim = 8;
+        args.value_dim = 6;
+        args.decay = decay_of(fb::DecayKind::Log);
+        args.decay_values = true;
+        b.args(args);
+        b.input({kTokens, 16}, exactly(golden["q"]));
+        b.input({kTokens, 16}, exactly(golden["k"]));
+        b.input({kTokens, 12}, exactly(golden["s"]));
+        b.input({kTokens, 12}, exactly(golden["g"]));
+        b.state(fb::StateRole::Recurrent, {2, 8, 6});
+        b.initial_state(0, exactly(golden["initial_state_k"]));
+        b.output({kTokens, 12});
+      },
+      1, 70);
+  for (const Backend* backend : all_backends()) {
+    const OpRun first = run_op(*slots, *backend);
+    const auto values = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::GatedLinearAttentionT args;
+          args.query_heads = args.key_heads = args.value_heads = 2;
+          args.key_dim = 6;
+          args.value_dim = 12;
+          args.decay = decay_of(fb::DecayKind::Log);
+          args.query_map = std::make_unique<fb::HeadMapT>();
+          args.query_map->norm = fb::HeadNorm::Softmax;
+          b.args(args);
+          b.input({kTokens, 12}, exactly(first.outputs[0]));
+          b.input({kTokens, 12}, exactly(golden["s"]));
+          b.input({kTokens, 24}, exactly(golden["v"]));
+          b.input({kTokens, 12}, exactly(golden["g"]));
+          b.state(fb::StateRole::Recurrent, {2, 6, 12});
+          b.initial_state(0, exactly(golden["initial_state_v"]));
+          b.output({kTokens, 24});
+        },
+        1, 70);
+    const OpRun second = run_op(*values, *backend);
+    const auto o = golden["o"];
+    REQUIRE(second.outputs[0].size() == o.size());
+    for (size_t i = 0; i < o.size(); ++i) CHECK(second.outputs[0][i] == doctest::Approx(o[i]).epsilon(1e-4));
+  }
+}
+
+TEST_CASE("gated_linear_attention: shape rules name what is wrong") {
+  const auto with_decay = [](fb::DecayKind kind, bool input, bool rate) {
+    const auto op = make_op([&](OpBuilder& b, Random&) {
+      fb::GatedLinearAttentionT args;
+      args.query_heads = args.key_heads = args.value_heads = 2;
+      args.key_dim = args.value_dim = 4;
+      args.decay = decay_of(kind);
+      b.args(args);
+      for (int i = 0; i < 3; ++i) b.input({kTokens, 8});
+      if (input) b.input({kTokens, 2});
+      if (rate) b.vector({2});
+      b.state(fb::StateRole::Recurrent, {2, 4, 4});
+      b.output({kTokens, 8});
+    });
+    return creation_error(*op, *all_backends()[0]);
+  };
+  CHECK(with_decay(fb::DecayKind::Softplus, true, true) == "");
+  CHECK(with_decay(fb::DecayKind::Softplus, true, false).find("needs a rate") != std::string::npos);
+  CHECK(with_decay(fb::DecayKind::Log, false, false).find("reads an input") != std::string::npos);
+  CHECK(with_decay(fb::DecayKind::Constant, true, true).find("has no input") != std::string::npos);
+}
