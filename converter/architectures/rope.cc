@@ -105,4 +105,13 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
   return rope;
 }
 
+fb::RotaryEmbeddingT plain_rope(int64_t head_dim, double theta) {
+  fb::RotaryEmbeddingT rope;
+  rope.head_dim = static_cast<int32_t>(head_dim);
+  for (int64_t i = 0; i + 1 < head_dim; i += 2)
+    rope.inverse_frequencies.push_back(
+        static_cast<float>(1.0 / std::pow(theta, static_cast<double>(i) / static_cast<double>(head_dim))));
+  return rope;
+}
+
 }  // namespace linnet::convert

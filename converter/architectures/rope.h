@@ -9,4 +9,7 @@ namespace linnet::convert {
 // transformers' modeling_rope_utils.py: default, linear, llama3, yarn. Others are refused by name.
 fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta = 10000.0);
 
+// All channels of a head in halves, without scaling.
+fb::RotaryEmbeddingT plain_rope(int64_t head_dim, double theta);
+
 }  // namespace linnet::convert

@@ -1,0 +1,90 @@
+#include "converter/architectures/mixers.h"
+
+#include <algorithm>
+
+#include "runtime/core/strings.h"
+
+namespace linnet::convert {
+
+std::vector<Value> short_convolution(Importer& in, const std::string& name, const std::vector<ConvolutionInput>& inputs,
+                                     int64_t kernel, fb::Activation activation) {
+  GraphBuilder& g = in.graph;
+  fb::ShortConvolutionT args;
+  args.kernel = static_cast<int>(kernel);
+  args.activation = activation;
+  std::vector<Value> xs;
+  std::vector<Weight> weights;
+  std::vector<State> states;
+  std::vector<std::vector<fb::Dim>> shapes;
+  for (const ConvolutionInput& input : inputs) {
+    const int64_t channels = g.channels(input.x), total = input.total > 0 ? input.total : channels;
+    const std::string part = inputs.size() > 1 ? strf("{}.{}", name, xs.size()) : name;
+    const std::string rename = total == channels ? "" : strf(".{}", xs.size());
+    auto taps = transpose(slice_rows(in.rows(input.prefix + ".weight", {total, kernel}), input.first, channels));
+    if (!taps) {
+      in.fail(taps.error().message);
+      continue;
+    }
+    xs.push_back(input.x);
+    weights.push_back(g.tensor(input.prefix + ".weight" + rename, {kernel, channels}, *taps));
+    if (in.has(input.prefix + ".bias")) {
+      // A vector is one row; as a column its channels can be cut.
+      auto bias = transpose(in.rows(input.prefix + ".bias", {total}));
+      if (!bias) in.fail(bias.error().message);
+      weights.push_back(bias ? g.vector(input.prefix + ".bias" + rename, slice_rows(*bias, input.first, channels)) : -1);
+    } else {
+      weights.push_back(-1);
+    }
+    states.push_back(g.state(part + ".history", fb::StateRole::History,
+                             {GraphBuilder::fixed(kernel - 1), GraphBuilder::fixed(channels)}));
+    shapes.push_back(g.shape(input.x));
+  }
+  if (kernel < 2 || kernel > 16) in.fail(strf("config.json: convolutions of {} taps; Linnet supports 2 to 16", kernel));
+  return g.node(name, GraphBuilder::args(std::move(args)), std::move(xs), std::move(weights), std::move(states),
+                std::move(shapes));
+}
+
+Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLinearAttentionT args, Value query, Value key,
+                             Value value, Value decay, DecayWeights weights, Weight skip) {
+  GraphBuilder& g = in.graph;
+  const int64_t heads = std::max(args.key_heads, args.value_heads), outputs = std::max<int64_t>(args.query_heads, heads);
+  const auto k = GraphBuilder::fixed(args.key_dim), v = GraphBuilder::fixed(args.value_dim), h = GraphBuilder::fixed(heads);
+  std::vector<State> states = {g.state(name + ".state", fb::StateRole::Recurrent, {h, k, v})};
+  if (args.normalized) states.push_back(g.state(name + ".normalizer", fb::StateRole::Recurrent, {h, k}));
+  const int64_t channels = outputs * args.value_dim;
+  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value, decay}, {weights.rate, weights.offset, skip},
+                std::move(states), {g.like(query, channels)})[0];
+}
+
+Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query, Value key, Value value,
+                       Value beta, Value decay, DecayWeights weights) {
+  GraphBuilder& g = in.graph;
+  const State state = g.state(
+      name + ".state", fb::StateRole::Recurrent,
+      {GraphBuilder::fixed(args.value_heads), GraphBuilder::fixed(args.key_dim), GraphBuilder::fixed(args.value_dim)});
+  const int64_t channels = int64_t{args.value_heads} * args.value_dim;
+  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value, beta, decay}, {weights.rate, weights.offset},
+                {state}, {g.like(query, channels)})[0];
+}
+
+Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n, const std::function<double(double)>& f) {
+  return in.graph.vector(tensor, map_rows(in.rows(tensor, {n}), [f, n](int64_t, float* values) {
+                           for (int64_t i = 0; i < n; ++i) values[i] = static_cast<float>(f(static_cast<double>(values[i])));
+                         }));
+}
+
+std::unique_ptr<fb::DecayT> decay(fb::DecayKind kind) {
+  auto result = std::make_unique<fb::DecayT>();
+  result->kind = kind;
+  return result;
+}
+
+std::unique_ptr<fb::HeadMapT> head_map(fb::Activation activation, fb::HeadNorm norm, float epsilon) {
+  auto result = std::make_unique<fb::HeadMapT>();
+  result->activation = activation;
+  result->norm = norm;
+  result->epsilon = epsilon;
+  return result;
+}
+
+}  // namespace linnet::convert
