@@ -1,0 +1,126 @@
+// RWKV-7 in flash-linear-attention's format. Follows fla/layers/rwkv7.py and fla/models/rwkv7.
+#include <algorithm>
+#include <cmath>
+
+#include "converter/architectures/language_model.h"
+#include "converter/architectures/mixers.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::convert {
+namespace {
+
+struct Rwkv {
+  int64_t hidden = 0, heads = 1, head_dim = 64;
+  float epsilon = 1e-5f;
+  bool norm_bias = true;
+};
+
+Value layer_norm(Importer& in, const std::string& name, Value x, const Rwkv& m, float epsilon, int64_t group = 0) {
+  fb::NormT norm;
+  norm.kind = fb::NormKind::Layer;
+  norm.epsilon = epsilon;
+  norm.group = static_cast<int>(group);
+  const Weight bias = m.norm_bias || group > 0 ? in.vector(name + ".bias", m.hidden) : -1;
+  return in.graph.norm(name, x, norm, in.vector(name + ".weight", m.hidden), bias);
+}
+
+// x and its difference to the token before, mixed by a vector for each output.
+std::vector<Value> token_shift(Importer& in, const std::string& name, Value x, const std::vector<std::string>& mixes) {
+  GraphBuilder& g = in.graph;
+  const int64_t d = g.channels(x);
+  std::vector<Weight> weights;
+  for (const std::string& mix : mixes) weights.push_back(in.vector(mix, d));
+  const State last = g.state(name + ".last", fb::StateRole::History, {GraphBuilder::fixed(1), GraphBuilder::fixed(d)});
+  std::vector<std::vector<fb::Dim>> shapes(mixes.size(), g.shape(x));
+  return g.node(name, GraphBuilder::args(fb::TokenShiftT()), {x}, std::move(weights), {last}, std::move(shapes));
+}
+
+// outer(activation(inner x)) (+ bias)
+Value low_rank(Importer& in, const std::string& p, Value x, int64_t hidden, fb::Activation inner, bool bias) {
+  const auto shape = in.shape(p + ".lora.0.weight");
+  const int64_t rank = shape.empty() ? 1 : shape[0];
+  const Value y = in.graph.linear(p + ".inner", x, in.projection(p + ".lora.0", rank, hidden, false, WeightRole::kSmall), inner);
+  return in.graph.linear(p + ".outer", y, in.projection(p + ".lora.2", hidden, rank, bias, WeightRole::kSmall));
+}
+
+// The time mix. `first` is the value of layer 0, which the later layers are mixed with.
+Value time_mix(Importer& in, const std::string& p, Value h, const Rwkv& m, Value& first, Value residual) {
+  GraphBuilder& g = in.graph;
+  const auto x = token_shift(in, p + ".shift", h, {p + ".x_r", p + ".x_w", p + ".x_k", p + ".x_v", p + ".x_a", p + ".x_g"});
+  const Value r = g.linear(p + ".r", x[0], in.projection(p + ".r_proj", m.hidden, m.hidden));
+  const Value k = g.linear(p + ".k", x[2], in.projection(p + ".k_proj", m.hidden, m.hidden));
+  const Value v = g.linear(p + ".v", x[3], in.projection(p + ".v_proj", m.hidden, m.hidden));
+  const Value w = low_rank(in, p + ".w_lora", x[1], m.hidden, fb::Activation::Tanh, true);
+  const Value a = low_rank(in, p + ".a_lora", x[4], m.hidden, fb::Activation::None, true);
+  const Value gate = low_rank(in, p + ".g_lora", x[5], m.hidden, fb::Activation::Sigmoid, false);
+  std::vector<Value> inputs = {r, w, k, v, a, -1};
+  if (first < 0) {
+    first = v;
+  } else {
+    inputs.push_back(first);
+    inputs.push_back(low_rank(in, p + ".v_lora", x[3], m.hidden, fb::Activation::None, true));
+  }
+  fb::DplrRecurrenceT args;
+  args.heads = static_cast<int>(m.heads);
+  args.key_dim = args.value_dim = static_cast<int>(m.head_dim);
+  args.decay = decay(fb::DecayKind::Sigmoid);
+  args.decay->slope = static_cast<float>(-std::exp(-0.5));
+  args.rate_activation = fb::Activation::Sigmoid;
+  args.removal_epsilon = 1e-24f;  // torch's normalize keeps lengths from 1e-12 up
+  const auto n = GraphBuilder::fixed(m.head_dim);
+  const State state = g.state(p + ".mixer.state", fb::StateRole::Recurrent, {GraphBuilder::fixed(m.heads), n, n});
+  const Weight bonus = g.vector(p + ".r_k", in.rows(p + ".r_k", {m.heads, m.head_dim}));
+  const auto y = g.node(p + ".mixer", GraphBuilder::args(std::move(args)), std::move(inputs),
+                        {-1, -1, in.vector(p + ".k_k", m.hidden), in.vector(p + ".k_a", m.hidden), bonus}, {state},
+                        {g.shape(v), g.shape(v)});
+  const float epsilon = static_cast<float>(static_cast<double>(m.head_dim) * static_cast<double>(m.epsilon));
+  const Value normed = layer_norm(in, p + ".g_norm", y[0], m, epsilon, m.head_dim);
+  const Value o = g.pointwise(p + ".gated", fb::PointwiseKind::Multiply, g.add(p + ".bonus", normed, y[1]), gate);
+  return g.linear(p + ".output", o, in.projection(p + ".o_proj", m.hidden, m.hidden), fb::Activation::None, residual);
+}
+
+}  // namespace
+
+void import_rwkv7(Importer& in) {
+  Rwkv m;
+  m.hidden = in.integer("hidden_size");
+  m.head_dim = in.integer("head_dim", 64);
+  m.epsilon = static_cast<float>(in.number("norm_eps", 1e-5));
+  m.norm_bias = in.flag("norm_bias", true);
+  if (in.has_key("num_heads") && !in.has_key("head_dim")) m.head_dim = m.hidden / std::max<int64_t>(in.integer("num_heads"), 1);
+  if (m.head_dim <= 0 || m.hidden % m.head_dim != 0)
+    return in.fail(strf("config.json: heads of {} channels do not divide a hidden size of {}", m.head_dim, m.hidden));
+  m.heads = m.hidden / m.head_dim;
+  if (in.has_key("num_heads")) in.expect("num_heads", m.heads, "hidden_size / head_dim");
+  const int64_t layers = in.integer("num_hidden_layers"), vocabulary = in.integer("vocab_size");
+  // As the library computes it: hidden times the ratio, up to a multiple of 32.
+  const auto wide = static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", 4));
+  const int64_t intermediate = in.integer("intermediate_size", (wide + 31) / 32 * 32);
+  const bool norm_first = in.flag("norm_first", true);
+  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  in.expect("hidden_act", "sqrelu");
+  in.expect("attn", Json(), "attention layers between RWKV-7 layers");
+  in.expect("attnres_block_size", Json(), "residual attention");
+  if (in.has_key("value_dim"))
+    for (const Json& d : in.config()["value_dim"].is_array() ? in.config()["value_dim"] : Json::array({in.config()["value_dim"]}))
+      if (d != m.hidden) in.fail(strf("config.json: 'value_dim' has {}; Linnet supports the hidden size {}", d.dump(), m.hidden));
+  if (!in.errors().empty()) return;
+
+  GraphBuilder& g = in.graph;
+  const Frame frame = begin_language_model(in, "model.embeddings.weight", vocabulary, m.hidden, 1, tied);
+  Value x = frame.x, first = -1;
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i);
+    if (i == 0 && norm_first) x = layer_norm(in, layer + ".pre_norm", x, m, m.epsilon);
+    const Value h = layer_norm(in, layer + ".attn_norm", x, m, m.epsilon);
+    x = time_mix(in, layer + ".attn", h, m, first, x);
+    const Value h2 = layer_norm(in, layer + ".ffn_norm", x, m, m.epsilon);
+    const Value mixed = token_shift(in, layer + ".ffn.shift", h2, {layer + ".ffn.x_k"})[0];
+    const Value key = g.linear(layer + ".ffn.key", mixed, in.projection(layer + ".ffn.key", intermediate, m.hidden), fb::Activation::ReluSquared);
+    x = g.linear(layer + ".ffn.value", key, in.projection(layer + ".ffn.value", m.hidden, intermediate), fb::Activation::None, x);
+  }
+  x = layer_norm(in, "model.norm", x, m, m.epsilon);
+  end_language_model(in, frame, x, "lm_head.weight", vocabulary, m.hidden, tied);
+}
+
+}  // namespace linnet::convert
