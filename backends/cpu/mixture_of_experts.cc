@@ -1,0 +1,333 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/mixture_of_experts.cc"
+#include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "backends/cpu/panel_split.h"
+#include "backends/cpu/vector_math_inl.h"
+#include "backends/host/mixer.h"
+
+// Tokens go in blocks. Within one, rows are gathered expert by expert so that an expert's weights are read
+// once for all its tokens; all experts' panels, and the shared expert's, are then shared out in one launch
+// for gate and up and one for down.
+
+#ifndef LINNET_CPU_MIXTURE_OF_EXPERTS_ROUTE  // once for all targets
+#define LINNET_CPU_MIXTURE_OF_EXPERTS_ROUTE
+#include <cmath>
+
+namespace linnet::cpu {
+namespace {
+
+constexpr int64_t kBlockTokens = 64;
+
+// One expert's rows in a block.
+struct ExpertJob {
+  const std::byte *gate, *up, *down;  // its matrices' panels
+  int64_t first, rows, inner;         // rows in the order of jobs; channels inside
+  int64_t hidden_at;                  // of its first row, in floats
+};
+
+// Where everything lies in scratch, in bytes.
+struct ExpertLayout {
+  int64_t block, assignments, experts, top_k, d, inner, shared_inner;
+  DType router, gate, down, shared_gate, shared_down;
+  size_t x, x_gathered, logits, chosen, weights, place, jobs, gathered, hidden, hidden_quantized, outputs,
+      second, second_floats, bytes;
+  bool quantized_x, quantized_hidden;
+};
+
+size_t take(size_t& at, size_t bytes) {
+  const size_t begin = at;
+  at += align_up(bytes);
+  return begin;
+}
+
+ExpertLayout expert_layout(const KernelContext& c, int64_t tokens) {
+  const auto& args = c.args<fb::MixtureOfExpertsT>();
+  ExpertLayout l{};
+  const bool shared = c.weights.size() > 5 && c.weights[5].rank > 0;
+  l.block = tokens < kBlockTokens ? tokens : kBlockTokens;
+  l.experts = args.experts;
+  l.top_k = args.top_k;
+  l.assignments = l.block * args.top_k;
+  l.d = c.in[0].channels();
+  l.inner = c.weights[2].dims[1];
+  l.router = c.weights[0].dtype;
+  l.gate = c.weights[2].dtype;
+  l.down = c.weights[4].dtype;
+  if (shared) {
+    l.shared_inner = c.weights[5].dims[0];
+    l.shared_gate = c.weights[5].dtype;
+    l.shared_down = c.weights[7].dtype;
+  }
+  for (const size_t i : {0u, 2u, 3u, 5u, 6u})
+    if (i < c.weights.size() && c.weights[i].rank > 0) l.quantized_x |= is_quantized(c.weights[i].dtype);
+  for (const size_t i : {4u, 7u})
+    if (i < c.weights.size() && c.weights[i].rank > 0) l.quantized_hidden |= is_quantized(c.weights[i].dtype);
+  const auto floats = [](int64_t n) { return static_cast<size_t>(n) * sizeof(float); };
+  const int64_t rows = l.assignments + (shared ? l.block : 0);
+  size_t at = 0;
+  l.x = take(at, l.quantized_x ? quantized_rows_bytes(l.block, l.d) : 0);
+  l.logits = take(at, floats(l.block * l.experts));
+  l.chosen = take(at, static_cast<size_t>(l.assignments) * sizeof(int32_t));
+  l.weights = take(at, floats(l.assignments));
+  l.place = take(at, static_cast<size_t>(l.assignments) * sizeof(int32_t));
+  l.jobs = take(at, static_cast<size_t>((l.assignments < l.experts ? l.assignments : l.experts) + 1) *
+                            sizeof(ExpertJob) +
+                        static_cast<size_t>(l.experts) * sizeof(int32_t));
+  l.gathered = take(at, floats(l.assignments * l.d));
+  l.x_gathered = take(at, l.quantized_x ? quantized_rows_bytes(l.assignments, l.d) : 0);
+  l.hidden = take(at, floats(l.assignments * l.inner + l.block * l.shared_inner));
+  l.hidden_quantized =
+      take(at, l.quantized_hidden ? align_up(quantized_rows_bytes(l.assignments, l.inner)) +
+                                        quantized_rows_bytes(l.block, l.shared_inner ? l.shared_inner : 1)
+                                  : 0);
+  l.outputs = take(at, floats(rows * l.d));
+  l.second_floats = 16384;  // the most of rows * columns that tile_panels() gives for a block
+  l.second = take(at, l.second_floats * sizeof(float) * static_cast<size_t>(c.threads));
+  l.bytes = at;
+  return l;
+}
+
+// The best top_k experts of one token and their shares.
+void choose_experts(const fb::MixtureOfExpertsT& args, float* score, const float* bias, int32_t* chosen,
+                    float* share) {
+  const int64_t n = args.experts;
+  if (args.scores == fb::RouterScores::Sigmoid) {
+    for (int64_t e = 0; e < n; ++e) score[e] = 1.0f / (1.0f + std::exp(-score[e]));
+  } else {
+    float most = score[0], sum = 0;
+    for (int64_t e = 1; e < n; ++e) most = score[e] > most ? score[e] : most;
+    for (int64_t e = 0; e < n; ++e) sum += score[e] = std::exp(score[e] - most);
+    for (int64_t e = 0; e < n; ++e) score[e] /= sum;
+  }
+  float sum = args.renormalize_epsilon;
+  for (int64_t i = 0; i < args.top_k; ++i) {
+    int64_t best = -1;
+    float best_rank = 0;
+    for (int64_t e = 0; e < n; ++e) {
+      bool taken = false;
+      for (int64_t j = 0; j < i; ++j) taken |= chosen[j] == e;
+      const float rank = score[e] + (bias ? bias[e] : 0.0f);
+      if (!taken && (best < 0 || rank > best_rank)) {
+        best = e;
+        best_rank = rank;
+      }
+    }
+    chosen[i] = static_cast<int32_t>(best);
+    share[i] = score[best];
+    sum += score[best];
+  }
+  for (int64_t i = 0; i < args.top_k; ++i) share[i] *= args.scale / (args.renormalize ? sum : 1.0f);
+}
+
+}  // namespace
+}  // namespace linnet::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace linnet::cpu::HWY_NAMESPACE {
+
+// f(thread, job, panel, panel end) over the panels of all jobs, cut by the work they are.
+template <typename Panels, typename F>
+void for_jobs(const KernelContext& c, const ExpertJob* jobs, int64_t count, const Panels& panels,
+              size_t panel_bytes, const F& f) {
+  // A panel's time: its bytes, once, or its multiplications if there are many rows.
+  const auto cost = [&](const ExpertJob& job) {
+    return static_cast<int64_t>(panel_bytes) * (job.rows < 4 ? 4 : job.rows) / 4;
+  };
+  int64_t total = 0;
+  for (int64_t j = 0; j < count; ++j) total += cost(jobs[j]) * panels(jobs[j]);
+  c.pool->parallel_for_thread(total, 32768, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
+    int64_t before = 0;
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t own = cost(jobs[j]), most = panels(jobs[j]), tile = tile_panels(jobs[j].rows);
+      const auto first_from = [&](int64_t at) -> int64_t {
+        if (at <= before) return 0;
+        const int64_t panel = (at - before + own - 1) / own;
+        return panel < most ? panel : most;
+      };
+      const int64_t last = first_from(end);
+      for (int64_t p = first_from(begin); p < last; p += tile)
+        f(thread, jobs[j], p, p + tile < last ? p + tile : last);
+      before += own * most;
+    }
+  });
+}
+
+Tensor matrix_view(const std::byte* data, DType dtype, int64_t n, int64_t k) {
+  Tensor matrix;
+  matrix.data = const_cast<std::byte*>(data);
+  matrix.dtype = dtype;
+  matrix.rank = 2;
+  matrix.dims[0] = n;
+  matrix.dims[1] = k;
+  return matrix;
+}
+
+void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int64_t n) {
+  const auto& args = c.args<fb::MixtureOfExpertsT>();
+  const int64_t d = l.d, k = args.top_k, assigned = n * k;
+  const float* x = c.in[0].as() + begin * d;
+  const auto at = [&](size_t offset) { return reinterpret_cast<float*>(c.scratch + offset); };
+  float *logits = at(l.logits), *share = at(l.weights), *gathered = at(l.gathered), *hidden = at(l.hidden),
+        *outputs = at(l.outputs);
+  auto* chosen = reinterpret_cast<int32_t*>(c.scratch + l.chosen);
+  auto* place = reinterpret_cast<int32_t*>(c.scratch + l.place);
+  auto* jobs = reinterpret_cast<ExpertJob*>(c.scratch + l.jobs);
+  const MatmulInput input = prepare_input(c, x, n, d, l.quantized_x, c.scratch + l.x);
+
+  const Tensor& router = c.weights[0];
+  for_panels(
+      c, 1, input, [&](size_t) { return (l.experts + 15) / 16; },
+      [&](size_t) { return format::panel_bytes(router.dtype, d); },
+      [&](int, size_t, int64_t panel, int64_t panel_end) {
+        multiply_panels(constants(c), router, input, panel, panel_end, logits + panel * 16, l.experts);
+      });
+  const float* bias = c.weights[1].as();
+  c.pool->parallel_for(n, 8192 / l.experts + 1, [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t)
+      choose_experts(args, logits + t * l.experts, bias, chosen + t * k, share + t * k);
+  });
+
+  // Rows in the order of experts; counts, then places.
+  const int64_t most_jobs = l.assignments < l.experts ? l.assignments : l.experts;
+  auto* counts = reinterpret_cast<int32_t*>(jobs + most_jobs + 1);
+  for (int64_t e = 0; e < l.experts; ++e) counts[e] = 0;
+  for (int64_t i = 0; i < assigned; ++i) ++counts[chosen[i]];
+  int64_t job_count = 0, row = 0;
+  const size_t up_bytes = format::matrix_bytes(l.gate, l.inner, d),
+               down_bytes = format::matrix_bytes(l.down, d, l.inner);
+  const size_t second_up_bytes = format::matrix_bytes(c.weights[3].dtype, l.inner, d);
+  for (int64_t e = 0; e < l.experts; ++e) {
+    const int64_t rows = counts[e];
+    counts[e] = static_cast<int32_t>(row);  // from here on: the place of the next
+    if (rows == 0) continue;
+    const auto index = static_cast<size_t>(e);
+    jobs[job_count++] = {c.weights[2].data + up_bytes * index,
+                         c.weights[3].data + second_up_bytes * index,
+                         c.weights[4].data + down_bytes * index,
+                         row,
+                         rows,
+                         l.inner,
+                         row * l.inner};
+    row += rows;
+  }
+  for (int64_t i = 0; i < assigned; ++i) place[i] = counts[chosen[i]]++;
+  const size_t quantized_row = quantized_row_bytes(d);
+  std::byte* x_gathered = c.scratch + l.x_gathered;
+  const bool float_x = !is_quantized(l.gate) || !is_quantized(c.weights[3].dtype);
+  c.pool->parallel_for(assigned, 16384 / d + 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      if (float_x)
+        __builtin_memcpy(gathered + place[i] * d, x + i / k * d, static_cast<size_t>(d) * sizeof(float));
+      if (l.quantized_x)
+        __builtin_memcpy(x_gathered + quantized_row * static_cast<size_t>(place[i]),
+                         input.quantized + quantized_row * static_cast<size_t>(i / k), quantized_row);
+    }
+  });
+  const bool shared = l.shared_inner > 0;
+  if (shared)  // the last job; its rows are the tokens
+    jobs[job_count] = {c.weights[5].data, c.weights[6].data, c.weights[7].data, assigned, n,
+                       l.shared_inner,    assigned * l.inner};
+  const int64_t all_jobs = job_count + (shared ? 1 : 0);
+  const auto is_shared = [&](const ExpertJob& job) { return shared && &job == jobs + job_count; };
+
+  for_jobs(
+      c, jobs, all_jobs, [](const ExpertJob& job) { return (job.inner + 15) / 16; },
+      format::panel_bytes(l.gate, d) + format::panel_bytes(c.weights[3].dtype, d),
+      [&](int thread, const ExpertJob& job, int64_t panel, int64_t panel_end) HWY_ATTR {
+        const bool own = is_shared(job);
+        const MatmulInput rows{
+            own ? x : gathered + job.first * d, job.rows, d,
+            own ? input.quantized : x_gathered + quantized_row * static_cast<size_t>(job.first)};
+        const DType gate_type = own ? l.shared_gate : l.gate,
+                    up_type = own ? c.weights[6].dtype : c.weights[3].dtype;
+        const int64_t column = panel * 16, edge = panel_end * 16 < job.inner ? panel_end * 16 : job.inner;
+        const int64_t columns = edge - column;
+        float* y = hidden + job.hidden_at + column;
+        float* second = at(l.second) + static_cast<size_t>(thread) * l.second_floats;
+        multiply_panels(constants(c), matrix_view(job.gate, gate_type, job.inner, d), rows, panel, panel_end,
+                        y, job.inner);
+        multiply_panels(constants(c), matrix_view(job.up, up_type, job.inner, d), rows, panel, panel_end,
+                        second, columns);
+        with_activation(args.activation, [&](auto act) HWY_ATTR {
+          for (int64_t r = 0; r < job.rows; ++r) {
+            for_lanes(columns, [&](auto lanes, int64_t i) HWY_ATTR {
+              const auto up = lanes.load(second + r * columns + i);
+              lanes.store(hn::Mul(act(lanes.load(y + r * job.inner + i)), up), y + r * job.inner + i);
+            });
+          }
+        });
+      });
+
+  const MatmulInput inner =
+      prepare_input(c, hidden, assigned, l.inner, is_quantized(l.down), c.scratch + l.hidden_quantized);
+  MatmulInput shared_inner{};
+  if (shared)
+    shared_inner =
+        prepare_input(c, hidden + assigned * l.inner, n, l.shared_inner, is_quantized(l.shared_down),
+                      c.scratch + l.hidden_quantized +
+                          align_up(quantized_rows_bytes(l.quantized_hidden ? assigned : 0, l.inner)));
+  for_jobs(
+      c, jobs, all_jobs, [&](const ExpertJob&) { return (d + 15) / 16; },
+      format::panel_bytes(l.down, l.inner),
+      [&](int, const ExpertJob& job, int64_t panel, int64_t panel_end) HWY_ATTR {
+        const bool own = is_shared(job);
+        MatmulInput rows = own ? shared_inner : inner;
+        rows.rows = job.rows;
+        if (!own) {
+          rows.x += job.first * l.inner;
+          if (rows.quantized) rows.quantized += quantized_row_bytes(l.inner) * static_cast<size_t>(job.first);
+        }
+        multiply_panels(constants(c), matrix_view(job.down, own ? l.shared_down : l.down, d, job.inner), rows,
+                        panel, panel_end, outputs + job.first * d + panel * 16, d);
+      });
+
+  const float* residual = host::operand(c.in, 1).as();
+  const float* shared_gate = host::operand(c.weights, 8).as();
+  c.pool->parallel_for(n, 16384 / (d * (k + 1)) + 1, [&](int64_t first, int64_t last) HWY_ATTR {
+    for (int64_t t = first; t < last; ++t) {
+      auto own_share = set(1.0f);
+      if (shared && shared_gate) {
+        auto total = hn::Zero(FloatTag());
+        for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
+          total = hn::MulAdd(lanes.load(shared_gate + i), lanes.load(x + t * d + i), total);
+        });
+        own_share = sigmoid(set(sum_of_lanes(total)));
+      }
+      for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
+        auto y = hn::Zero(FloatTag());
+        for (int64_t j = 0; j < k; ++j)
+          y = hn::MulAdd(set(share[t * k + j]), lanes.load(outputs + place[t * k + j] * d + i), y);
+        if (shared) y = hn::MulAdd(own_share, lanes.load(outputs + (assigned + t) * d + i), y);
+        if (residual) y = hn::Add(y, lanes.load(residual + (begin + t) * d + i));
+        lanes.store(y, c.out[0].as() + (begin + t) * d + i);
+      });
+    }
+  });
+}
+
+void run_mixture_of_experts(const KernelContext& c) {
+  const int64_t tokens = c.in[0].dims[0];
+  if (tokens == 0) return;
+  const ExpertLayout layout = expert_layout(c, tokens);
+  for (int64_t t = 0; t < tokens; t += layout.block)
+    run_block(c, layout, t, tokens - t < layout.block ? tokens - t : layout.block);
+}
+
+}  // namespace linnet::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace linnet::cpu {
+static size_t scratch(const KernelContext& c) {
+  return expert_layout(c, c.in[0].dims[0]).bytes;  // which grows with the tokens
+}
+Kernel kernel_mixture_of_experts(CpuTarget target) {
+  return {LINNET_CHOOSE(target, run_mixture_of_experts), scratch};
+}
+}  // namespace linnet::cpu
+#endif
