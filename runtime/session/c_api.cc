@@ -1,0 +1,226 @@
+#include <cstring>
+#include <new>
+
+#include "linnet/chat.h"
+#include "linnet/linnet.h"
+
+struct linnet_model {
+  std::shared_ptr<const linnet::Model> model;
+};
+struct linnet_chat {
+  std::unique_ptr<linnet::Chat> chat;
+  std::string answer;
+};
+
+namespace {
+
+using linnet::Error;
+using linnet::ErrorCode;
+using linnet::Result;
+
+linnet_status status_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kInvalidArgument:
+      return LINNET_INVALID_ARGUMENT;
+    case ErrorCode::kInvalidFile:
+      return LINNET_INVALID_FILE;
+    case ErrorCode::kUnsupported:
+      return LINNET_UNSUPPORTED;
+    case ErrorCode::kNotFound:
+      return LINNET_NOT_FOUND;
+    case ErrorCode::kIo:
+      return LINNET_IO;
+    case ErrorCode::kOutOfMemory:
+      return LINNET_OUT_OF_MEMORY;
+    case ErrorCode::kPoisoned:
+      return LINNET_POISONED;
+    case ErrorCode::kNumeric:
+      return LINNET_NUMERIC;
+    case ErrorCode::kCancelled:
+      return LINNET_CANCELLED;
+    case ErrorCode::kInternal:
+      return LINNET_INTERNAL;
+  }
+  return LINNET_INTERNAL;
+}
+
+linnet_status report(const Error& error, linnet_error* out) {
+  const linnet_status status = status_of(error.code);
+  if (!out) return status;
+  out->status = status;
+  size_t bytes = std::min(error.message.size(), sizeof(out->message) - 1);
+  // Cut between characters.
+  while (bytes > 0 && bytes < error.message.size() && (error.message[bytes] & 0xC0) == 0x80) --bytes;
+  std::memcpy(out->message, error.message.data(), bytes);
+  out->message[bytes] = '\0';
+  return status;
+}
+
+// No exception may reach C: the only ones left are the system's, when memory is short.
+template <typename F>
+linnet_status guarded(linnet_error* error, const F& body) {
+  try {
+    const Result<void> result = body();
+    if (!result) return report(result.error(), error);
+    if (error) *error = {LINNET_OK, ""};
+    return LINNET_OK;
+  } catch (const std::bad_alloc&) {
+    return report({ErrorCode::kOutOfMemory, "the system has no memory left"}, error);
+  } catch (...) {
+    return report({ErrorCode::kInternal, "an unexpected exception"}, error);
+  }
+}
+
+Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) {
+  linnet::SessionOptions options;
+  if (from.threads > 0) options.threads = from.threads;
+  if (from.chunk > 0) options.chunk = from.chunk;
+  if (from.window > 0) options.window = from.window;
+  if (from.sinks >= 0) options.sinks = from.sinks;
+  if (from.context > 0) options.context = from.context;
+  options.full_attention = from.full_attention != 0;
+  switch (from.cache_bits) {
+    case 32:
+      options.cache = linnet::CachePrecision::kF32;
+      break;
+    case 0:
+    case 16:
+      options.cache = linnet::CachePrecision::kF16;
+      break;
+    case 8:
+      options.cache = linnet::CachePrecision::kQ8;
+      break;
+    default:
+      return linnet::fail(ErrorCode::kInvalidArgument, "cache_bits must be 32, 16 or 8");
+  }
+  return options;
+}
+
+linnet::ChatOptions chat_options(const linnet_chat_options& from) {
+  linnet::ChatOptions options;
+  if (from.system) options.system = from.system;
+  if (from.temperature >= 0) options.sampling.temperature = from.temperature;
+  if (from.top_k >= 0) options.sampling.top_k = from.top_k;
+  if (from.top_p >= 0) options.sampling.top_p = from.top_p;
+  if (from.min_p >= 0) options.sampling.min_p = from.min_p;
+  if (from.repetition_penalty >= 0) options.sampling.repetition_penalty = from.repetition_penalty;
+  options.sampling.seed = from.seed;
+  options.max_tokens = from.max_tokens;
+  options.raw = from.raw != 0;
+  options.checkpoint_bytes = from.checkpoint_bytes;
+  return options;
+}
+
+const linnet::Backend& backend_of(const linnet_backend* backend) {
+  return *reinterpret_cast<const linnet::Backend*>(backend);
+}
+
+linnet_status run_turn(linnet_chat* chat, linnet_on_text on_text, void* context, linnet_turn* out,
+                       linnet_error* error, const auto& run) {
+  return guarded(error, [&]() -> Result<void> {
+    std::string zero_ended;
+    const auto pass = [&](std::string_view text) {
+      if (!on_text) return true;
+      zero_ended = text;
+      return on_text(context, zero_ended.c_str(), zero_ended.size()) != 0;
+    };
+    LINNET_ASSIGN(linnet::Turn turn, run(*chat->chat, linnet::Chat::OnText(pass)));
+    chat->answer = std::move(turn.answer);
+    if (out) {
+      const linnet::TurnStats& s = turn.stats;
+      *out = {s.reused_tokens,       s.rerun_tokens,
+              s.new_tokens,          s.answer_tokens,
+              s.first_token_seconds, s.prefill_rate(),
+              s.decode_rate(),       turn.stop == linnet::StopReason::kEndOfAnswer};
+    }
+    return {};
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+linnet_model* linnet_model_open(const char* path, linnet_error* error) {
+  linnet_model* model = nullptr;
+  guarded(error, [&]() -> Result<void> {
+    LINNET_ASSIGN(auto opened, linnet::Model::open(path));
+    model = new linnet_model{std::move(opened)};
+    return {};
+  });
+  return model;
+}
+
+void linnet_model_free(linnet_model* model) { delete model; }
+
+void linnet_chat_options_init(linnet_chat_options* options) {
+  const linnet::ChatOptions defaults;
+  *options = {};
+  options->sinks = -1;
+  options->temperature = options->top_p = options->min_p = options->repetition_penalty = -1;
+  options->top_k = -1;
+  options->max_tokens = defaults.max_tokens;
+  options->checkpoint_bytes = defaults.checkpoint_bytes;
+}
+
+linnet_status linnet_chat_memory(const linnet_model* model, const linnet_backend* backend,
+                                 const linnet_chat_options* options, linnet_memory* memory,
+                                 linnet_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    linnet_chat_options chosen;
+    linnet_chat_options_init(&chosen);
+    if (options) chosen = *options;
+    LINNET_ASSIGN(const auto session, session_options(chosen));
+    LINNET_ASSIGN(const auto need,
+                  linnet::Session::memory_required(*model->model, backend_of(backend), session));
+    *memory = {need.weights_bytes, need.state_bytes, need.work_bytes, need.backend_bytes};
+    return {};
+  });
+}
+
+linnet_chat* linnet_chat_create(const linnet_model* model, const linnet_backend* backend,
+                                const linnet_chat_options* options, linnet_error* error) {
+  linnet_chat* chat = nullptr;
+  guarded(error, [&]() -> Result<void> {
+    linnet_chat_options chosen;
+    linnet_chat_options_init(&chosen);
+    if (options) chosen = *options;
+    LINNET_ASSIGN(const auto bounds, session_options(chosen));
+    LINNET_ASSIGN(auto session, linnet::Session::create(model->model, backend_of(backend), bounds));
+    LINNET_ASSIGN(auto created, linnet::Chat::create(std::move(session), chat_options(chosen)));
+    chat = new linnet_chat{std::move(created), {}};
+    return {};
+  });
+  return chat;
+}
+
+void linnet_chat_free(linnet_chat* chat) { delete chat; }
+
+linnet_status linnet_chat_send(linnet_chat* chat, const char* text, linnet_on_text on_text, void* context,
+                               linnet_turn* turn, linnet_error* error) {
+  return run_turn(chat, on_text, context, turn, error,
+                  [&](linnet::Chat& c, const linnet::Chat::OnText& f) { return c.send(text, f); });
+}
+
+linnet_status linnet_chat_regenerate(linnet_chat* chat, linnet_on_text on_text, void* context,
+                                     linnet_turn* turn, linnet_error* error) {
+  return run_turn(chat, on_text, context, turn, error,
+                  [](linnet::Chat& c, const linnet::Chat::OnText& f) { return c.regenerate(f); });
+}
+
+const char* linnet_chat_answer(const linnet_chat* chat) { return chat->answer.c_str(); }
+
+linnet_status linnet_chat_undo(linnet_chat* chat, linnet_error* error) {
+  return guarded(error, [&] { return chat->chat->undo(); });
+}
+linnet_status linnet_chat_reset(linnet_chat* chat, linnet_error* error) {
+  return guarded(error, [&] { return chat->chat->reset(); });
+}
+linnet_status linnet_chat_save(const linnet_chat* chat, const char* path, linnet_error* error) {
+  return guarded(error, [&] { return chat->chat->save(path); });
+}
+linnet_status linnet_chat_load(linnet_chat* chat, const char* path, linnet_error* error) {
+  return guarded(error, [&] { return chat->chat->load(path); });
+}
+
+}  // extern "C"

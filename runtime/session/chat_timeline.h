@@ -1,0 +1,97 @@
+// The tokens a session has seen, the text they stand for, and the places it can go back to.
+//
+// The tokens of an answer are rarely those that tokenising its text would give, so a conversation that is
+// tokenised anew each turn never meets the state it had. The timeline therefore keeps tokens as they were
+// run. A rendering that begins with the text so far needs only its rest tokenised; one that does not goes
+// back to the longest beginning that agrees, by text or by tokens.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "linnet/session.h"
+
+namespace linnet {
+
+class Timeline {
+ public:
+  // `at_start`: the text begins the conversation.
+  using Encode = std::function<Result<std::vector<int32_t>>(std::string_view text, bool at_start)>;
+  // Bytes of the rendering that earlier turns have run in some form; asked for only when something is re-run.
+  using KnownText = std::function<size_t()>;
+
+  struct Aligned {
+    int64_t reused = 0, rerun = 0, fresh = 0;
+    bool went_back = false;  // not a plain continuation
+    double prefill_seconds = 0;
+  };
+
+  // Checkpoints take at most `checkpoint_bytes` together and are at most `checkpoints`.
+  Timeline(Session& session, size_t checkpoint_bytes, int checkpoints);
+
+  // Brings the session to the end of `rendering` and leaves the logits after it in logits(). Errors: from
+  // encode and the session; kInvalidArgument when full attention has no room, before anything changes.
+  Result<Aligned> run_to(const std::string& rendering, const Encode& encode, const KnownText& known,
+                         const Session::Progress& progress);
+  // Feeds one token of an answer.
+  Result<void> feed(int32_t token);
+  std::span<const float> logits() const { return logits_; }
+
+  // Ends an answer: `fed_text` is the text of its tokens that were fed, `pending` the last sampled token,
+  // which was not, with its text.
+  void end_answer(std::string_view fed_text, std::optional<int32_t> pending, std::string_view pending_text);
+
+  // Keeps the present point with its logits, right after run_to().
+  Result<void> keep_prompt_end();
+
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+  const std::string& text() const { return text_; }
+  std::optional<int32_t> pending() const { return pending_; }
+  const std::string& pending_text() const { return pending_text_; }
+  bool exact() const { return exact_; }
+
+  // After the session itself was reset or given another state.
+  void adopt(std::vector<int32_t> tokens, std::string text, bool exact, std::optional<int32_t> pending,
+             std::string pending_text);
+  Result<void> reset();
+
+  int checkpoint_count() const { return static_cast<int>(checkpoints_.size()); }
+  size_t checkpoint_bytes() const;
+
+ private:
+  struct Checkpoint {
+    size_t tokens = 0, text = 0;   // how much of tokens_ and text_ it stands after
+    std::vector<std::byte> state;  // empty where the session can be cut instead
+    std::vector<float> logits;     // empty if they are not known there
+  };
+  // Text that a new rendering can be continued from.
+  struct Base {
+    size_t tokens = 0, text = 0;
+    bool pending = false;
+  };
+
+  Base find_base(const std::string& rendering) const;
+  const Checkpoint* best_checkpoint(size_t common, size_t target) const;
+  Result<void> keep(bool with_logits);
+  Result<void> go_back(const Checkpoint* checkpoint, size_t cut);
+  Result<void> prefill(std::span<const int32_t> tokens, const Session::Progress& progress);
+
+  Session& session_;
+  size_t budget_bytes_;
+  size_t most_;
+  bool cuttable_;  // the state can always be cut to a prefix
+
+  std::vector<int32_t> tokens_;
+  std::string text_;  // of tokens_, if exact_; else of a beginning of them
+  bool exact_ = true;
+  std::optional<int32_t> pending_;
+  std::string pending_text_;
+  std::vector<Checkpoint> checkpoints_;  // by position
+  std::vector<float> logits_;
+};
+
+}  // namespace linnet
