@@ -1,0 +1,226 @@
+// linnet bench: how fast this machine runs a language model, beside what its memory could give.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "apps/bandwidth.h"
+#include "apps/bounds_options.h"
+#include "apps/common.h"
+#include "apps/model_info.h"
+#include "linnet/session.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::app {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::string path;
+  int64_t prompt_tokens = 512, decode_tokens = 64, depth = 0;
+  int repeats = 5;
+  uint64_t seed = 1;
+  bool json = false;
+  BoundsOptions bounds;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n == 0 ? 0 : n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+double best(const std::vector<double>& values) {
+  return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+}
+
+struct Rounds {
+  std::vector<double> prefill, decode, bandwidth, decode_gbps, percent;
+};
+
+struct Bench {
+  std::unique_ptr<Session> session;
+  Rounds rounds;
+  uint64_t weight_bytes = 0, state_bytes = 0;  // read for one token, at the middle of the decode
+};
+
+Result<void> measure(const Options& options, Bench& bench, BandwidthProbe& probe, ProgressBar& bar) {
+  Session& session = *bench.session;
+  std::mt19937_64 random(options.seed);
+  const auto random_ids = [&](int64_t n) {
+    std::vector<int32_t> ids(static_cast<size_t>(n));
+    for (int32_t& id : ids)
+      id = static_cast<int32_t>(random() % static_cast<uint64_t>(session.model().vocabulary()));
+    return ids;
+  };
+  const auto go_on = [](int64_t, int64_t) { return !interrupted(); };
+  const auto depth = random_ids(options.depth), prompt = random_ids(options.prompt_tokens),
+             answer = random_ids(options.decode_tokens);
+  if (!depth.empty()) LINNET_TRY(session.prefill(depth, go_on));
+  std::vector<std::byte> start(session.state_bytes());
+  LINNET_TRY(session.snapshot(start));
+
+  const int method = graph::find_method(session.engine().model(), "forward");
+  const TokenTraffic traffic =
+      token_traffic(session.engine(), static_cast<size_t>(method), options.depth + options.decode_tokens / 2);
+  bench.weight_bytes = traffic.weight_bytes;
+  bench.state_bytes = traffic.state_bytes;
+  const double gigabytes = static_cast<double>(traffic.weight_bytes + traffic.state_bytes) / 1e9;
+
+  const int steps = options.repeats + 1;
+  for (int round = 0; round < steps; ++round) {
+    bar.show("measuring", static_cast<uint64_t>(round), static_cast<uint64_t>(steps));
+    // The first round only warms caches, page tables and clocks.
+    const bool counts = round > 0;
+    const double bandwidth = probe.measure();
+    double prefill_rate = 0, decode_rate = 0;
+    if (!prompt.empty()) {
+      LINNET_TRY(session.restore(start));
+      const auto begin = Clock::now();
+      LINNET_TRY(session.prefill(prompt, go_on));
+      prefill_rate = static_cast<double>(prompt.size()) / seconds_since(begin);
+    }
+    if (!answer.empty()) {
+      LINNET_TRY(session.restore(start));
+      const auto begin = Clock::now();
+      for (const int32_t token : answer) {
+        LINNET_TRY(session.decode(token));
+        if (interrupted()) return fail(ErrorCode::kCancelled, "stopped");
+      }
+      decode_rate = static_cast<double>(answer.size()) / seconds_since(begin);
+    }
+    if (!counts) continue;
+    bench.rounds.bandwidth.push_back(bandwidth);
+    if (!prompt.empty()) bench.rounds.prefill.push_back(prefill_rate);
+    if (!answer.empty()) {
+      bench.rounds.decode.push_back(decode_rate);
+      bench.rounds.decode_gbps.push_back(decode_rate * gigabytes);
+      bench.rounds.percent.push_back(100 * decode_rate * gigabytes / bandwidth);
+    }
+  }
+  return {};
+}
+
+Json report(const Options& options, const Bench& bench) {
+  const SessionMemory memory = bench.session->memory();
+  Json out = {{"model", options.path},
+              {"backend", options.bounds.backend},
+              {"threads", options.bounds.threads},
+              {"attention", options.bounds.attention},
+              {"cache", options.bounds.cache},
+              {"chunk", options.bounds.chunk},
+              {"prompt_tokens", options.prompt_tokens},
+              {"decode_tokens", options.decode_tokens},
+              {"depth", options.depth},
+              {"repeats", options.repeats}};
+  Json rounds = Json::object();
+  const auto put = [&](const std::string& key, const std::vector<double>& values) {
+    out[key] = median(values);
+    out[key + "_best"] = best(values);
+    rounds[key] = values;
+  };
+  const Rounds& r = bench.rounds;
+  put("prefill_tokens_per_second", r.prefill);
+  put("decode_tokens_per_second", r.decode);
+  put("read_bandwidth_gbps", r.bandwidth);
+  put("decode_gbps", r.decode_gbps);
+  put("decode_bandwidth_percent", r.percent);
+  out["weight_bytes_per_token"] = bench.weight_bytes;
+  out["state_bytes_per_token"] = bench.state_bytes;
+  out["weights_bytes"] = memory.weights_bytes;
+  out["state_bytes"] = memory.state_bytes;
+  out["work_bytes"] = memory.work_bytes;
+  out["rounds"] = std::move(rounds);
+  return out;
+}
+
+void print(const Json& out) {
+  std::printf("%s, %s, threads: %s, median of %s rounds (minimum, best)\n",
+              out["model"].get<std::string>().c_str(), out["backend"].get<std::string>().c_str(),
+              out["threads"].dump().c_str(), out["repeats"].dump().c_str());
+  const auto line = [&](const char* what, const char* key, const char* unit) {
+    const auto values = out["rounds"][key].get<std::vector<double>>();
+    if (values.empty()) return;
+    std::printf("%-34s %10.1f %-9s (%.1f, %.1f)\n", what, median(values), unit,
+                *std::min_element(values.begin(), values.end()), best(values));
+  };
+  const auto tokens = [&](const char* key) { return out[key].dump(); };
+  line(strf("prefill of {} tokens", tokens("prompt_tokens")).c_str(), "prefill_tokens_per_second",
+       "tokens/s");
+  line(strf("decode of {} tokens at depth {}", tokens("decode_tokens"), tokens("depth")).c_str(),
+       "decode_tokens_per_second", "tokens/s");
+  line("bytes read by the decode", "decode_gbps", "GB/s");
+  line("read bandwidth of the memory", "read_bandwidth_gbps", "GB/s");
+  line("share of it that the decode uses", "decode_bandwidth_percent", "%");
+  std::printf("a token reads %s of weights and %s of state; state %s, work %s\n",
+              human_bytes(out["weight_bytes_per_token"].get<uint64_t>()).c_str(),
+              human_bytes(out["state_bytes_per_token"].get<uint64_t>()).c_str(),
+              human_bytes(out["state_bytes"].get<uint64_t>()).c_str(),
+              human_bytes(out["work_bytes"].get<uint64_t>()).c_str());
+}
+
+int bench(Options options) {
+  if (options.prompt_tokens == 0 && options.decode_tokens == 0)
+    return complain(
+        {ErrorCode::kInvalidArgument, "--prompt-tokens 0 and --decode-tokens 0 leave nothing to measure"});
+  if (auto checked = check_bounds(options.bounds); !checked) return complain(checked.error());
+  const int64_t longest = options.depth + std::max(options.prompt_tokens, options.decode_tokens);
+  if (options.bounds.attention == "full" && !options.bounds.context_given) options.bounds.context = longest;
+  const auto backend = find_backend(options.bounds.backend);
+  if (!backend) return complain(backend.error());
+  auto model = Model::open(options.path);
+  if (!model) return complain_input(model.error());
+  auto session = Session::create(std::move(*model), **backend, session_options(options.bounds));
+  if (!session) return complain_input(session.error());
+  auto probe = BandwidthProbe::create(options.bounds.threads);
+  if (!probe) return complain(probe.error());
+
+  catch_interrupts();
+  Bench bench;
+  bench.session = std::move(*session);
+  ProgressBar bar;
+  const auto measured = measure(options, bench, *probe, bar);
+  bar.clear();
+  if (!measured) return complain(measured.error());
+  const Json out = report(options, bench);
+  if (options.json)
+    std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  else
+    print(out);
+  return kOk;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("bench", "Prefill and decode speed, and the memory bandwidth they use");
+  command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
+  const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 24);
+  command->add_option("--prompt-tokens", options->prompt_tokens, "tokens of the prefill")
+      ->check(tokens)
+      ->capture_default_str();
+  command->add_option("--decode-tokens", options->decode_tokens, "tokens decoded one by one")
+      ->check(tokens)
+      ->capture_default_str();
+  command->add_option("--depth", options->depth, "tokens the state has seen before")
+      ->check(tokens)
+      ->capture_default_str();
+  command->add_option("--repeats", options->repeats, "rounds, after one that does not count")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--seed", options->seed, "of the random token ids")->capture_default_str();
+  command->add_flag("--json", options->json, "one JSON object");
+  add_bounds_options(*command, options->bounds);
+  command->callback([options, &action] { action = [options] { return bench(*options); }; });
+}
+
+}  // namespace linnet::app

@@ -1,0 +1,107 @@
+#include "apps/bounds_options.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+
+#include "apps/common.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::app {
+
+void add_bounds_options(CLI::App& command, BoundsOptions& bounds) {
+  bounds.threads = default_threads();
+  const std::string group = "Memory and speed";
+  command
+      .add_option("--attention", bounds.attention,
+                  "softmax layers: a sliding window with sink tokens (bounded memory), or all of the context")
+      ->check(CLI::IsMember({"window", "full"}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--window", bounds.window, "tokens a softmax layer sees")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str()
+      ->group(group)
+      ->each([&bounds](const std::string&) { bounds.window_given = true; });
+  command.add_option("--sinks", bounds.sinks, "first tokens it sees besides")
+      ->check(CLI::Range(int64_t{0}, int64_t{4096}))
+      ->capture_default_str()
+      ->group(group)
+      ->each([&bounds](const std::string&) { bounds.window_given = true; });
+  command.add_option("--context", bounds.context, "most tokens with --attention full")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str()
+      ->group(group)
+      ->each([&bounds](const std::string&) { bounds.context_given = true; });
+  command.add_option("--cache", bounds.cache, "precision of keys and values")
+      ->check(CLI::IsMember({"f32", "f16", "q8"}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--chunk", bounds.chunk, "tokens of a prompt processed at once")
+      ->check(CLI::Range(int64_t{1}, int64_t{65536}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--threads", bounds.threads, "threads, this one included")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--backend", bounds.backend, "processor: cpu, or reference (slow, defines the truth)")
+      ->check(CLI::IsMember({"cpu", "reference", "vulkan"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+Result<void> check_bounds(const BoundsOptions& bounds) {
+  if (bounds.attention != "full" && bounds.context_given)
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "--context is the bound of --attention full; with a window the conversation has no length limit: "
+        "add --attention full, or leave --context out");
+  if (bounds.attention == "full" && bounds.window_given)
+    return fail(ErrorCode::kInvalidArgument,
+                "--window and --sinks have no meaning with --attention full: leave them out");
+  return {};
+}
+
+SessionOptions session_options(const BoundsOptions& bounds) {
+  SessionOptions options;
+  options.chunk = bounds.chunk;
+  options.full_attention = bounds.attention == "full";
+  options.window = bounds.window;
+  options.sinks = bounds.sinks;
+  options.context = bounds.context;
+  options.cache = bounds.cache == "f32"  ? CachePrecision::kF32
+                  : bounds.cache == "q8" ? CachePrecision::kQ8
+                                         : CachePrecision::kF16;
+  options.threads = bounds.threads;
+  return options;
+}
+
+EngineOptions engine_options(const BoundsOptions& bounds,
+                             std::vector<std::pair<std::string, int64_t>> symbols) {
+  EngineOptions options;
+  options.symbols = {{"tokens", bounds.chunk}, {"logit_tokens", 1}, {"context", bounds.context}};
+  options.symbols.insert(options.symbols.end(), std::make_move_iterator(symbols.begin()),
+                         std::make_move_iterator(symbols.end()));
+  options.attention = {bounds.attention == "full", bounds.window, bounds.sinks};
+  options.cache_dtype = dtype_from_name(bounds.cache).value_or(DType::kF16);
+  options.threads = bounds.threads;
+  return options;
+}
+
+Result<std::vector<std::pair<std::string, int64_t>>> parse_symbols(const std::vector<std::string>& texts) {
+  std::vector<std::pair<std::string, int64_t>> symbols;
+  for (const std::string& text : texts) {
+    const size_t equals = text.find('=');
+    int64_t value = 0;
+    const char* end = text.data() + text.size();
+    const char* begin = equals == std::string::npos ? end : text.data() + equals + 1;
+    const auto parsed = std::from_chars(begin, end, value);
+    if (equals == 0 || begin == end || parsed.ec != std::errc() || parsed.ptr != end || value < 1)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}' is not NAME=VALUE with a positive whole number", text));
+    symbols.emplace_back(text.substr(0, equals), value);
+  }
+  return symbols;
+}
+
+}  // namespace linnet::app

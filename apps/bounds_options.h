@@ -1,0 +1,41 @@
+// The options of every command that runs a model: memory bounds, threads, processor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "linnet/result.h"
+#include "linnet/session.h"
+#include "runtime/engine/engine.h"
+
+namespace CLI {
+class App;
+}
+
+namespace linnet::app {
+
+struct BoundsOptions {
+  std::string attention = "window";
+  int64_t window = 1024, sinks = 4, context = 4096, chunk = 256;
+  std::string cache = "f16";
+  std::string backend = "cpu";
+  int threads = 1;
+  bool context_given = false, window_given = false;
+};
+
+// `bounds` must outlive the parsing of `command`.
+void add_bounds_options(CLI::App& command, BoundsOptions& bounds);
+// After parsing. Errors: --context with a window, --window or --sinks with full attention.
+Result<void> check_bounds(const BoundsOptions& bounds);
+
+SessionOptions session_options(const BoundsOptions& bounds);
+// `symbols`: bounds beyond tokens, logit_tokens and context; a later entry of a name wins.
+EngineOptions engine_options(const BoundsOptions& bounds,
+                             std::vector<std::pair<std::string, int64_t>> symbols);
+
+// "height=512" pairs of a repeated --symbol option.
+Result<std::vector<std::pair<std::string, int64_t>>> parse_symbols(const std::vector<std::string>& texts);
+
+}  // namespace linnet::app

@@ -1,0 +1,280 @@
+// linnet chat: a conversation at a terminal, through a pipe, or one prompt.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <optional>
+#include <string>
+
+#include "apps/bounds_options.h"
+#include "apps/chat_output.h"
+#include "apps/common.h"
+#include "apps/line_editor.h"
+#include "linnet/chat.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::app {
+namespace {
+
+struct Options {
+  std::string path;
+  std::optional<std::string> prompt, system, save, load;
+  ChatOptions chat;
+  std::vector<std::string> variables;
+  std::optional<uint64_t> checkpoint_budget;
+  bool json = false, stats = false;
+  BoundsOptions bounds;
+};
+
+constexpr const char* kHelp =
+    "/help           this text\n"
+    "/reset          forget the conversation, keep the system message\n"
+    "/undo           take back the last message and its answer\n"
+    "/regen          answer the last message anew\n"
+    "/system [TEXT]  show or change the system message\n"
+    "/save FILE      keep the conversation with its state\n"
+    "/load FILE      go on with a kept one (same model, same options)\n"
+    "/stats          memory of this conversation\n"
+    "/exit           leave, as does Ctrl-D\n"
+    "Ctrl-C stops an answer and keeps what was said. A line that ends in \\ goes on in the next.\n";
+
+class Conversation {
+ public:
+  Conversation(std::unique_ptr<Chat> chat, ChatOutput output) : chat_(std::move(chat)), output_(output) {}
+
+  // Both return an exit code; after kCancelled the answer was cut short and stays in the conversation.
+  int send(std::string_view text, std::string_view where = {}) {
+    return turn(
+        [&](const auto& on_text, const auto& on_prompt) { return chat_->send(text, on_text, on_prompt); },
+        where);
+  }
+  int regenerate() {
+    return turn(
+        [&](const auto& on_text, const auto& on_prompt) { return chat_->regenerate(on_text, on_prompt); },
+        {});
+  }
+  Chat& chat() { return *chat_; }
+  ChatOutput& output() { return output_; }
+
+ private:
+  template <typename F>
+  int turn(const F& run, std::string_view where) {
+    ProgressBar bar;
+    const auto on_text = [&](std::string_view piece) {
+      bar.clear();
+      output_.piece(piece);
+      return !interrupted();
+    };
+    const auto on_prompt = [&](int64_t done, int64_t total) {
+      bar.show("reading the prompt", static_cast<uint64_t>(done), static_cast<uint64_t>(total));
+      return !interrupted();
+    };
+    const auto turn = run(Chat::OnText(on_text), Chat::OnPrompt(on_prompt));
+    bar.clear();
+    if (!turn) return output_.failed(turn.error(), where);
+    output_.done(*turn, *chat_);
+    return turn->stop == StopReason::kStopped ? kCancelled : kOk;
+  }
+
+  std::unique_ptr<Chat> chat_;
+  ChatOutput output_;
+};
+
+void say(const Result<void>& result, const std::string& done) {
+  if (!result)
+    complain(result.error());
+  else if (!done.empty())
+    std::fprintf(stderr, "%s\n", dim(done).c_str());
+}
+
+// False to leave.
+bool command(Conversation& conversation, const std::string& line) {
+  const size_t space = line.find_first_of(" \t");
+  const std::string name = line.substr(0, space);
+  std::string argument = space == std::string::npos ? "" : line.substr(space);
+  if (const size_t first = argument.find_first_not_of(" \t"); first != std::string::npos)
+    argument.erase(0, first);
+  else
+    argument.clear();
+  Chat& chat = conversation.chat();
+  if (name == "/exit" || name == "/quit") return false;
+  if (name == "/help") {
+    std::fputs(kHelp, stderr);
+  } else if (name == "/reset") {
+    say(chat.reset(), "forgotten");
+  } else if (name == "/undo") {
+    say(chat.undo(),
+        strf("taken back; {} messages are left", chat.messages().size() >= 2 ? chat.messages().size() : 0));
+  } else if (name == "/regen") {
+    conversation.regenerate();
+  } else if (name == "/stats") {
+    conversation.output().memory(chat);
+    std::fprintf(
+        stderr, "%s\n",
+        dim(strf("{} messages, {} tokens seen", chat.messages().size(), chat.session().position())).c_str());
+  } else if (name == "/system" && argument.empty()) {
+    const bool set = !chat.messages().empty() && chat.messages()[0].role == "system";
+    std::fprintf(stderr, "%s\n",
+                 set ? chat.messages()[0].content.c_str() : dim("the template's own system message").c_str());
+  } else if (name == "/system") {
+    say(chat.set_system(argument), "changed; the next turn runs the conversation anew with it");
+  } else if (name == "/save" || name == "/load") {
+    if (argument.empty())
+      std::fprintf(stderr, "linnet: %s needs a file name\n", name.c_str());
+    else if (name == "/save")
+      say(chat.save(argument), strf("saved to {}", argument));
+    else
+      say(chat.load(argument), strf("loaded {}", argument));
+  } else {
+    std::fprintf(stderr, "linnet: there is no command %s; /help lists them\n", name.c_str());
+  }
+  return true;
+}
+
+int at_terminal(Conversation& conversation) {
+  std::fprintf(stderr, "%s\n",
+               dim("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves").c_str());
+  LineEditor editor;
+  std::string line;
+  for (;;) {
+    const auto outcome = editor.read("> ", line);
+    if (outcome == LineEditor::Outcome::kEnd) break;
+    if (outcome == LineEditor::Outcome::kInterrupted) {
+      std::fputs("\n", stderr);
+      continue;
+    }
+    if (line.find_first_not_of(" \t\n") == std::string::npos) continue;
+    if (line[0] == '/') {
+      if (!command(conversation, line)) return kOk;
+    } else {
+      conversation.send(line);
+    }
+    clear_interrupt();
+  }
+  std::fputs("\n", stderr);
+  return kOk;
+}
+
+// Reads a line of any length; false at the end or after Ctrl-C.
+bool read_line(std::string& line) {
+  line.clear();
+  for (int c; (c = std::getc(stdin)) != EOF;) {
+    if (c == '\n') return true;
+    line.push_back(static_cast<char>(c));
+  }
+  return !line.empty() && !interrupted();
+}
+
+int from_pipe(Conversation& conversation) {
+  std::string line;
+  int64_t number = 0, answered = 0;
+  while (read_line(line)) {
+    ++number;
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    ++answered;
+    if (const int code = conversation.send(line, strf("line {}", number)); code != kOk) return code;
+  }
+  if (interrupted()) return kCancelled;
+  if (answered == 0)
+    return conversation.output().failed(
+        {ErrorCode::kInvalidArgument, "standard input holds no prompt: write one a line, or use --prompt"});
+  return kOk;
+}
+
+Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt) {
+  LINNET_TRY(check_bounds(options.bounds));
+  LINNET_ASSIGN(const Backend* backend, find_backend(options.bounds.backend));
+  LINNET_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.path));
+  LINNET_ASSIGN(std::unique_ptr<Session> session,
+                Session::create(std::move(model), *backend, session_options(options.bounds)));
+  ChatOptions chat = options.chat;
+  chat.system = options.system;
+  for (const std::string& variable : options.variables) {
+    const size_t equals = variable.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return fail(ErrorCode::kInvalidArgument, strf("--template-variable '{}' is not NAME=VALUE", variable));
+    chat.template_variables.emplace_back(variable.substr(0, equals), variable.substr(equals + 1));
+  }
+  // Nothing goes back in a conversation of one turn.
+  if (one_prompt) chat.checkpoints = 0;
+  if (options.checkpoint_budget) {
+    chat.checkpoint_bytes = *options.checkpoint_budget;
+    chat.checkpoints = ChatOptions().checkpoints;
+  }
+  return Chat::create(std::move(session), std::move(chat));
+}
+
+int chat(const Options& options) {
+  const bool terminal = !options.prompt && stdin_is_terminal() && !options.json;
+  auto opened = open(options, options.prompt.has_value());
+  if (!opened) return complain_input(opened.error());
+  Conversation conversation(std::move(*opened), ChatOutput(options.json, terminal, options.stats));
+  if (options.load)
+    if (auto loaded = conversation.chat().load(*options.load); !loaded) return complain_input(loaded.error());
+  catch_interrupts();
+  if (options.stats) conversation.output().memory(conversation.chat());
+  const int code = options.prompt ? conversation.send(*options.prompt)
+                   : terminal     ? at_terminal(conversation)
+                                  : from_pipe(conversation);
+  if (options.save)
+    if (auto saved = conversation.chat().save(*options.save); !saved) return complain(saved.error());
+  return code;
+}
+
+void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
+  const std::string group = "Sampling (without them: the model file's)";
+  command.add_option("--temperature", sampling.temperature, "0: always the most likely token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->group(group);
+  command.add_option("--top-k", sampling.top_k, "choose among the k most likely; 0: off")
+      ->check(CLI::Range(0, 1 << 24))
+      ->group(group);
+  command.add_option("--top-p", sampling.top_p, "choose among the likeliest that make up this share; 1: off")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  command
+      .add_option("--min-p", sampling.min_p, "leave out what is less likely than this times the best; 0: off")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  command
+      .add_option("--repetition-penalty", sampling.repetition_penalty, "over 1: avoid tokens seen; 1: off")
+      ->check(CLI::Range(0.01, 100.0))
+      ->group(group);
+  command.add_option("--seed", sampling.seed, "same seed, same answers")->capture_default_str()->group(group);
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app, Action& action) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("chat", "Talk to a language model");
+  command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
+  command->add_option(
+      "--prompt", options->prompt,
+      "answer this and leave; without it: a conversation, or one prompt a line from standard input");
+  command->add_option("--system", options->system, "system message");
+  command
+      ->add_option("--max-tokens", options->chat.max_tokens,
+                   "most tokens of an answer; -1: until the model ends it")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
+      ->capture_default_str();
+  command->add_flag("--raw", options->chat.raw, "no chat template: the model goes on with the text as it is");
+  command->add_option("--template-variable", options->variables,
+                      "NAME=VALUE for the chat template; may be repeated");
+  command->add_option("--save", options->save,
+                      "keep the conversation with its state in this file when leaving");
+  command->add_option("--load", options->load, "go on with a kept conversation");
+  command->add_option("--prefix-cache", options->chat.prefix_cache,
+                      "file for the state after the system message; written when missing or outdated");
+  command
+      ->add_option("--checkpoint-budget", options->checkpoint_budget,
+                   "most bytes of snapshots for /undo and /regen, such as 64M; 0: none (without it: 256M)")
+      ->transform(CLI::AsSizeValue(false));
+  command->add_flag("--json", options->json, "one JSON object a line: events token, done, error");
+  command->add_flag("--stats", options->stats,
+                    "after each answer: tokens re-used, speed, bytes, memory (on stderr)");
+  add_sampling_options(*command, options->chat.sampling);
+  add_bounds_options(*command, options->bounds);
+  command->callback([options, &action] { action = [options] { return chat(*options); }; });
+}
+
+}  // namespace linnet::app

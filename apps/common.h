@@ -1,0 +1,79 @@
+// What the subcommands share: exit codes, messages, sizes for people, progress, Ctrl-C, processor choice.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "linnet/result.h"
+
+namespace CLI {
+class App;
+}
+namespace linnet {
+class Backend;
+}
+
+namespace linnet::app {
+
+enum ExitCode : int {
+  kOk = 0,
+  kFailed = 1,       // the work was legitimate and something broke while doing it
+  kBadInput = 2,     // an option, file or input was wrong
+  kCancelled = 130,  // Ctrl-C, as shells report it
+};
+
+// Writes "linnet: message" to stderr and returns the exit code of the error.
+int complain(const Error& error);
+// The same where the user named the file that could not be used: a refusal of the operating system is then
+// bad input too.
+int complain_input(const Error& error);
+
+// Set by add_<subcommand> when the command line chose it; main runs it and exits with what it returns.
+using Action = std::function<int()>;
+
+void add_chat(CLI::App& app, Action& action);
+void add_run(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
+
+// Backends by name: "reference", "cpu". Errors: kUnsupported for one this build lacks.
+Result<const Backend*> find_backend(const std::string& name);
+// One thread for each physical core this process may use.
+int default_threads();
+
+std::string human_bytes(uint64_t bytes);  // "91.2 MiB"
+std::string human_count(int64_t count);   // "134,515,008"
+std::string fixed(double value, int decimals);
+
+bool stdin_is_terminal();
+bool stdout_is_terminal();
+bool stderr_is_terminal();
+// For what accompanies answers on a terminal; plain when stderr is none or NO_COLOR is set.
+std::string dim(std::string_view text);
+
+// Ctrl-C asks, at points where the work can stop, instead of killing the process. A second one while the
+// first is still pending kills.
+void catch_interrupts();
+bool interrupted();
+void clear_interrupt();
+
+// "reading 43% [########            ]" on one line of stderr, only if it is a terminal. Cheap to call often.
+class ProgressBar {
+ public:
+  ProgressBar() = default;
+  ~ProgressBar() { clear(); }
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
+
+  void show(std::string_view what, uint64_t done, uint64_t total);
+  void clear();
+
+ private:
+  std::string what_;
+  int percent_ = -1;
+};
+
+}  // namespace linnet::app

@@ -1,0 +1,134 @@
+// linnet convert: from a published checkpoint to a Linnet file.
+#include "converter/convert.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+
+#include "apps/common.h"
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::app {
+namespace {
+
+struct Options {
+  convert::ConvertOptions convert;
+  std::vector<std::string> keep;
+  bool no_self_test = false, force = false;
+};
+
+Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<std::string>& texts) {
+  std::vector<std::pair<std::string, DType>> keep;
+  for (const std::string& text : texts) {
+    const size_t equals = text.rfind('=');
+    const auto dtype = equals == std::string::npos ? std::nullopt : dtype_from_name(text.substr(equals + 1));
+    if (equals == 0 || !dtype || *dtype == DType::kI32)
+      return fail(ErrorCode::kInvalidArgument, strf("--keep '{}' is not PATTERN=TYPE, such as "
+                                                    "'*.down_proj.*=q8' (types: f32, f16, bf16, q8, q4, q4a)",
+                                                    text));
+    keep.emplace_back(text.substr(0, equals), *dtype);
+  }
+  return keep;
+}
+
+// What can be known to be wrong before any work.
+Result<void> check_paths(const Options& options) {
+  const std::string& source = options.convert.source;
+  const std::string& output = options.convert.output;
+  std::error_code error;
+  if (access(source.c_str(), R_OK) != 0)
+    return fail(ErrorCode::kNotFound,
+                strf("cannot read the checkpoint '{}': {}", source, std::strerror(errno)));
+  if (std::filesystem::is_directory(output, error))
+    return fail(ErrorCode::kInvalidArgument,
+                strf("the output '{}' is a folder: name a file, such as model.lnt", output));
+  if (std::filesystem::exists(output, error)) {
+    if (std::filesystem::equivalent(source, output, error))
+      return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
+    if (!options.force)
+      return fail(ErrorCode::kInvalidArgument, strf("'{}' exists already: --force replaces it", output));
+  }
+  const auto folder = std::filesystem::path(output).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, error))
+    return fail(ErrorCode::kNotFound, strf("the folder '{}' of the output does not exist", folder.string()));
+  return {};
+}
+
+void print(const Options& options, const convert::ConvertReport& report) {
+  std::fprintf(stderr, "wrote %s: %s, %s parameters, %s\n", options.convert.output.c_str(),
+               report.architecture.c_str(), human_count(report.parameters).c_str(),
+               human_bytes(report.file_bytes).c_str());
+  for (const std::string& note : report.notes) std::fprintf(stderr, "  %s\n", note.c_str());
+  if (report.tested)
+    std::fprintf(
+        stderr,
+        "self test against the unquantised weights: KL divergence %.3g nats per token, largest logit error "
+        "%.3g, same most likely token at %.1f%% of the positions\n",
+        report.mean_kl, report.largest_error, 100 * report.agreement);
+}
+
+int run(Options options) {
+  auto keep = parse_keep(options.keep);
+  if (!keep) return complain(keep.error());
+  if (auto checked = check_paths(options); !checked) return complain_input(checked.error());
+  convert::ConvertOptions& convert = options.convert;
+  convert.keep = std::move(*keep);
+  convert.self_test = !options.no_self_test;
+  convert.reference = &reference_backend();
+  const auto backend = cpu_backend();
+  if (!backend) return complain(backend.error());
+  convert.backend = *backend;
+
+  catch_interrupts();
+  ProgressBar bar;
+  convert.progress = [&bar](const std::string& stage, uint64_t done, uint64_t total) {
+    bar.show(stage, done, total);
+    return !interrupted();
+  };
+  convert.warn = [&bar](const std::string& message) {
+    bar.clear();
+    std::fprintf(stderr, "linnet: note: %s\n", message.c_str());
+  };
+  const auto report = convert::convert(convert);
+  bar.clear();
+  if (!report) return complain(report.error());
+  print(options, *report);
+  return kOk;
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, Action& action) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "convert", "Turn a checkpoint (Hugging Face folder or GGUF file) into a Linnet file");
+  command
+      ->add_option("SOURCE", options->convert.source,
+                   "a folder with config.json and safetensors, or a .gguf file")
+      ->required();
+  command->add_option("-o,--output", options->convert.output, "the Linnet file to write")->required();
+  command
+      ->add_option("--quantize", options->convert.quantize,
+                   "type of the matrices (without it, or with 'keep': as stored where Linnet has the type)")
+      ->check(CLI::IsMember({"q4", "q4a", "q8", "f16", "bf16", "f32", "keep"}));
+  command->add_option(
+      "--keep", options->keep,
+      "exceptions, as PATTERN=TYPE with * for any text; may be repeated, the last that fits counts");
+  command->add_option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
+  command->add_flag("--no-self-test", options->no_self_test,
+                    "do not compare the result with the unquantised weights");
+  command->add_flag("--force", options->force, "replace the output if it exists");
+  command->callback([options, &action] {
+    if (options->convert.quantize == "keep") options->convert.quantize.clear();
+    action = [options] { return run(*options); };
+  });
+}
+
+}  // namespace linnet::app

@@ -1,0 +1,141 @@
+// What a person can get wrong: a clear sentence on stderr, nothing on stdout, exit code 2.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include "tests/apps/command.h"
+
+namespace linnet::test {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void refused(const std::vector<std::string>& args, const std::vector<std::string>& said,
+             const std::string& input = "") {
+  const Outcome outcome = linnet_command(args, input);
+  std::string line;
+  for (const std::string& arg : args) line += arg + " ";
+  INFO(line);
+  INFO(outcome.err);
+  CHECK(outcome.code == 2);
+  CHECK(outcome.out.empty());
+  CHECK(outcome.err.starts_with("linnet: "));
+  for (const std::string& part : said) CHECK(contains(outcome.err, part));
+}
+
+}  // namespace
+
+TEST_CASE("command lines that mean nothing") {
+  refused({"chat", tiny_model(), "--temprature", "1"},
+          {"unknown option '--temprature'", "did you mean '--temperature'"});
+  refused({"chatt", tiny_model()}, {"unknown command 'chatt'", "did you mean 'chat'"});
+  refused({"bench", tiny_model(), "--repeats", "many"}, {"repeats"});
+  refused({"bench", tiny_model(), "--repeats", "0"}, {"repeats"});
+  refused({"chat", tiny_model(), "--cache", "f64"}, {"cache", "f16"});
+  refused({"chat", tiny_model(), "--min-p", "2"}, {"min-p"});
+  refused({"chat", tiny_model(), "--context", "128"}, {"--attention full"});
+  refused({"chat", tiny_model(), "--attention", "full", "--window", "128"}, {"--window"});
+  refused({"chat"}, {"MODEL"});
+  refused({"inspect", tiny_model(), "extra"}, {"unexpected argument 'extra'"});
+  refused({"inspect", tiny_model(), "--symbol", "tokens"}, {"NAME=VALUE"});
+  refused({"chat", tiny_model(), "--backend", "vulkan", "--prompt", "x"}, {"vulkan"});
+}
+
+TEST_CASE("a bare command explains itself") {
+  const Outcome nothing = linnet_command({});
+  CHECK(nothing.code == 2);
+  CHECK(nothing.out.empty());
+  CHECK(contains(nothing.err, "chat"));
+  const Outcome help = linnet_command({"--help"});
+  CHECK(help.code == 0);
+  CHECK(contains(help.out, "convert"));
+  CHECK(linnet_command({"chat", "--help"}).code == 0);
+  CHECK(linnet_command({"--version"}).code == 0);
+}
+
+TEST_CASE("model files that are none") {
+  const auto bad = (scratch() / "bad.lnt").string();
+  for (const char* command : {"chat", "inspect", "bench"}) {
+    refused({command, (scratch() / "missing.lnt").string()}, {"missing.lnt"});
+    refused({command, scratch().string()}, {scratch().string()});
+    write_file(bad, "");
+    refused({command, bad}, {"bad.lnt"});
+    write_file(
+        bad,
+        "this is not a model, but it is long enough to hold a header of sixty-four bytes and some more text");
+    refused({command, bad}, {"bad.lnt"});
+  }
+  const std::string whole = read_file(tiny_model());
+  write_file(bad, whole.substr(0, whole.size() / 2));
+  refused({"inspect", bad}, {"bad.lnt"});
+  for (const size_t at : {size_t{8}, size_t{12}, whole.size() - 100, whole.size() - 2000}) {
+    std::string flipped = whole;
+    flipped[at] = static_cast<char>(flipped[at] ^ 0x10);
+    write_file(bad, flipped);
+    refused({"inspect", bad}, {"bad.lnt"});
+  }
+  if (geteuid() != 0) {
+    write_file(bad, whole);
+    std::filesystem::permissions(bad, std::filesystem::perms::none);
+    refused({"inspect", bad}, {"bad.lnt"});
+    std::filesystem::permissions(bad, std::filesystem::perms::owner_all);
+  }
+}
+
+TEST_CASE("a flipped bit in the weights is found by --verify") {
+  std::string bytes = read_file(tiny_model());
+  bytes[32768] = static_cast<char>(bytes[32768] ^ 1);
+  const auto bad = (scratch() / "flipped.lnt").string();
+  write_file(bad, bytes);
+  CHECK(linnet_command({"inspect", bad}).code == 0);
+  refused({"inspect", bad, "--verify"}, {"flipped.lnt"});
+  CHECK(linnet_command({"inspect", tiny_model(), "--verify"}).code == 0);
+}
+
+TEST_CASE("prompts that cannot be answered") {
+  refused({"chat", tiny_model(), "--prompt", ""}, {"the prompt is empty"});
+  refused({"chat", tiny_model(), "--prompt", "ab\xff"}, {"UTF-8", "offset 2"});
+  refused({"chat", tiny_model()}, {"standard input holds no prompt"}, "\n \n");
+  refused({"chat", tiny_model()}, {"line 1", "UTF-8", "offset 0"}, "\x80\n");
+  refused({"chat", tiny_model(), "--system", "\xc3("}, {"system message", "offset 0"}, "hello\n");
+  // Full attention: refused with the numbers.
+  refused({"chat", tiny_model(), "--attention", "full", "--context", "16", "--prompt",
+           "A message of more than sixteen tokens."},
+          {"16", "--context"});
+}
+
+TEST_CASE("conversions that cannot be") {
+  const auto out = (scratch() / "never.lnt").string();
+  const std::string source = LINNET_GOLDEN "/language/llama/model";
+  refused({"convert", (scratch() / "nowhere").string(), "-o", out}, {"nowhere"});
+  refused({"convert", source, "-o", scratch().string()}, {"folder"});
+  refused({"convert", source, "-o", (scratch() / "no/such/folder.lnt").string()}, {"does not exist"});
+  refused({"convert", source, "-o", tiny_model()}, {"--force"});
+  refused({"convert", source, "-o", out, "--quantize", "q5"}, {"quantize", "q4a"});
+  refused({"convert", source, "-o", out, "--keep", "mlp"}, {"PATTERN=TYPE"});
+  refused({"convert", tiny_model(), "-o", out}, {"tiny.lnt"});
+  write_file(scratch() / "cut.gguf", "GGUF\x03");
+  refused({"convert", (scratch() / "cut.gguf").string(), "-o", out}, {"cut.gguf"});
+  CHECK_FALSE(std::filesystem::exists(out));
+}
+
+TEST_CASE("state files that do not belong") {
+  const auto state = (scratch() / "state").string();
+  write_file(state, "not a state");
+  refused({"chat", tiny_model(), "--load", state, "--prompt", "x"}, {"state"});
+  refused({"chat", tiny_model(), "--load", (scratch() / "none").string(), "--prompt", "x"}, {"none"});
+  // A file of the user's is not replaced by a prefix cache.
+  refused({"chat", tiny_model(), "--prefix-cache", state, "--prompt", "x"}, {"state"});
+  CHECK(read_file(state) == "not a state");
+  const Outcome saved =
+      linnet_command({"chat", tiny_model(), "--prompt", "x", "--max-tokens", "4", "--save", state});
+  CHECK(saved.code == 0);
+  refused({"chat", tiny_model(), "--load", state, "--prompt", "y", "--window", "77"}, {"window"});
+  std::string bytes = read_file(state);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+  write_file(state, bytes);
+  refused({"chat", tiny_model(), "--load", state, "--prompt", "y"}, {"damaged"});
+}
+
+}  // namespace linnet::test

@@ -1,0 +1,26 @@
+// Runs the linnet command as a user does.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace linnet::test {
+
+struct Outcome {
+  int code = -1;  // exit code; 128 + signal if one ended it
+  std::string out, err;
+};
+// `interrupt_after_ms`: sends Ctrl-C's signal then; -1: never.
+Outcome linnet_command(const std::vector<std::string>& args, const std::string& input = "",
+                       int interrupt_after_ms = -1);
+
+// A folder of this test process, removed when it ends.
+const std::filesystem::path& scratch();
+std::string read_file(const std::filesystem::path& path);
+void write_file(const std::filesystem::path& path, const std::string& bytes);
+
+// The golden Llama (3 layers, 320 tokens, ChatML) converted to f32 once.
+const std::string& tiny_model();
+
+}  // namespace linnet::test
