@@ -114,8 +114,12 @@ Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, c
 Result<void> import_folder_text(const std::string& path, Source& source) {
   const fs::path folder(path);
   Json config = Json::object(), generation = Json::object();
-  if (fs::exists(folder / "tokenizer_config.json")) LINNET_ASSIGN(config, read_json((folder / "tokenizer_config.json").string(), true));
-  if (fs::exists(folder / "generation_config.json")) LINNET_ASSIGN(generation, read_json((folder / "generation_config.json").string(), true));
+  if (fs::exists(folder / "tokenizer_config.json")) {
+    LINNET_ASSIGN(config, read_json((folder / "tokenizer_config.json").string(), true));
+  }
+  if (fs::exists(folder / "generation_config.json")) {
+    LINNET_ASSIGN(generation, read_json((folder / "generation_config.json").string(), true));
+  }
   if (!config.is_object() || !generation.is_object())
     return fail(ErrorCode::kInvalidFile, strf("'{}': tokenizer_config.json and generation_config.json must be objects", path));
   LINNET_ASSIGN(source.tokenizer, read_tokenizer(folder, config));
@@ -133,7 +137,9 @@ Result<void> import_folder_text(const std::string& path, Source& source) {
   add_stops(t, generation.value("eos_token_id", Json()));
   add_stops(t, source.config.value("eos_token_id", Json()));
   source.chat_template = chat_template(config);
-  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) LINNET_ASSIGN(source.chat_template, read_text(file.string(), 1 << 20));
+  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
+    LINNET_ASSIGN(source.chat_template, read_text(file.string(), 1 << 20));
+  }
   source.sampler = sampler_defaults(generation);
   return {};
 }

@@ -1,0 +1,28 @@
+// Mixture-of-experts layers of all families.
+#pragma once
+
+#include "converter/architectures/importer.h"
+
+namespace linnet::convert {
+
+struct Experts {
+  int64_t experts = 1, top_k = 1, hidden = 0;
+  fb::RouterScores scores = fb::RouterScores::Softmax;
+  bool renormalize = true;
+  double renormalize_epsilon = 0, scale = 1;
+  fb::Activation activation = fb::Activation::Silu;
+  Weight router = -1, selection_bias = -1;
+  Rows gate, up, down;  // all experts' rows, one expert after another
+  // The shared expert's matrices and the vector whose product with x is its sigmoid gate; -1: none.
+  Weight shared_gate = -1, shared_up = -1, shared_down = -1, shared_factor = -1;
+};
+
+// Checks that there are experts to choose from; call before building.
+void check_experts(Importer& in, int64_t experts, int64_t top_k);
+// prefix.N.suffix.weight [n, k] of every expert.
+Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suffix, int64_t experts, int64_t n, int64_t k);
+// One tensor [experts, n, k], or one matrix for each expert: whichever the checkpoint has.
+Rows stacked_rows(Importer& in, const std::string& name, int64_t experts, int64_t n, int64_t k);
+Value mixture_of_experts(Importer& in, const std::string& name, const Experts& experts, Value x, Value residual);
+
+}  // namespace linnet::convert
