@@ -2,8 +2,9 @@
 // Compiled once per Highway target.
 //
 // What a row gets from a block depends on that row, on its keys in the block and on nothing else: not on the
-// other rows, so that one token and a chunk of tokens have the same bits. A dot product adds lane by lane
-// over the channels and then over the lanes in a fixed tree; the sum of values adds key by key.
+// other rows, so that one token and a chunk of tokens have the same bits. A score adds channel by channel
+// (keys are lanes), the sum of values key by key (channels are lanes), each one fused multiply-add after
+// another.
 
 #if defined(LINNET_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LINNET_ATTENTION_INL_H_
@@ -17,88 +18,108 @@
 HWY_BEFORE_NAMESPACE();
 namespace linnet::cpu::HWY_NAMESPACE {
 
-inline constexpr int64_t kBlockKeys = 64;  // a multiple of 4 and of kLanes
+inline constexpr int64_t kBlockKeys = 64;  // a multiple of all lane counts
+// Floats from one row of scores to the next: a row's keys may begin anywhere and are padded to whole vectors.
+inline constexpr int64_t kScoreStride = kBlockKeys + 16;
 inline constexpr float kLowest = -3.40282347e+38f;
 
+// Sums that are kept in registers: rows times vectors. Few rows take more vectors, to hide the latency of
+// multiply-adds.
+inline constexpr int kMostRows = 6;
 #if HWY_CAP_GE512 || HWY_ARCH_ARM_A64  // 32 registers
-inline constexpr int kMostRows = 6, kMostValues = 4;
-#elif HWY_TARGET == HWY_SCALAR
-inline constexpr int kMostRows = 2, kMostValues = 4;
+constexpr int vectors_for(int) { return 4; }
 #else
-inline constexpr int kMostRows = 3, kMostValues = 4;
+constexpr int vectors_for(int rows) { return rows > 3 ? 2 : 4; }
 #endif
 
-// Keys or values of a block as f32 rows, row j at data + j * stride, whole vectors readable.
+// Rows of f32, row j at data + j * stride, whole vectors readable.
 struct BlockRows {
   const float* data;
   int64_t stride;
 };
 
-// The four sums over lanes of a, b, c, d, to out[0..3].
-HWY_INLINE void sums_of_four(FloatVec a, FloatVec b, FloatVec c, FloatVec d, float* out) {
+// transposed[c][j] = keys[j][c] for n <= kBlockKeys keys, kBlockKeys floats per channel; channels in fours.
+// Lanes beyond the last key repeat it.
+HWY_INLINE void transpose_keys(BlockRows keys, int64_t n, int64_t channels, float* transposed) {
 #if HWY_TARGET == HWY_SCALAR
-  out[0] = hn::GetLane(a);
-  out[1] = hn::GetLane(b);
-  out[2] = hn::GetLane(c);
-  out[3] = hn::GetLane(d);
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t c = 0; c < channels; ++c) transposed[c * kBlockKeys + j] = keys.data[j * keys.stride + c];
 #else
-  const FloatTag tag;
+  const FloatTag d;
   const hn::RepartitionToWide<FloatTag> wide;
-  const auto ab = hn::BitCast(wide, hn::Add(hn::InterleaveLower(tag, a, b), hn::InterleaveUpper(tag, a, b)));
-  const auto cd = hn::BitCast(wide, hn::Add(hn::InterleaveLower(tag, c, d), hn::InterleaveUpper(tag, c, d)));
-  const auto sums = hn::Add(hn::BitCast(tag, hn::InterleaveLower(wide, ab, cd)),
-                            hn::BitCast(tag, hn::InterleaveUpper(wide, ab, cd)));
-  if constexpr (kLanes == 4) {
-    hn::StoreU(sums, tag, out);
-  } else {
-    const hn::Half<FloatTag> half;
-    const auto folded = hn::Add(hn::LowerHalf(half, sums), hn::UpperHalf(half, sums));
-    if constexpr (kLanes == 8) {
-      hn::StoreU(folded, half, out);
-    } else {
-      const hn::Half<decltype(half)> quarter;
-      hn::StoreU(hn::Add(hn::LowerHalf(quarter, folded), hn::UpperHalf(quarter, folded)), quarter, out);
+  const auto wide_lower = [&](FloatVec a, FloatVec b) HWY_ATTR {
+    return hn::BitCast(d, hn::InterleaveLower(wide, hn::BitCast(wide, a), hn::BitCast(wide, b)));
+  };
+  const auto wide_upper = [&](FloatVec a, FloatVec b) HWY_ATTR {
+    return hn::BitCast(d, hn::InterleaveUpper(wide, hn::BitCast(wide, a), hn::BitCast(wide, b)));
+  };
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const float* key[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) key[l] = keys.data + (j + l < n ? j + l : n - 1) * keys.stride;
+    // Four channels of keys m, m + 4, m + 8, ... as the 128-bit blocks of a vector.
+    const auto blocks = [&](int64_t m, int64_t c) HWY_ATTR {
+      if constexpr (kLanes == 4) {
+        return hn::LoadU(d, key[m] + c);
+      } else {
+        const hn::Half<FloatTag> half;
+        if constexpr (kLanes == 8) {
+          return hn::Combine(d, hn::LoadU(half, key[m + 4] + c), hn::LoadU(half, key[m] + c));
+        } else {
+          const hn::Half<decltype(half)> quarter;
+          const auto low =
+              hn::Combine(half, hn::LoadU(quarter, key[m + 4] + c), hn::LoadU(quarter, key[m] + c));
+          const auto high =
+              hn::Combine(half, hn::LoadU(quarter, key[m + 12] + c), hn::LoadU(quarter, key[m + 8] + c));
+          return hn::Combine(d, high, low);
+        }
+      }
+    };
+    for (int64_t c = 0; c < channels; c += 4) {
+      const auto k0 = blocks(0, c), k1 = blocks(1, c), k2 = blocks(2, c), k3 = blocks(3, c);
+      const auto a = hn::InterleaveLower(d, k0, k1), b = hn::InterleaveUpper(d, k0, k1);
+      const auto e = hn::InterleaveLower(d, k2, k3), f = hn::InterleaveUpper(d, k2, k3);
+      float* to = transposed + c * kBlockKeys + j;
+      hn::StoreU(wide_lower(a, e), d, to);
+      hn::StoreU(wide_upper(a, e), d, to + kBlockKeys);
+      hn::StoreU(wide_lower(b, f), d, to + 2 * kBlockKeys);
+      hn::StoreU(wide_upper(b, f), d, to + 3 * kBlockKeys);
     }
   }
 #endif
 }
 
-// scores[r][j] = q[r] . k[j] for Rows rows and four keys; q has `channels` floats per row, a multiple of
-// kLanes.
-template <int Rows>
-HWY_INLINE void score_four(const float* q, int64_t channels, const float* const (&k)[4], float* scores) {
+template <int Rows, int Vectors>
+HWY_INLINE void score_tile(const float* q, int64_t q_stride, int64_t channels, const float* keys,
+                           float* scores) {
   const FloatTag d;
-  FloatVec sum[Rows][4];
-  LINNET_UNROLL for (int r = 0; r < Rows; ++r) LINNET_UNROLL for (int j = 0; j < 4; ++j) sum[r][j] =
+  FloatVec sum[Rows][Vectors];
+  LINNET_UNROLL for (int r = 0; r < Rows; ++r) LINNET_UNROLL for (int v = 0; v < Vectors; ++v) sum[r][v] =
       hn::Zero(d);
-  for (int64_t i = 0; i < channels; i += kLanes) {
-    FloatVec row[Rows];
-    LINNET_UNROLL for (int r = 0; r < Rows; ++r) row[r] = hn::LoadU(d, q + r * channels + i);
-    LINNET_UNROLL for (int j = 0; j < 4; ++j) {
-      const auto key = hn::LoadU(d, k[j] + i);
-      LINNET_UNROLL for (int r = 0; r < Rows; ++r) sum[r][j] = hn::MulAdd(row[r], key, sum[r][j]);
+  for (int64_t c = 0; c < channels; ++c) {
+    FloatVec key[Vectors];
+    LINNET_UNROLL for (int v = 0; v < Vectors; ++v) key[v] = hn::LoadU(d, keys + c * kBlockKeys + v * kLanes);
+    LINNET_UNROLL for (int r = 0; r < Rows; ++r) {
+      const auto query = hn::Set(d, q[r * q_stride + c]);
+      LINNET_UNROLL for (int v = 0; v < Vectors; ++v) sum[r][v] = hn::MulAdd(query, key[v], sum[r][v]);
     }
   }
-  LINNET_UNROLL for (int r = 0; r < Rows; ++r)
-      sums_of_four(sum[r][0], sum[r][1], sum[r][2], sum[r][3], scores + r * kBlockKeys);
+  LINNET_UNROLL for (int r = 0; r < Rows; ++r) LINNET_UNROLL for (int v = 0; v < Vectors; ++v)
+      hn::StoreU(sum[r][v], d, scores + r * kScoreStride + v * kLanes);
 }
 
-template <int Rows>
-HWY_INLINE void score_rows(const float* q, int64_t channels, int64_t rows, const float* const (&k)[4],
-                           float* scores) {
-  for (; rows >= Rows; rows -= Rows, q += Rows * channels, scores += Rows * kBlockKeys)
-    score_four<Rows>(q, channels, k, scores);
-  if constexpr (Rows > 1) score_rows<Rows - 1>(q, channels, rows, k, scores);
-}
-
-// Scores of all rows against n <= kBlockKeys keys, kBlockKeys floats per row; those beyond n are undefined.
-HWY_INLINE void score_block(const float* q, int64_t channels, int64_t rows, BlockRows keys, int64_t n,
-                            float* scores) {
-  for (int64_t j = 0; j < n; j += 4) {
-    const float* k[4];
-    for (int64_t i = 0; i < 4; ++i) k[i] = keys.data + (j + i < n ? j + i : n - 1) * keys.stride;
-    score_rows<kMostRows>(q, channels, rows, k, scores + j);
+// scores[r][j] = q[r] . key j for the keys [begin, end) (and some beside them, up to whole vectors).
+template <int Rows = kMostRows>
+HWY_INLINE void score_block(const float* q, int64_t q_stride, int64_t channels, int64_t rows,
+                            const float* keys, int64_t begin, int64_t end, float* scores) {
+  constexpr int kVectors = vectors_for(Rows);
+  const int64_t first = begin / kLanes * kLanes;
+  for (; rows >= Rows; rows -= Rows, q += Rows * q_stride, scores += Rows * kScoreStride) {
+    int64_t j = first;
+    for (; j + (kVectors - 1) * kLanes < end; j += kVectors * kLanes)
+      score_tile<Rows, kVectors>(q, q_stride, channels, keys + j, scores + j);
+    for (; j < end; j += kLanes) score_tile<Rows, 1>(q, q_stride, channels, keys + j, scores + j);
   }
+  if constexpr (Rows > 1) score_block<Rows - 1>(q, q_stride, channels, rows, keys, begin, end, scores);
 }
 
 // Turns n scores into e^(score - most), in place; returns their sum. softcap 0: none.
@@ -139,7 +160,7 @@ HWY_INLINE void add_values_tile(const float* weights, BlockRows values, int64_t 
     LINNET_UNROLL for (int v = 0; v < Vectors; ++v) value[v] =
         hn::LoadU(d, values.data + j * values.stride + v * kLanes);
     LINNET_UNROLL for (int r = 0; r < Rows; ++r) {
-      const auto weight = hn::Set(d, weights[r * kBlockKeys + j]);
+      const auto weight = hn::Set(d, weights[r * kScoreStride + j]);
       LINNET_UNROLL for (int v = 0; v < Vectors; ++v) sum[r][v] = hn::MulAdd(weight, value[v], sum[r][v]);
     }
   }
@@ -152,25 +173,24 @@ HWY_INLINE void add_values_tile(const float* weights, BlockRows values, int64_t 
   }
 }
 
-template <int Rows>
-HWY_INLINE void add_values_rows(const float* weights, BlockRows values, int64_t n, int64_t channels,
-                                int64_t rows, const float* keep, const float* take, float* total) {
-  for (; rows >= Rows;
-       rows -= Rows, weights += Rows * kBlockKeys, keep += Rows, take += Rows, total += Rows * channels) {
-    int64_t c = 0;
-    for (; c + kMostValues * kLanes <= channels; c += kMostValues * kLanes)
-      add_values_tile<Rows, kMostValues>(weights, {values.data + c, values.stride}, n, keep, take, total + c,
-                                         channels);
-    for (; c < channels; c += kLanes)
-      add_values_tile<Rows, 1>(weights, {values.data + c, values.stride}, n, keep, take, total + c, channels);
-  }
-  if constexpr (Rows > 1) add_values_rows<Rows - 1>(weights, values, n, channels, rows, keep, take, total);
-}
-
 // The same for all rows; `channels` is a multiple of kLanes.
+template <int Rows = kMostRows>
 HWY_INLINE void add_values(const float* weights, BlockRows values, int64_t n, int64_t channels, int64_t rows,
                            const float* keep, const float* take, float* total) {
-  add_values_rows<kMostRows>(weights, values, n, channels, rows, keep, take, total);
+  constexpr int kVectors = vectors_for(Rows);
+  for (; rows >= Rows; rows -= Rows) {
+    int64_t c = 0;
+    for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes)
+      add_values_tile<Rows, kVectors>(weights, {values.data + c, values.stride}, n, keep, take, total + c,
+                                      channels);
+    for (; c < channels; c += kLanes)
+      add_values_tile<Rows, 1>(weights, {values.data + c, values.stride}, n, keep, take, total + c, channels);
+    weights += Rows * kScoreStride;
+    keep += Rows;
+    take += Rows;
+    total += Rows * channels;
+  }
+  if constexpr (Rows > 1) add_values<Rows - 1>(weights, values, n, channels, rows, keep, take, total);
 }
 
 }  // namespace linnet::cpu::HWY_NAMESPACE

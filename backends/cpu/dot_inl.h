@@ -43,6 +43,20 @@ using VI16 = hn::Vec<DI16>;
 using VI32 = hn::Vec<DI32>;
 using VF32 = hn::Vec<DF32>;
 
+// Keeps a value in a register at this point of the program. Compilers reassociate integer sums into trees and
+// then spill the branches; they cannot look through this.
+template <class Vector>
+HWY_INLINE void keep(Vector& v) {
+#if HWY_ARCH_X86
+  __asm__ volatile("" : "+v"(v.raw));
+#else
+  __asm__ volatile("" : "+w"(v.raw));
+#endif
+}
+
+// Values loaded before this are loaded again after it, instead of waiting in a spill slot.
+HWY_INLINE void forget_loads() { __asm__ volatile("" ::: "memory"); }
+
 #if (LINNET_WIDE && defined(__AVX512VNNI__)) || (HWY_TARGET == HWY_AVX2 && defined(__AVXVNNI__))
 
 HWY_INLINE VI32 dot_u8_i8(VI32 acc, VU8 w, VI8 x) {
@@ -100,7 +114,9 @@ struct ByteDot {
   static HWY_INLINE Weight prepare(VI8 w) { return {hn::BitCast(DU8(), hn::Abs(w)), w}; }
   static HWY_INLINE Accumulator begin(VI32 /*bias*/) { return hn::Zero(DI32()); }
   static HWY_INLINE Accumulator step(Accumulator acc, const Weight& w, VI8 x) {
-    return hn::Add(acc, add_pairs(multiply_pairs(w.magnitude, apply_sign(x, w.sign))));
+    acc = hn::Add(acc, add_pairs(multiply_pairs(w.magnitude, apply_sign(x, w.sign))));
+    keep(acc);
+    return acc;
   }
   static HWY_INLINE VI32 end(Accumulator acc) { return acc; }
 };
@@ -115,7 +131,9 @@ struct NibbleDot {
   using Accumulator = VI16;
   static HWY_INLINE Accumulator begin(VI32 /*bias*/) { return hn::Zero(DI16()); }
   static HWY_INLINE Accumulator step(Accumulator acc, VU8 w, VI8 x) {
-    return hn::Add(acc, multiply_pairs(w, x));
+    acc = hn::Add(acc, multiply_pairs(w, x));
+    keep(acc);
+    return acc;
   }
   static HWY_INLINE VI32 end(Accumulator acc, VI32 bias) { return hn::Add(add_pairs(acc), bias); }
 };

@@ -10,16 +10,6 @@ namespace {
 // Enough independent sums to cover the latency of an operation on every pipe.
 inline constexpr size_t kProbeSums = 10;
 
-// Keeps a value in a register and the operation that made it in the program.
-template <class Vector>
-HWY_INLINE void keep(Vector& v) {
-#if HWY_ARCH_X86
-  __asm__ volatile("" : "+v"(v.raw));
-#else
-  __asm__ volatile("" : "+w"(v.raw));
-#endif
-}
-
 inline uint64_t probe_read(const std::byte* data, size_t bytes) {
   VU8 sums[8];
   LINNET_FOR (i, 8) sums[i] = hn::Zero(DU8());

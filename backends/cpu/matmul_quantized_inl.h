@@ -24,7 +24,8 @@ HWY_INLINE VU8 load_bytes(const std::byte* p) {
   return hn::LoadU(DU8(), reinterpret_cast<const uint8_t*>(p));
 }
 
-// One block format: the integer dot products of a group for a tile.
+// One block format: the integer dot products of a group, for part `s` of the rows of each panel. Parts come
+// one after another because sixteen registers do not hold the sums of two.
 struct BlockQ8 {
   static constexpr size_t kScales = 32;
   static constexpr size_t kBytes = 544;
@@ -32,28 +33,23 @@ struct BlockQ8 {
 
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void dot(const std::byte* w, size_t panel_stride, const ActivationGroup* const (&x)[Rows],
-                             VI32 (&out)[Panels][Rows][kParts]) {
-    ByteDot::Accumulator acc[Panels][Rows][kParts];
+                             VI32 (&out)[Panels][Rows]) {
+    ByteDot::Accumulator acc[Panels][Rows];
     LINNET_FOR (r, Rows) {
       const VI32 bias = hn::Set(DI32(), x[r]->bias128);
-      LINNET_FOR (p, Panels)
-        LINNET_FOR (s, kParts) acc[p][r][s] = ByteDot::begin(bias);
+      LINNET_FOR (p, Panels) acc[p][r] = ByteDot::begin(bias);
     }
     LINNET_FOR (i, 8) {
-      ByteDot::Weight weight[Panels][kParts];
+      ByteDot::Weight weight[Panels];
       LINNET_FOR (p, Panels)
-        LINNET_FOR (s, kParts)
-          weight[p][s] = ByteDot::prepare(
-              hn::BitCast(DI8(), load_bytes(w + p * panel_stride + kScales + i * 64 + s * kVectorBytes)));
+        weight[p] = ByteDot::prepare(hn::BitCast(DI8(), load_bytes(w + p * panel_stride + i * 64)));
       LINNET_FOR (r, Rows) {
         const VI8 v = broadcast4(x[r]->q + 4 * i);
-        LINNET_FOR (p, Panels)
-          LINNET_FOR (s, kParts) acc[p][r][s] = ByteDot::step(acc[p][r][s], weight[p][s], v);
+        LINNET_FOR (p, Panels) acc[p][r] = ByteDot::step(acc[p][r], weight[p], v);
       }
     }
     LINNET_FOR (p, Panels)
-      LINNET_FOR (r, Rows)
-        LINNET_FOR (s, kParts) out[p][r][s] = ByteDot::end(acc[p][r][s]);
+      LINNET_FOR (r, Rows) out[p][r] = ByteDot::end(acc[p][r]);
   }
 };
 
@@ -63,38 +59,33 @@ struct BlockNibbles {
   static constexpr size_t kBytes = Scales + 256;
   static constexpr bool kMinimum = Minimum;
 
+  static HWY_INLINE VI32 bias(const ActivationGroup& x) {
+    return Minimum ? hn::Zero(DI32()) : hn::Set(DI32(), x.bias8);
+  }
+
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void dot(const std::byte* w, size_t panel_stride, const ActivationGroup* const (&x)[Rows],
-                             VI32 (&out)[Panels][Rows][kParts]) {
+                             VI32 (&out)[Panels][Rows]) {
     const VU8 mask = hn::Set(DU8(), uint8_t{15});
-    NibbleDot::Accumulator acc[Panels][Rows][kParts];
-    LINNET_FOR (r, Rows) {
-      const VI32 bias = Minimum ? hn::Zero(DI32()) : hn::Set(DI32(), x[r]->bias8);
-      LINNET_FOR (p, Panels)
-        LINNET_FOR (s, kParts) acc[p][r][s] = NibbleDot::begin(bias);
-    }
+    NibbleDot::Accumulator acc[Panels][Rows];
+    LINNET_FOR (r, Rows)
+      LINNET_FOR (p, Panels) acc[p][r] = NibbleDot::begin(bias(*x[r]));
     LINNET_FOR (i, 4) {
-      VU8 low[Panels][kParts], high[Panels][kParts];
-      LINNET_FOR (p, Panels)
-        LINNET_FOR (s, kParts) {
-          const VU8 pair = load_bytes(w + p * panel_stride + kScales + i * 64 + s * kVectorBytes);
-          low[p][s] = hn::And(pair, mask);
-          high[p][s] = hn::ShiftRight<4>(pair);
-        }
+      VU8 low[Panels], high[Panels];
+      LINNET_FOR (p, Panels) {
+        const VU8 pair = load_bytes(w + p * panel_stride + i * 64);
+        low[p] = hn::And(pair, mask);
+        high[p] = hn::ShiftRight<4>(pair);
+      }
       LINNET_FOR (r, Rows) {
         const VI8 v0 = broadcast4(x[r]->q + 4 * i);
-        LINNET_FOR (p, Panels)
-          LINNET_FOR (s, kParts) acc[p][r][s] = NibbleDot::step(acc[p][r][s], low[p][s], v0);
+        LINNET_FOR (p, Panels) acc[p][r] = NibbleDot::step(acc[p][r], low[p], v0);
         const VI8 v1 = broadcast4(x[r]->q + 16 + 4 * i);
-        LINNET_FOR (p, Panels)
-          LINNET_FOR (s, kParts) acc[p][r][s] = NibbleDot::step(acc[p][r][s], high[p][s], v1);
+        LINNET_FOR (p, Panels) acc[p][r] = NibbleDot::step(acc[p][r], high[p], v1);
       }
     }
-    LINNET_FOR (r, Rows) {
-      const VI32 bias = Minimum ? hn::Zero(DI32()) : hn::Set(DI32(), x[r]->bias8);
-      LINNET_FOR (p, Panels)
-        LINNET_FOR (s, kParts) out[p][r][s] = NibbleDot::end(acc[p][r][s], bias);
-    }
+    LINNET_FOR (r, Rows)
+      LINNET_FOR (p, Panels) out[p][r] = NibbleDot::end(acc[p][r], bias(*x[r]));
   }
 };
 using BlockQ4 = BlockNibbles<32, false>;
@@ -114,20 +105,23 @@ struct QuantizedTile {
     LINNET_FOR (r, Rows) row[r] = reinterpret_cast<const ActivationGroup*>(x + r * x_stride);
     for (size_t g = 0; g < groups; ++g) {
       LINNET_FOR (p, Panels) prefetch<Block::kBytes>(w + p * panel_stride);
-      VI32 dots[Panels][Rows][kParts];
-      Block::template dot<Rows, Panels>(w, panel_stride, row, dots);
-      LINNET_FOR (p, Panels)
-        LINNET_FOR (s, kParts) {
-          const VF32 scale = load_halfs(w + p * panel_stride + s * kLanes * 2);
+      LINNET_FOR (s, kParts) {
+        if constexpr (kParts > 1) forget_loads();
+        VI32 dots[Panels][Rows];
+        Block::template dot<Rows, Panels>(w + Block::kScales + s * kVectorBytes, panel_stride, row, dots);
+        LINNET_FOR (p, Panels) {
+          const std::byte* scales = w + p * panel_stride + s * kLanes * 2;
+          const VF32 scale = load_halfs(scales);
           LINNET_FOR (r, Rows)
-            sum[p][r][s] = hn::MulAdd(hn::ConvertTo(DF32(), dots[p][r][s]),
+            sum[p][r][s] = hn::MulAdd(hn::ConvertTo(DF32(), dots[p][r]),
                                       hn::Mul(scale, hn::Set(DF32(), row[r]->d)), sum[p][r][s]);
           if constexpr (Block::kMinimum) {
-            const VF32 minimum = load_halfs(w + p * panel_stride + 32 + s * kLanes * 2);
+            const VF32 minimum = load_halfs(scales + 32);
             LINNET_FOR (r, Rows)
               sum[p][r][s] = hn::MulAdd(minimum, hn::Set(DF32(), row[r]->sum), sum[p][r][s]);
           }
         }
+      }
       w += Block::kBytes;
       LINNET_FOR (r, Rows) ++row[r];
     }

@@ -25,7 +25,7 @@ namespace linnet::cpu::HWY_NAMESPACE {
 
 // Rows (tokens x query heads of one key/value head) of a tile: enough to use a converted block many times,
 // few enough that queries, scores, totals and the block stay in the second-level cache.
-inline constexpr int64_t kTileRows = 48;
+inline constexpr int64_t kTileRows = 96, kFewestTileRows = 24;
 
 // Everything about a node and a run that does not change from piece to piece.
 struct Attention {
@@ -35,7 +35,7 @@ struct Attention {
   int64_t tokens, position;
   int64_t group;  // query heads of one key/value head
   int64_t tile_tokens;
-  int64_t key_pad, value_pad;  // head sizes as whole vectors
+  int64_t key_pad, value_pad;  // head sizes in fours, and as whole vectors
   const float* q;
   const float* gate;  // null: none
   float* out;
@@ -43,7 +43,7 @@ struct Attention {
   size_t key_row, value_row;
 
   // Where in a thread's scratch (floats).
-  int64_t at_keys, at_values, at_scores, at_total, at_table, at_row, thread_floats;
+  int64_t at_keys, at_rows, at_scores, at_total, at_table, at_row, thread_floats;
   // Decoding: one record of (total, sum, most) per block and head.
   int64_t record, blocks;
 };
@@ -56,7 +56,11 @@ Attention describe(const KernelContext& c) {
   a.position = c.position;
   a.group = a.args->heads / a.args->kv_heads;
   a.tile_tokens = a.group >= kTileRows ? 1 : kTileRows / a.group;
-  a.key_pad = round_up(a.args->head_dim, kLanes);
+  // Several pieces of work for every thread, so that none waits long for the last.
+  while (a.tile_tokens * a.group > kFewestTileRows &&
+         a.args->kv_heads * ((a.tokens + a.tile_tokens - 1) / a.tile_tokens) < 4 * c.threads)
+    a.tile_tokens = (a.tile_tokens + 1) / 2;
+  a.key_pad = round_up(a.args->head_dim, 4);
   a.value_pad = round_up(a.args->value_dim, kLanes);
   a.q = c.in[0].as();
   a.gate = c.in.size() > 3 ? c.in[3].as() : nullptr;
@@ -66,12 +70,12 @@ Attention describe(const KernelContext& c) {
   a.ring = a.causal ? c.ring : plan::Ring{c.in[1].rows(), c.in[1].rows(), 0};
   a.key_row = host::cache_row_bytes(a.keys.dtype, int64_t{a.args->kv_heads} * a.args->head_dim);
   a.value_row = host::cache_row_bytes(a.values.dtype, int64_t{a.args->kv_heads} * a.args->value_dim);
-  const int64_t rows = a.tile_tokens * a.group;
+  const int64_t rows = a.group > kTileRows ? a.group : kTileRows;
   const int64_t turned = a.args->rope ? static_cast<int64_t>(a.args->rope->inverse_frequencies.size()) : 0;
-  a.at_keys = rows * a.key_pad;
-  a.at_values = a.at_keys + kBlockKeys * a.key_pad;
-  a.at_scores = a.at_values + kBlockKeys * a.value_pad;
-  a.at_total = a.at_scores + rows * kBlockKeys;
+  a.at_keys = round_up(rows * a.args->head_dim, 16);
+  a.at_rows = a.at_keys + kBlockKeys * a.key_pad;
+  a.at_scores = a.at_rows + kBlockKeys * (a.key_pad > a.value_pad ? a.key_pad : a.value_pad);
+  a.at_total = a.at_scores + rows * kScoreStride;
   a.at_table = a.at_total + rows * a.value_pad;
   a.at_row = a.at_table + round_up(2 * turned, 16);
   a.thread_floats = round_up(a.at_row + 6 * round_up(rows, 16), 16);
@@ -87,7 +91,7 @@ struct Rows {
 };
 Rows rows_at(const Attention& a, float* scratch) {
   float* p = scratch + a.at_row;
-  const int64_t n = round_up(a.tile_tokens * a.group, 16);
+  const int64_t n = round_up(a.group > kTileRows ? a.group : kTileRows, 16);
   return {p, p + n, p + 2 * n, p + 3 * n, p + 4 * n, p + 5 * n};
 }
 
@@ -121,31 +125,53 @@ void for_blocks(const Attention& a, int64_t first, int64_t last, const F& f) {
   }
 }
 
-// The block's keys or values of one head as f32 rows: in place if the cache has whole f32 vectors, else in
-// `buffer`, each row padded with zeros.
-BlockRows load_block(const Attention& a, const Tensor& cache, size_t row_bytes, const Block& block,
-                     int64_t first, int64_t channels, int64_t padded, float* buffer) {
+// The block's keys or values of one head as f32 rows: in place if they are f32 and `in_place`, else converted
+// to `buffer`, each row padded with zeros.
+BlockRows load_rows(const Attention& a, const Tensor& cache, size_t row_bytes, const Block& block,
+                    int64_t first, int64_t channels, int64_t padded, bool in_place, float* buffer) {
   const auto slot = [&](int64_t position) {
     return static_cast<size_t>(block.sinks ? position : host::ring_slot(a.ring, position));
   };
   const size_t from = slot(block.begin);
+  const size_t bytes = host::cache_row_bytes(cache.dtype, channels);
+  const std::byte* rows = cache.data + from * row_bytes + host::cache_row_bytes(cache.dtype, first);
   const bool wraps = slot(block.end - 1) < from;
-  if (cache.dtype == DType::kF32 && channels == padded && !wraps) {
-    const auto* rows = reinterpret_cast<const float*>(cache.data + from * row_bytes);
-    return {rows + first, static_cast<int64_t>(row_bytes / sizeof(float))};
+  // The next block while this one is at work: the steps from row to row are too long for the processor to
+  // guess.
+  const size_t ahead = kBlockKeys * row_bytes;
+  if (cache.dtype == DType::kF32 && in_place && !wraps) {
+    for (int64_t i = 0; i < block.end - block.begin; ++i)
+      for (size_t b = 0; b < bytes; b += 64)
+        __builtin_prefetch(rows + static_cast<size_t>(i) * row_bytes + ahead + b, 0, 3);
+    return {reinterpret_cast<const float*>(rows), static_cast<int64_t>(row_bytes / sizeof(float))};
   }
   for (int64_t position = block.begin; position < block.end; ++position) {
-    float* row = buffer + (position - block.begin) * padded;
-    load_row(cache.dtype, cache.data + slot(position) * row_bytes, first, channels, row);
-    for (int64_t i = channels; i < padded; ++i) row[i] = 0;
+    float* to = buffer + (position - block.begin) * padded;
+    const std::byte* row = cache.data + slot(position) * row_bytes;
+    for (size_t b = 0; b < bytes; b += 64)
+      __builtin_prefetch(row + ahead + host::cache_row_bytes(cache.dtype, first) + b, 0, 3);
+    load_row(cache.dtype, row, first, channels, to);
+    for (int64_t i = channels; i < padded; ++i) to[i] = 0;
   }
   return {buffer, padded};
 }
 
-// Queries of tokens [first, first + count) of key/value head `kv`, scaled, as rows (token, head) of key_pad
-// floats. Attention sinks (StreamingLLM, Xiao et al. 2023): once the window has moved past them, the sinks
-// are seen at the distance they have inside the cache, so against sinks a query is turned back by the
-// difference.
+// Keys of the block, a channel after another, to scratch + at_keys.
+void load_keys(const Attention& a, int64_t kv, const Block& block, float* scratch) {
+  const int64_t d = a.args->head_dim;
+  const BlockRows rows =
+      load_rows(a, a.keys, a.key_row, block, kv * d, d, a.key_pad, true, scratch + a.at_rows);
+  transpose_keys(rows, block.end - block.begin, d, scratch + a.at_keys);
+}
+BlockRows load_values(const Attention& a, int64_t kv, const Block& block, float* scratch) {
+  const int64_t dv = a.args->value_dim;
+  return load_rows(a, a.values, a.value_row, block, kv * dv, dv, a.value_pad, dv == a.value_pad,
+                   scratch + a.at_rows);
+}
+
+// Queries of tokens [first, first + count) of key/value head `kv`, scaled, as rows (token, head). Attention
+// sinks (StreamingLLM, Xiao et al. 2023): once the window has moved past them, the sinks are seen at the
+// distance they have inside the cache, so against sinks a query is turned back by the difference.
 void load_queries(const Attention& a, int64_t kv, int64_t first, int64_t count, bool sinks, float* scratch) {
   const auto scale = set(a.args->scale);
   const int64_t d = a.args->head_dim;
@@ -158,26 +184,25 @@ void load_queries(const Attention& a, int64_t kv, int64_t first, int64_t count, 
     if (turn)
       rotary_table(a.args->rope->inverse_frequencies.data(), half, static_cast<double>(cache_position - p),
                    1.0f, table, table + half);
-    for (int64_t h = kv * a.group; h < (kv + 1) * a.group; ++h, to += a.key_pad) {
+    for (int64_t h = kv * a.group; h < (kv + 1) * a.group; ++h, to += d) {
       const float* from = a.q + (t * a.args->heads + h) * d;
       for_lanes(d, [&](auto lanes, int64_t i)
                        HWY_ATTR { lanes.store(hn::Mul(lanes.load(from + i), scale), to + i); });
-      for (int64_t i = d; i < a.key_pad; ++i) to[i] = 0;
       if (turn) rotate(table, table + half, half, a.args->rope->interleaved, d, to, to);
     }
   }
 }
 
-// Softmax within a block for tokens [first, first + count) at tile row 0; each token's keys are those of the
-// block that it sees, [begin, end) relative to the block, the same for all `count` tokens.
-void score_tokens(const Attention& a, int64_t row, int64_t rows, BlockRows keys, int64_t begin, int64_t end,
-                  const Rows& r, float* scratch) {
-  float* scores = scratch + a.at_scores + row * kBlockKeys;
-  score_block(scratch + row * a.key_pad, a.key_pad, rows, {keys.data + begin * keys.stride, keys.stride},
-              end - begin, scores);
+// Scores and softmax within a block of rows [row, row + rows) of the tile, which all see the keys [begin,
+// end), relative to the block.
+void score_rows(const Attention& a, int64_t row, int64_t rows, int64_t begin, int64_t end, const Rows& r,
+                float* scratch) {
+  const int64_t d = a.args->head_dim;
+  float* scores = scratch + a.at_scores + row * kScoreStride;
+  score_block(scratch + row * d, d, d, rows, scratch + a.at_keys, begin, end, scores);
   for (int64_t i = 0; i < rows; ++i)
     r.block_sum[row + i] =
-        softmax_row(a.args->softcap, end - begin, scores + i * kBlockKeys, r.block_most + row + i);
+        softmax_row(a.args->softcap, end - begin, scores + i * kScoreStride + begin, r.block_most + row + i);
 }
 
 // most' = max(most, block_most); sum' = sum * keep + block_sum * take. The factors of all rows at once.
@@ -225,10 +250,8 @@ void attend_tile(const Attention& a, int64_t kv, int64_t first, int64_t count, f
   for_blocks(a, a.position + first, a.position + last, [&](const Block& block) {
     if (loaded != static_cast<int>(block.sinks)) load_queries(a, kv, first, count, block.sinks, scratch);
     loaded = static_cast<int>(block.sinks);
-    const BlockRows keys = load_block(a, a.keys, a.key_row, block, kv * a.args->head_dim, a.args->head_dim,
-                                      a.key_pad, scratch + a.at_keys);
-    const BlockRows values = load_block(a, a.values, a.value_row, block, kv * a.args->value_dim,
-                                        a.args->value_dim, a.value_pad, scratch + a.at_values);
+    load_keys(a, kv, block, scratch);
+    const BlockRows values = load_values(a, kv, block, scratch);
     // The keys that token t sees of this block, relative to its beginning.
     const auto range = [&](int64_t t, int64_t& begin, int64_t& end) {
       const Seen seen = seen_by(a, a.position + t);
@@ -244,12 +267,12 @@ void attend_tile(const Attention& a, int64_t kv, int64_t first, int64_t count, f
     // Ranges move with the token: where the first and the last agree, all do.
     const bool alike = b0 == b1 && e0 == e1 && e0 > b0;
     if (alike) {
-      score_tokens(a, 0, rows, keys, b0, e0, r, scratch);
+      score_rows(a, 0, rows, b0, e0, r, scratch);
     } else {
       for (int64_t t = 0; t < count; ++t) {
         range(first + t, b0, e0);
         if (e0 > b0) {
-          score_tokens(a, t * a.group, a.group, keys, b0, e0, r, scratch);
+          score_rows(a, t * a.group, a.group, b0, e0, r, scratch);
         } else {
           clear(r.block_most + t * a.group, a.group, kLowest);
           clear(r.block_sum + t * a.group, a.group, 0);
@@ -261,8 +284,9 @@ void attend_tile(const Attention& a, int64_t kv, int64_t first, int64_t count, f
     for (int64_t row = 0; row < rows; row += step) {
       if (!alike) range(first + row / a.group, b0, e0);
       if (e0 <= b0) continue;
-      add_values(scratch + a.at_scores + row * kBlockKeys, {values.data + b0 * values.stride, values.stride},
-                 e0 - b0, a.value_pad, step, r.keep + row, r.take + row, total + row * a.value_pad);
+      add_values(scratch + a.at_scores + row * kScoreStride + b0,
+                 {values.data + b0 * values.stride, values.stride}, e0 - b0, a.value_pad, step, r.keep + row,
+                 r.take + row, total + row * a.value_pad);
     }
   });
   for (int64_t row = 0; row < rows; ++row)
@@ -274,15 +298,13 @@ void attend_tile(const Attention& a, int64_t kv, int64_t first, int64_t count, f
 void attend_block(const Attention& a, int64_t kv, const Block& block, float* records, float* scratch) {
   const Rows r = rows_at(a, scratch);
   load_queries(a, kv, 0, 1, block.sinks, scratch);
-  const BlockRows keys = load_block(a, a.keys, a.key_row, block, kv * a.args->head_dim, a.args->head_dim,
-                                    a.key_pad, scratch + a.at_keys);
-  const BlockRows values = load_block(a, a.values, a.value_row, block, kv * a.args->value_dim,
-                                      a.args->value_dim, a.value_pad, scratch + a.at_values);
+  load_keys(a, kv, block, scratch);
+  const BlockRows values = load_values(a, kv, block, scratch);
   float* total = scratch + a.at_total;
   clear(total, a.group * a.value_pad, 0);
   clear(r.keep, a.group, 0);
   clear(r.take, a.group, 1);
-  score_tokens(a, 0, a.group, keys, 0, block.end - block.begin, r, scratch);
+  score_rows(a, 0, a.group, 0, block.end - block.begin, r, scratch);
   add_values(scratch + a.at_scores, values, block.end - block.begin, a.value_pad, a.group, r.keep, r.take,
              total);
   for (int64_t g = 0; g < a.group; ++g) {

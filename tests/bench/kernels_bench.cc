@@ -10,10 +10,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <random>
 #include <string>
 #include <vector>
@@ -41,15 +41,18 @@ struct Shape {
 constexpr Shape kShapes[] = {{576, 1536}, {1536, 576}, {2048, 8192}, {8192, 2048}};
 constexpr size_t kStreamBytes = size_t{256} << 20;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+// One thread: its own processor time, which other programs on the machine touch less. Several: the clock.
+double now(int threads) {
+  timespec t;
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 template <typename F>
-double seconds(const F& f) {
-  const double start = now();
+double seconds(int threads, const F& f) {
+  const double start = now(threads);
   f();
-  return now() - start;
+  return now(threads) - start;
 }
 
 std::byte* map_memory(size_t bytes, bool huge_pages) {
@@ -121,7 +124,7 @@ class Bench {
 
   double read_bandwidth() {
     const auto bytes = static_cast<int64_t>(kStreamBytes);
-    const double t = seconds([&] {
+    const double t = seconds(pool_.threads(), [&] {
       pool_.parallel_for(bytes / 4096, 1, [&](int64_t begin, int64_t end) {
         sink_ = sink_ + kernels_.probes.read(memory_ + begin * 4096, static_cast<size_t>(end - begin) * 4096);
       });
@@ -132,7 +135,7 @@ class Bench {
   double peak(double (*probe)(int64_t)) {
     constexpr int64_t kIterations = 500000;
     double operations = 0;
-    const double t = seconds([&] {
+    const double t = seconds(pool_.threads(), [&] {
       pool_.parallel_for(pool_.threads(), 1, [&](int64_t, int64_t) { operations = probe(kIterations); });
     });
     return operations * pool_.threads() / t;
@@ -168,7 +171,7 @@ class Bench {
     Samples speed, limit;
     for (int round = 0; round < options_.rounds; ++round) {
       limit.add(read_bandwidth());
-      const double t = seconds([&] {
+      const double t = seconds(pool_.threads(), [&] {
         for (int64_t copy = 0; copy < copies_; ++copy) {
           args.weights = memory_ + static_cast<size_t>(copy) * matrix_;
           multiply(dtype, args);
@@ -183,15 +186,16 @@ class Bench {
     const MatmulArgs args = arguments(dtype, shape, options_.rows);
     Samples speed, limit, quantize;
     const double operations = 2.0 * static_cast<double>(shape.k * shape.n * options_.rows);
-    const int repeats = std::max(1, static_cast<int>(1e10 / operations));
+    const int repeats = std::max(1, static_cast<int>(1e9 / operations));
     for (int round = 0; round < options_.rounds; ++round) {
       limit.add(peak(is_quantized(dtype) ? kernels_.probes.int8 : kernels_.probes.f32));
-      const double t = seconds([&] {
+      const double t = seconds(pool_.threads(), [&] {
         for (int i = 0; i < repeats; ++i) multiply(dtype, args);
       });
       speed.add(operations * repeats / t);
-      const double q =
-          seconds([&] { kernels_.quantize_rows(x_.data(), args.rows, shape.k, shape.k, quantized_.data()); });
+      const double q = seconds(pool_.threads(), [&] {
+        kernels_.quantize_rows(x_.data(), args.rows, shape.k, shape.k, quantized_.data());
+      });
       quantize.add(static_cast<double>(x_.size() * 4) / q);
     }
     print("prefill", dtype, shape, speed, limit, "GOPS");
