@@ -109,6 +109,6 @@ TEST_CASE("tiny language models equal the official code") {
 TEST_CASE("every family that docs/models.md lists has an importer") {
   for (const char* type : {"llama", "mistral", "qwen2", "qwen3", "gemma2"}) {
     CAPTURE(type);
-    CHECK(convert::find_architecture(type) != nullptr);
+    CHECK((convert::find_architecture(type) != nullptr));
   }
 }

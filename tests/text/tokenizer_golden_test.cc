@@ -1,0 +1,70 @@
+// Ids of 10,000 texts against Hugging Face tokenizers and sentencepiece, for each golden tokenizer. The
+// variable LINNET_TEXT_GOLDEN names one more folder made by tests/oracles/text_tokenizers.py, such as a real
+// model's.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "tests/text/text_golden.h"
+
+using namespace linnet::text;
+
+namespace {
+
+uint32_t checksum(std::span<const int32_t> parsed, std::span<const int32_t> as_text) {
+  std::string bytes;
+  const auto add = [&bytes](int32_t id) {
+    for (int shift = 0; shift < 32; shift += 8)
+      bytes += static_cast<char>(static_cast<uint32_t>(id) >> shift & 0xFF);
+  };
+  for (const int32_t id : parsed) add(id);
+  add(-2);
+  for (const int32_t id : as_text) add(id);
+  return crc32(bytes);
+}
+
+std::string shown(std::string_view text) {
+  return nlohmann::json(std::string(text)).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+}
+
+void check_folder(const std::string& folder) {
+  const auto strings = read_strings(folder + "/strings.bin");
+  CHECK(strings.size() == 10000);
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".crc") names.push_back(entry.path().stem().string());
+  std::sort(names.begin(), names.end());
+  CHECK(!names.empty());
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const TokenizerSpec spec = read_spec(folder + "/" + name + ".json");
+    const auto tokenizer = Tokenizer::create(spec);
+    REQUIRE_MESSAGE(tokenizer.has_value(), tokenizer.error().message);
+    const auto expected = read_checksums(folder + "/" + name + ".crc");
+    REQUIRE(expected.size() == strings.size());
+    // SentencePiece itself never parses special tokens.
+    const bool parse = spec.kind == TokenizerKind::kByteLevelBpe || !spec.added_tokens.empty();
+    size_t wrong = 0;
+    for (size_t i = 0; i < strings.size(); ++i) {
+      const auto parsed = tokenizer->encode(strings[i], {.add_special = false, .parse_special = parse});
+      const auto as_text = tokenizer->encode(strings[i], {.add_special = false});
+      REQUIRE_MESSAGE(parsed.has_value(), parsed.error().message);
+      REQUIRE_MESSAGE(as_text.has_value(), as_text.error().message);
+      if (checksum(*parsed, *as_text) == expected[i]) continue;
+      if (++wrong > 5) continue;
+      MESSAGE("text ", i, " ", shown(strings[i]), " gives ", nlohmann::json(*parsed).dump(), " and ",
+              nlohmann::json(*as_text).dump());
+    }
+    MESSAGE(name, ": ", strings.size() - wrong, " of ", strings.size(), " texts give the expected ids");
+    CHECK(wrong == 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the golden tokenizers give the expected ids") { check_folder(LINNET_GOLDEN "/text"); }
+
+TEST_CASE("another tokenizer gives the expected ids") {
+  if (const char* folder = std::getenv("LINNET_TEXT_GOLDEN")) check_folder(folder);
+}
