@@ -28,8 +28,8 @@ std::string listed(std::vector<std::string> items) {
 
 // Some buffers are saved although no computation reads them.
 bool harmless(const std::string& name) {
-  return name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn.bias") || name.ends_with("masked_bias") ||
-         name.ends_with("rope_freqs.weight");
+  return name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn.bias") ||
+         name.ends_with("masked_bias") || name.ends_with("rope_freqs.weight");
 }
 
 struct Written {
@@ -38,8 +38,8 @@ struct Written {
   int64_t parameters = 0;
 };
 
-Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy, format::ModelWriter& writer,
-                              std::span<const WeightPlan> weights) {
+Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
+                              format::ModelWriter& writer, std::span<const WeightPlan> weights) {
   Written written;
   uint64_t total = 0, done = 0;
   for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
@@ -63,16 +63,18 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
       written.by_dtype[std::string(dtype_name(dtype))]++;
       if (is_quantized(dtype) && w.rows->lossless() == dtype && w.rows->columns % kGroupSize == 0) {
         ++written.lossless;
-        LINNET_TRY(writer.pack_and_write_groups(w.name, dtype, w.shape, [&](int64_t first, int64_t rows, std::byte* groups) -> Result<void> {
-          LINNET_TRY(step(first));
-          return w.rows->read_groups(first, rows, groups);
-        }));
+        LINNET_TRY(writer.pack_and_write_groups(
+            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, std::byte* groups) -> Result<void> {
+              LINNET_TRY(step(first));
+              return w.rows->read_groups(first, rows, groups);
+            }));
       } else {
         if (is_quantized(dtype) && w.rows->lossless()) ++written.requantized;
-        LINNET_TRY(writer.pack_and_write_matrix(w.name, dtype, w.shape, [&](int64_t first, int64_t rows, float* values) -> Result<void> {
-          LINNET_TRY(step(first));
-          return w.rows->read(first, rows, values);
-        }));
+        LINNET_TRY(writer.pack_and_write_matrix(
+            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, float* values) -> Result<void> {
+              LINNET_TRY(step(first));
+              return w.rows->read(first, rows, values);
+            }));
       }
     }
     done += elements;
@@ -86,7 +88,8 @@ std::vector<int32_t> test_input(const fb::ModelT& model, int64_t vocabulary) {
   std::vector<int32_t> ids;
   if (model.tokenizer) {
     if (auto tokenizer = text::Tokenizer::create(text::from_fb(*model.tokenizer))) {
-      auto encoded = tokenizer->encode("The linnet is a small bird of open country. It sings from the top of a bush.");
+      auto encoded =
+          tokenizer->encode("The linnet is a small bird of open country. It sings from the top of a bush.");
       if (encoded) ids = std::move(*encoded);
     }
   }
@@ -120,14 +123,16 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   LINNET_TRY(engine->write_value(m, static_cast<size_t>(method.inputs[0]), std::as_bytes(std::span(ids))));
   LINNET_TRY(engine->run(m, engine->bounds().symbols, count));
   std::vector<float> found(expected.size());
-  LINNET_TRY(engine->read_value(m, static_cast<size_t>(method.outputs[0]), std::as_writable_bytes(std::span(found))));
+  LINNET_TRY(engine->read_value(m, static_cast<size_t>(method.outputs[0]),
+                                std::as_writable_bytes(std::span(found))));
   const Comparison comparison = compare_logits(expected, found, count);
   report.tested = true;
   report.mean_kl = comparison.mean_kl;
   report.largest_error = comparison.largest_error;
   report.agreement = comparison.agreement;
   if (!(comparison.mean_kl < 1e6))  // NaN too
-    return fail(ErrorCode::kNumeric, strf("the self test of '{}' gave logits that are not finite", options.output));
+    return fail(ErrorCode::kNumeric,
+                strf("the self test of '{}' gave logits that are not finite", options.output));
   if (options.progress) options.progress("self test", 1, 1);
   return {};
 }
@@ -142,8 +147,8 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   const ImportFunction import = find_architecture(type);
   if (!import)
     return fail(ErrorCode::kUnsupported,
-                strf("'{}' has the architecture '{}', which Linnet does not import. It imports: {}", options.source,
-                     type.empty() ? "(no model_type)" : type, listed(architecture_names())));
+                strf("'{}' has the architecture '{}', which Linnet does not import. It imports: {}",
+                     options.source, type.empty() ? "(no model_type)" : type, listed(architecture_names())));
   report.architecture = type;
   GraphBuilder graph;
   Importer importer(source.config, *source.tensors, graph);
@@ -151,9 +156,12 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   std::vector<std::string> errors = importer.errors();
   if (errors.empty())
     for (const std::string& name : importer.unused())
-      if (!harmless(name)) errors.push_back(strf("unexpected tensor '{}' {} in {}", name, graph::shape_text(source.tensors->shape(name)), importer.origin()));
+      if (!harmless(name))
+        errors.push_back(strf("unexpected tensor '{}' {} in {}", name,
+                              graph::shape_text(source.tensors->shape(name)), importer.origin()));
   if (!errors.empty())
-    return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be imported as {}:{}", options.source, type, listed(errors)));
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}' cannot be imported as {}:{}", options.source, type, listed(errors)));
 
   LINNET_ASSIGN(const QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
   LINNET_ASSIGN(format::ModelWriter writer, format::ModelWriter::create(options.output));
@@ -178,11 +186,13 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
   report.parameters = written.parameters;
   std::string types;
-  for (const auto& [dtype, count] : written.by_dtype) types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
+  for (const auto& [dtype, count] : written.by_dtype)
+    types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
   report.notes.push_back("tensors: " + types);
   if (written.lossless) report.notes.push_back(strf("{} tensors imported without loss", written.lossless));
   if (written.requantized)
-    report.notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)", written.requantized));
+    report.notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)",
+                                written.requantized));
   if (options.self_test) {
     if (auto tested = self_test(options, graph, kept, graph.weights(), report); !tested) {
       std::error_code ignored;

@@ -19,7 +19,8 @@ namespace linnet::convert {
 struct ConvertOptions {
   std::string source;  // a Hugging Face folder or a GGUF file
   std::string output;
-  // Precision of matrices. Empty: as stored, when that is one of Linnet's block formats or f16/bf16, else f32.
+  // Precision of matrices. Empty: as stored, when that is one of Linnet's block formats or f16/bf16, else
+  // f32.
   std::string quantize;
   // Exceptions by name, the last match wins: {"*.down_proj.*", kQ8}.
   std::vector<std::pair<std::string, DType>> keep;

@@ -53,7 +53,8 @@ void read_rope_scaling(Keys& keys, Json& config) {
 
 std::string replaced(std::string text, const std::vector<std::pair<std::string, std::string>>& names) {
   for (const auto& [from, to] : names)
-    if (text == from || (text.starts_with(from) && text[from.size()] == '.')) return to + text.substr(from.size());
+    if (text == from || (text.starts_with(from) && text[from.size()] == '.'))
+      return to + text.substr(from.size());
   return {};
 }
 
@@ -62,17 +63,19 @@ std::string hugging_face_name(const std::string& name, const std::string& type) 
   static const std::vector<std::pair<std::string, std::string>> kTop = {
       {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}};
   static const std::vector<std::pair<std::string, std::string>> kLayer = {
-      {"attn_norm", "input_layernorm"},     {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-      {"attn_q", "self_attn.q_proj"},       {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-      {"attn_output", "self_attn.o_proj"},  {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-      {"ffn_down", "mlp.down_proj"}};
+      {"attn_norm", "input_layernorm"},    {"attn_q_norm", "self_attn.q_norm"},
+      {"attn_k_norm", "self_attn.k_norm"}, {"attn_q", "self_attn.q_proj"},
+      {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
+      {"attn_output", "self_attn.o_proj"}, {"ffn_gate", "mlp.gate_proj"},
+      {"ffn_up", "mlp.up_proj"},           {"ffn_down", "mlp.down_proj"}};
   if (!name.starts_with("blk.")) return replaced(name, kTop);
   const size_t dot = name.find('.', 4);
   if (dot == std::string::npos) return {};
   const std::string rest = name.substr(dot + 1);
   std::string inner = replaced(rest, kLayer);
   if (inner.empty()) {
-    static const std::vector<std::pair<std::string, std::string>> kPlain = {{"ffn_norm", "post_attention_layernorm"}};
+    static const std::vector<std::pair<std::string, std::string>> kPlain = {
+        {"ffn_norm", "post_attention_layernorm"}};
     static const std::vector<std::pair<std::string, std::string>> kGemma = {
         {"post_attention_norm", "post_attention_layernorm"},
         {"ffn_norm", "pre_feedforward_layernorm"},
@@ -84,7 +87,8 @@ std::string hugging_face_name(const std::string& name, const std::string& type) 
 
 class GgufTensors final : public TensorSet {
  public:
-  GgufTensors(std::shared_ptr<const Gguf> gguf, const Json& config, std::string path) : gguf_(std::move(gguf)), path_(std::move(path)) {
+  GgufTensors(std::shared_ptr<const Gguf> gguf, const Json& config, std::string path)
+      : gguf_(std::move(gguf)), path_(std::move(path)) {
     type_ = config.value("model_type", "");
     heads_ = config.value("num_attention_heads", int64_t{1});
     kv_heads_ = config.value("num_key_value_heads", heads_);
@@ -109,8 +113,10 @@ class GgufTensors final : public TensorSet {
     const TensorInfo* tensor = find(name);
     if (!tensor) return fail(ErrorCode::kNotFound, strf("'{}' has no tensor '{}'", path_, name));
     Rows source = checkpoint_rows(gguf_->checkpoint(), *tensor);
-    const bool q = name.find("self_attn.q_proj.") != std::string::npos, k = name.find("self_attn.k_proj.") != std::string::npos;
-    if (type_ == "llama" && (q || k)) return unturned(source, q ? heads_ : kv_heads_, name.ends_with(".bias"));
+    const bool q = name.find("self_attn.q_proj.") != std::string::npos,
+               k = name.find("self_attn.k_proj.") != std::string::npos;
+    if (type_ == "llama" && (q || k))
+      return unturned(source, q ? heads_ : kv_heads_, name.ends_with(".bias"));
     if (type_ == "gemma2" && name.ends_with("norm.weight"))
       return map_rows(source, [n = source->columns](int64_t, float* row) {
         for (int64_t i = 0; i < n; ++i) row[i] -= 1.0f;
@@ -132,7 +138,8 @@ class GgufTensors final : public TensorSet {
     for (int64_t h = 0; h < heads; ++h)
       for (int64_t side = 0; side < 2; ++side)
         for (int64_t i = 0; i < dim / 2; ++i) order.push_back(h * dim + 2 * i + side);
-    return vector ? permute_columns(std::move(source), std::move(order)) : permute_rows(std::move(source), std::move(order));
+    return vector ? permute_columns(std::move(source), std::move(order))
+                  : permute_rows(std::move(source), std::move(order));
   }
 
   std::shared_ptr<const Gguf> gguf_;
@@ -148,7 +155,9 @@ Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   if (!architecture) return fail(ErrorCode::kInvalidFile, strf("'{}' has no general.architecture", path));
   const auto type = architectures().find(*architecture);
   if (type == architectures().end())
-    return fail(ErrorCode::kUnsupported, strf("'{}' has the GGUF architecture '{}', which Linnet does not import", path, *architecture));
+    return fail(
+        ErrorCode::kUnsupported,
+        strf("'{}' has the GGUF architecture '{}', which Linnet does not import", path, *architecture));
   Keys keys{gguf, *architecture + ".", {}};
   Json config;
   config["model_type"] = type->second;
@@ -157,7 +166,8 @@ Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   config["num_attention_heads"] = keys.integer("attention.head_count");
   config["intermediate_size"] = keys.integer("feed_forward_length");
   config["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon");
-  if (!keys.missing.empty()) return fail(ErrorCode::kInvalidFile, strf("'{}' has no metadata key '{}'", path, keys.missing));
+  if (!keys.missing.empty())
+    return fail(ErrorCode::kInvalidFile, strf("'{}' has no metadata key '{}'", path, keys.missing));
   keys.copy<int64_t>(config, "num_key_value_heads", "attention.head_count_kv");
   keys.copy<int64_t>(config, "head_dim", "attention.key_length");
   keys.copy<int64_t>(config, "max_position_embeddings", "context_length");
@@ -171,12 +181,14 @@ Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   if (!table) return fail(ErrorCode::kInvalidFile, strf("'{}' has no tensor 'token_embd.weight'", path));
   config["vocab_size"] = table->rows();
   config["tie_word_embeddings"] = gguf.checkpoint().find("output.weight") == nullptr;
-  config["attention_bias"] = gguf.checkpoint().find("blk.0.attn_q.bias") != nullptr && type->second != "qwen2";
+  config["attention_bias"] =
+      gguf.checkpoint().find("blk.0.attn_q.bias") != nullptr && type->second != "qwen2";
   if (type->second == "gemma2") config["hidden_act"] = "gelu_pytorch_tanh";
   return config;
 }
 
-std::unique_ptr<TensorSet> gguf_tensors(std::shared_ptr<const Gguf> gguf, const Json& config, const std::string& path) {
+std::unique_ptr<TensorSet> gguf_tensors(std::shared_ptr<const Gguf> gguf, const Json& config,
+                                        const std::string& path) {
   return std::make_unique<GgufTensors>(std::move(gguf), config, path);
 }
 

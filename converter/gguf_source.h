@@ -9,6 +9,7 @@ namespace linnet::convert {
 
 // config.json as the model's folder would have it. Errors: kUnsupported architecture, a missing key.
 Result<Json> gguf_config(const Gguf& gguf, const std::string& path);
-std::unique_ptr<TensorSet> gguf_tensors(std::shared_ptr<const Gguf> gguf, const Json& config, const std::string& path);
+std::unique_ptr<TensorSet> gguf_tensors(std::shared_ptr<const Gguf> gguf, const Json& config,
+                                        const std::string& path);
 
 }  // namespace linnet::convert

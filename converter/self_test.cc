@@ -36,17 +36,20 @@ Result<void> pack_rows(const RowSource& source, int64_t begin, int64_t count, st
 
 class Runner {
  public:
-  Runner(const fb::ModelT& model, std::span<const WeightPlan> weights, const host::HostBackend& backend, int64_t tokens, int threads)
+  Runner(const fb::ModelT& model, std::span<const WeightPlan> weights, const host::HostBackend& backend,
+         int64_t tokens, int threads)
       : model_(model), weights_(weights), backend_(backend), pool_(threads), tokens_(tokens) {}
 
   Result<std::vector<float>> run(std::span<const int32_t> ids) {
     bounds_.symbols.assign(model_.symbols.size(), tokens_);
-    LINNET_ASSIGN(plan_, plan::make_plan(model_, bounds_, [](size_t, size_t, const plan::Plan&) { return size_t{0}; }));
+    LINNET_ASSIGN(
+        plan_, plan::make_plan(model_, bounds_, [](size_t, size_t, const plan::Plan&) { return size_t{0}; }));
     state_.resize(plan_.states.size());
     for (size_t i = 0; i < state_.size(); ++i) {
       state_[i] = std::make_unique<AlignedBytes>(plan_.states[i].bytes + plan::kOverread);
       if (model_.states[i]->initial != 0)
-        std::fill_n(reinterpret_cast<float*>(state_[i]->data()), plan_.states[i].bytes / sizeof(float), model_.states[i]->initial);
+        std::fill_n(reinterpret_cast<float*>(state_[i]->data()), plan_.states[i].bytes / sizeof(float),
+                    model_.states[i]->initial);
     }
     const int forward = graph::find_method(model_, "forward");
     if (forward < 0) return fail(ErrorCode::kUnsupported, "the model has no method 'forward'");
@@ -65,10 +68,12 @@ class Runner {
     host::Tensor tensor;
     tensor.dtype = static_cast<DType>(v.dtype);
     tensor.rank = static_cast<int>(v.shape.size());
-    for (size_t i = 0; i < v.shape.size(); ++i) tensor.dims[i] = graph::dim_value(v.shape[i], bounds_.symbols);
+    for (size_t i = 0; i < v.shape.size(); ++i)
+      tensor.dims[i] = graph::dim_value(v.shape[i], bounds_.symbols);
     auto& storage = values_[static_cast<size_t>(index)];
     if (!storage)
-      storage = std::make_unique<AlignedBytes>(static_cast<size_t>(tensor.elements()) * element_bytes(tensor.dtype) + plan::kOverread);
+      storage = std::make_unique<AlignedBytes>(
+          static_cast<size_t>(tensor.elements()) * element_bytes(tensor.dtype) + plan::kOverread);
     tensor.data = storage->data();
     return tensor;
   }
@@ -96,7 +101,8 @@ class Runner {
           columns = source.columns;
         }
         Result<void> read(int64_t begin, int64_t count, float* to) const override {
-          for (int64_t i = 0; i < count; ++i) LINNET_TRY(source_.read(ids_[static_cast<size_t>(begin + i)], 1, to + i * columns));
+          for (int64_t i = 0; i < count; ++i)
+            LINNET_TRY(source_.read(ids_[static_cast<size_t>(begin + i)], 1, to + i * columns));
           return {};
         }
 
@@ -136,12 +142,14 @@ class Runner {
           const int64_t matrices = w.shape.size() == 3 ? w.shape[0] : 1;
           const int64_t n = w.rows->rows / matrices;
           const size_t bytes = format::matrix_bytes(DType::kF32, n, w.rows->columns);
-          storage.push_back(std::make_unique<AlignedBytes>(bytes * static_cast<size_t>(matrices) + plan::kOverread));
+          storage.push_back(
+              std::make_unique<AlignedBytes>(bytes * static_cast<size_t>(matrices) + plan::kOverread));
           for (int64_t m = 0; m < matrices; ++m)
             LINNET_TRY(pack_rows(*w.rows, m * n, n, storage.back()->data() + bytes * static_cast<size_t>(m)));
         } else {
           const int64_t elements = w.rows->rows * w.rows->columns;
-          storage.push_back(std::make_unique<AlignedBytes>(static_cast<size_t>(elements) * sizeof(float) + plan::kOverread));
+          storage.push_back(std::make_unique<AlignedBytes>(static_cast<size_t>(elements) * sizeof(float) +
+                                                           plan::kOverread));
           LINNET_TRY(w.rows->read(0, w.rows->rows, reinterpret_cast<float*>(storage.back()->data())));
         }
         tensor.data = storage.back()->data();
@@ -152,8 +160,9 @@ class Runner {
     return {};
   }
 
-  Result<void> run_with_matrix(const fb::NodeT& node, graph::OpKind kind, const RowSource& rows, int64_t begin, int64_t count,
-                               std::vector<host::Tensor>& in, std::vector<host::Tensor>& states, std::vector<host::Tensor>& out) {
+  Result<void> run_with_matrix(const fb::NodeT& node, graph::OpKind kind, const RowSource& rows,
+                               int64_t begin, int64_t count, std::vector<host::Tensor>& in,
+                               std::vector<host::Tensor>& states, std::vector<host::Tensor>& out) {
     AlignedBytes panels(format::matrix_bytes(DType::kF32, count, rows.columns) + plan::kOverread);
     LINNET_TRY(pack_rows(rows, begin, count, panels.data()));
     host::Tensor matrix;
@@ -167,8 +176,9 @@ class Runner {
     return {};
   }
 
-  void call(const fb::NodeT& node, graph::OpKind kind, std::vector<host::Tensor>& in, std::vector<host::Tensor>& weights,
-            std::vector<host::Tensor>& states, std::vector<host::Tensor>& out) {
+  void call(const fb::NodeT& node, graph::OpKind kind, std::vector<host::Tensor>& in,
+            std::vector<host::Tensor>& weights, std::vector<host::Tensor>& states,
+            std::vector<host::Tensor>& out) {
     host::KernelContext c{};
     c.node = &node;
     c.in = in;
@@ -177,7 +187,8 @@ class Runner {
     c.out = out;
     c.threads = pool_.threads();
     c.backend = backend_.constants();
-    if (const auto* attention = node.args.AsSoftmaxAttention()) c.ring = plan::attention_ring(*attention, model_, bounds_);
+    if (const auto* attention = node.args.AsSoftmaxAttention())
+      c.ring = plan::attention_ring(*attention, model_, bounds_);
     const host::Kernel& kernel = backend_.kernel(kind);
     AlignedBytes scratch((kernel.scratch ? kernel.scratch(c) : 0) + plan::kOverread);
     c.scratch = scratch.data();
@@ -199,7 +210,8 @@ class Runner {
 }  // namespace
 
 Result<std::vector<float>> streamed_logits(const fb::ModelT& model, std::span<const WeightPlan> weights,
-                                           const host::HostBackend& backend, std::span<const int32_t> ids, int threads) {
+                                           const host::HostBackend& backend, std::span<const int32_t> ids,
+                                           int threads) {
   return Runner(model, weights, backend, static_cast<int64_t>(ids.size()), threads).run(ids);
 }
 
@@ -218,7 +230,8 @@ Comparison compare_logits(std::span<const float> expected, std::span<const float
     for (int64_t i = 0; i < n; ++i) {
       const double log_a = static_cast<double>(a[i]) - total_a, log_b = static_cast<double>(b[i]) - total_b;
       result.mean_kl += std::exp(log_a) * (log_a - log_b);
-      result.largest_error = std::max(result.largest_error, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+      result.largest_error =
+          std::max(result.largest_error, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
     }
     if (std::max_element(a, a + n) - a == std::max_element(b, b + n) - b) result.agreement += 1;
   }

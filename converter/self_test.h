@@ -1,5 +1,5 @@
-// Does the file say what the checkpoint said? The converted file's logits against the checkpoint's own weights
-// in f32, on one short input.
+// Does the file say what the checkpoint said? The converted file's logits against the checkpoint's own
+// weights in f32, on one short input.
 #pragma once
 
 #include <span>
@@ -18,7 +18,8 @@ namespace linnet::convert {
 // that memory holds one node's weights at a time (tables and heads in blocks of rows). Returns logits
 // [ids, vocabulary]. `backend` supplies the kernels.
 Result<std::vector<float>> streamed_logits(const fb::ModelT& model, std::span<const WeightPlan> weights,
-                                           const host::HostBackend& backend, std::span<const int32_t> ids, int threads);
+                                           const host::HostBackend& backend, std::span<const int32_t> ids,
+                                           int threads);
 
 struct Comparison {
   double mean_kl = 0;        // nats per token, of the second distribution from the first

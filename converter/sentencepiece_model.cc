@@ -22,24 +22,34 @@ class Fields {
     number = static_cast<uint32_t>(tag >> 3);
     wire = static_cast<uint32_t>(tag & 7);
     switch (wire) {
-      case 0: value = varint(); break;
-      case 1: value = fixed(8); break;
-      case 5: value = fixed(4); break;
+      case 0:
+        value = varint();
+        break;
+      case 1:
+        value = fixed(8);
+        break;
+      case 5:
+        value = fixed(4);
+        break;
       case 2: {
         const uint64_t length = varint();
-        if (length > bytes_.size() - at_) damaged = true;
+        if (length > bytes_.size() - at_)
+          damaged = true;
         else {
           inside = bytes_.subspan(at_, length);
           at_ += length;
         }
         break;
       }
-      default: damaged = true;
+      default:
+        damaged = true;
     }
     return !damaged;
   }
   float number_f32() const { return __builtin_bit_cast(float, static_cast<uint32_t>(value)); }
-  std::string text() const { return std::string(reinterpret_cast<const char*>(inside.data()), inside.size()); }
+  std::string text() const {
+    return std::string(reinterpret_cast<const char*>(inside.data()), inside.size());
+  }
 
  private:
   uint64_t varint() {
@@ -75,7 +85,8 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
   out.unknown_id = 0;
   out.bos_id = 1;
   out.eos_id = 2;
-  out.add_dummy_prefix = out.remove_extra_whitespaces = out.escape_whitespaces = true;  // the proto's defaults
+  out.add_dummy_prefix = out.remove_extra_whitespaces = out.escape_whitespaces =
+      true;  // the proto's defaults
   out.normalization = "nmt_nfkc";
   Fields top(file);
   bool damaged = false;
@@ -91,9 +102,12 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
         if (inner.number == 2 && inner.wire == 5) score = inner.number_f32();
         if (inner.number == 3 && inner.wire == 0) kind = inner.value;
       }
-      static constexpr fb::TokenKind kKinds[] = {fb::TokenKind::Normal, fb::TokenKind::Normal, fb::TokenKind::Unknown, fb::TokenKind::Control,
-                                                 fb::TokenKind::UserDefined, fb::TokenKind::Unused, fb::TokenKind::Byte};
-      if (kind >= std::size(kKinds)) return fail(ErrorCode::kInvalidFile, strf("{}: piece {} is of unknown kind {}", what, out.pieces.size(), kind));
+      static constexpr fb::TokenKind kKinds[] = {
+          fb::TokenKind::Normal,      fb::TokenKind::Normal, fb::TokenKind::Unknown, fb::TokenKind::Control,
+          fb::TokenKind::UserDefined, fb::TokenKind::Unused, fb::TokenKind::Byte};
+      if (kind >= std::size(kKinds))
+        return fail(ErrorCode::kInvalidFile,
+                    strf("{}: piece {} is of unknown kind {}", what, out.pieces.size(), kind));
       out.pieces.push_back(std::move(piece));
       out.scores.push_back(score);
       out.kinds.push_back(kKinds[kind]);
@@ -109,7 +123,8 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
       }
     } else if (top.number == 3) {
       while (inner.next()) {
-        if (inner.number == 1 && inner.wire == 2) out.normalization = inner.text() == "identity" ? "" : inner.text();
+        if (inner.number == 1 && inner.wire == 2)
+          out.normalization = inner.text() == "identity" ? "" : inner.text();
         if (inner.wire != 0) continue;
         if (inner.number == 3) out.add_dummy_prefix = inner.value != 0;
         if (inner.number == 4) out.remove_extra_whitespaces = inner.value != 0;
@@ -118,9 +133,12 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
     }
     damaged = damaged || inner.damaged;
   }
-  if (damaged || top.damaged || out.pieces.empty()) return fail(ErrorCode::kInvalidFile, strf("{} is damaged, or no SentencePiece model", what));
+  if (damaged || top.damaged || out.pieces.empty())
+    return fail(ErrorCode::kInvalidFile, strf("{} is damaged, or no SentencePiece model", what));
   if (model_type != 1 && model_type != 2)
-    return fail(ErrorCode::kUnsupported, strf("{} is of SentencePiece type {}: unigram (1) and BPE (2) are supported", what, model_type));
+    return fail(
+        ErrorCode::kUnsupported,
+        strf("{} is of SentencePiece type {}: unigram (1) and BPE (2) are supported", what, model_type));
   out.kind = model_type == 1 ? fb::TokenizerKind::Unigram : fb::TokenizerKind::SentencePieceBpe;
   const auto in_range = [&](int& id) {
     if (id < 0 || static_cast<size_t>(id) >= out.pieces.size()) id = -1;

@@ -47,10 +47,13 @@ Result<Source> open_folder(const fs::path& folder) {
   source.kind = "Hugging Face folder";
   source.name = fs::weakly_canonical(folder).filename().string();
   if (!fs::exists(folder / "config.json"))
-    return fail(ErrorCode::kNotFound, strf("'{}' has no config.json: it is not a Hugging Face model folder", folder.string()));
+    return fail(ErrorCode::kNotFound,
+                strf("'{}' has no config.json: it is not a Hugging Face model folder", folder.string()));
   LINNET_ASSIGN(source.config, read_json((folder / "config.json").string(), true));
-  if (!source.config.is_object()) return fail(ErrorCode::kInvalidFile, strf("'{}' is not an object", (folder / "config.json").string()));
-  LINNET_ASSIGN(const StoredScales scales, read_stored_scales(source.config, (folder / "config.json").string()));
+  if (!source.config.is_object())
+    return fail(ErrorCode::kInvalidFile, strf("'{}' is not an object", (folder / "config.json").string()));
+  LINNET_ASSIGN(const StoredScales scales,
+                read_stored_scales(source.config, (folder / "config.json").string()));
   auto checkpoint = std::make_shared<Checkpoint>();
   LINNET_TRY(read_safetensors_folder(folder.string(), "model", *checkpoint));
   source.tensors = std::make_unique<CheckpointTensors>(std::move(checkpoint), scales, folder.string());
@@ -65,7 +68,8 @@ Result<Source> open_gguf(const std::string& path) {
   source.kind = "GGUF";
   source.name = fs::path(path).stem().string();
   if (const auto* name = gguf->find<std::string>("general.name")) source.name = *name;
-  if (const auto* licence = gguf->find<std::string>("general.license")) source.metadata.emplace_back("license", *licence);
+  if (const auto* licence = gguf->find<std::string>("general.license"))
+    source.metadata.emplace_back("license", *licence);
   LINNET_ASSIGN(source.config, gguf_config(*gguf, path));
   source.tensors = gguf_tensors(gguf, source.config, path);
   LINNET_TRY(import_gguf_text(*gguf, path, source));
@@ -79,9 +83,12 @@ Result<Source> open_source(const std::string& path) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     if (fs::is_directory(status)) return open_folder(path);
-    if (!fs::exists(status)) return fail(ErrorCode::kNotFound, strf("'{}' does not exist: give a Hugging Face folder or a GGUF file", path));
+    if (!fs::exists(status))
+      return fail(ErrorCode::kNotFound,
+                  strf("'{}' does not exist: give a Hugging Face folder or a GGUF file", path));
     if (path.ends_with(".safetensors"))
-      return fail(ErrorCode::kInvalidArgument, strf("'{}' is the weights alone: give the folder that also has config.json", path));
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}' is the weights alone: give the folder that also has config.json", path));
     return open_gguf(path);
   } catch (const std::exception& e) {  // file system and JSON access
     return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be read: {}", path, e.what()));

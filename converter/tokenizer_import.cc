@@ -14,7 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // Texts that end an answer in the chat formats people use, whatever the metadata says.
-constexpr const char* kEndOfTurn[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "</s>"};
+constexpr const char* kEndOfTurn[] = {"<|im_end|>", "<|eot_id|>",    "<|eom_id|>", "<end_of_turn>",
+                                      "<|end|>",    "<|endoftext|>", "</s>"};
 
 int find_piece(const fb::TokenizerT& t, const std::string& text) {
   for (const auto& added : t.added_tokens)
@@ -25,7 +26,8 @@ int find_piece(const fb::TokenizerT& t, const std::string& text) {
 
 void add_stop(fb::TokenizerT& t, int64_t id) {
   if (id < 0 || static_cast<size_t>(id) >= t.pieces.size()) return;
-  if (std::find(t.stop_ids.begin(), t.stop_ids.end(), static_cast<int>(id)) == t.stop_ids.end()) t.stop_ids.push_back(static_cast<int>(id));
+  if (std::find(t.stop_ids.begin(), t.stop_ids.end(), static_cast<int>(id)) == t.stop_ids.end())
+    t.stop_ids.push_back(static_cast<int>(id));
 }
 
 void add_stops(fb::TokenizerT& t, const Json& ids) {
@@ -40,7 +42,8 @@ std::string token_text(const Json& config, const char* key) {
   const auto it = config.find(key);
   if (it == config.end()) return {};
   if (it->is_string()) return it->get<std::string>();
-  if (it->is_object() && it->contains("content") && (*it)["content"].is_string()) return (*it)["content"].get<std::string>();
+  if (it->is_object() && it->contains("content") && (*it)["content"].is_string())
+    return (*it)["content"].get<std::string>();
   return {};
 }
 
@@ -63,7 +66,8 @@ std::unique_ptr<fb::SamplerDefaultsT> sampler_defaults(const Json& generation) {
     const auto it = generation.find(key);
     return it != generation.end() && it->is_number() ? it->get<double>() : absent;
   };
-  if (!generation.contains("temperature") && !generation.contains("top_p") && !generation.contains("top_k")) return nullptr;
+  if (!generation.contains("temperature") && !generation.contains("top_p") && !generation.contains("top_k"))
+    return nullptr;
   auto sampler = std::make_unique<fb::SamplerDefaultsT>();
   const bool samples = !generation.contains("do_sample") || generation["do_sample"] != false;
   sampler->temperature = samples ? static_cast<float>(number("temperature", 1)) : 0.0f;
@@ -81,7 +85,8 @@ Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, c
     LINNET_ASSIGN(tokenizer, import_tokenizer_json(parsed, "'" + json.string() + "'"));
   } else if (const fs::path model = folder / "tokenizer.model"; fs::exists(model)) {
     LINNET_ASSIGN(const std::string bytes, read_text(model.string()));
-    LINNET_ASSIGN(tokenizer, import_sentencepiece(std::as_bytes(std::span(bytes)), "'" + model.string() + "'"));
+    LINNET_ASSIGN(tokenizer,
+                  import_sentencepiece(std::as_bytes(std::span(bytes)), "'" + model.string() + "'"));
     tokenizer.add_bos = config.value("add_bos_token", true);
     tokenizer.add_eos = config.value("add_eos_token", false);
     for (const auto& [id, token] : config.value("added_tokens_decoder", Json::object()).items()) {
@@ -121,10 +126,12 @@ Result<void> import_folder_text(const std::string& path, Source& source) {
     LINNET_ASSIGN(generation, read_json((folder / "generation_config.json").string(), true));
   }
   if (!config.is_object() || !generation.is_object())
-    return fail(ErrorCode::kInvalidFile, strf("'{}': tokenizer_config.json and generation_config.json must be objects", path));
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}': tokenizer_config.json and generation_config.json must be objects", path));
   LINNET_ASSIGN(source.tokenizer, read_tokenizer(folder, config));
   if (!source.tokenizer) {
-    source.notes.push_back("the folder has no tokenizer: the file can be run on token ids, but not chatted with");
+    source.notes.push_back(
+        "the folder has no tokenizer: the file can be run on token ids, but not chatted with");
     return {};
   }
   fb::TokenizerT& t = *source.tokenizer;
@@ -148,7 +155,8 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
   const auto* model = gguf.find<std::string>("tokenizer.ggml.model");
   const auto* tokens = gguf.find<std::vector<std::string>>("tokenizer.ggml.tokens");
   if (!model || !tokens) {
-    source.notes.push_back("the file has no tokenizer: the result can be run on token ids, but not chatted with");
+    source.notes.push_back(
+        "the file has no tokenizer: the result can be run on token ids, but not chatted with");
     return {};
   }
   auto t = std::make_unique<fb::TokenizerT>();
@@ -162,15 +170,17 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
   } else if (*model == "rwkv") {
     t->kind = fb::TokenizerKind::RwkvWorld;
   } else {
-    return fail(ErrorCode::kUnsupported, strf("'{}' has a tokenizer of kind '{}', which Linnet does not have", path, *model));
+    return fail(ErrorCode::kUnsupported,
+                strf("'{}' has a tokenizer of kind '{}', which Linnet does not have", path, *model));
   }
   const auto* kinds = gguf.find<std::vector<int64_t>>("tokenizer.ggml.token_type");
   const auto* scores = gguf.find<std::vector<double>>("tokenizer.ggml.scores");
   std::map<std::string, uint32_t> ids;
   for (size_t i = 0; i < tokens->size(); ++i) {
     const std::string& piece = (*tokens)[i];
-    static constexpr fb::TokenKind kKinds[] = {fb::TokenKind::Normal, fb::TokenKind::Normal, fb::TokenKind::Unknown, fb::TokenKind::Control,
-                                               fb::TokenKind::UserDefined, fb::TokenKind::Unused, fb::TokenKind::Byte};
+    static constexpr fb::TokenKind kKinds[] = {
+        fb::TokenKind::Normal,      fb::TokenKind::Normal, fb::TokenKind::Unknown, fb::TokenKind::Control,
+        fb::TokenKind::UserDefined, fb::TokenKind::Unused, fb::TokenKind::Byte};
     const int64_t kind = kinds && i < kinds->size() ? (*kinds)[i] : 1;
     const fb::TokenKind k = kind >= 0 && kind < 7 ? kKinds[kind] : fb::TokenKind::Normal;
     std::string bytes = piece;
@@ -188,13 +198,15 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
     }
   }
   t->scores.resize(t->scores.empty() ? 0 : t->pieces.size());
-  if (const auto* merges = gguf.find<std::vector<std::string>>("tokenizer.ggml.merges"); merges && byte_level) {
+  if (const auto* merges = gguf.find<std::vector<std::string>>("tokenizer.ggml.merges");
+      merges && byte_level) {
     for (const std::string& merge : *merges) {
       const size_t space = merge.find(' ', 1);
       const auto a = space == std::string::npos ? ids.end() : ids.find(merge.substr(0, space));
       const auto b = space == std::string::npos ? ids.end() : ids.find(merge.substr(space + 1));
       if (a == ids.end() || b == ids.end())
-        return fail(ErrorCode::kInvalidFile, strf("'{}': the merge '{}' does not name two pieces", path, merge));
+        return fail(ErrorCode::kInvalidFile,
+                    strf("'{}': the merge '{}' does not name two pieces", path, merge));
       t->merges.push_back(a->second);
       t->merges.push_back(b->second);
     }
@@ -207,9 +219,12 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
   t->eos_id = id_of("tokenizer.ggml.eos_token_id");
   t->unknown_id = id_of("tokenizer.ggml.unknown_token_id");
   t->pad_id = id_of("tokenizer.ggml.padding_token_id");
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) add_stop(*t, id_of(key));
+  for (const char* key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
+    add_stop(*t, id_of(key));
   for (const char* text : kEndOfTurn)
-    if (const auto it = ids.find(text); it != ids.end() && t->kinds[it->second] == fb::TokenKind::Control) add_stop(*t, it->second);
+    if (const auto it = ids.find(text); it != ids.end() && t->kinds[it->second] == fb::TokenKind::Control)
+      add_stop(*t, it->second);
   const auto flag = [&](const char* key, bool absent) {
     const auto* value = gguf.find<bool>(key);
     return value ? *value : absent;
@@ -220,7 +235,9 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
     const auto* pre = gguf.find<std::string>("tokenizer.ggml.pre");
     const std::string name = pre ? *pre : "default";
     const auto steps = text::pretokenizer_preset(name);
-    if (!steps) return fail(ErrorCode::kUnsupported, strf("'{}' has the pre-tokenizer '{}', which Linnet does not have", path, name));
+    if (!steps)
+      return fail(ErrorCode::kUnsupported,
+                  strf("'{}' has the pre-tokenizer '{}', which Linnet does not have", path, name));
     for (const auto& step : *steps) {
       auto s = std::make_unique<fb::PreTokenizerStepT>();
       s->pattern = step.pattern;

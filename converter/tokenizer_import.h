@@ -15,8 +15,8 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
 // The parsed tokenizer.json; `what` names it in messages.
 Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string& what);
 
-// The byte a byte-level vocabulary's character stands for, undone: GPT-2 writes bytes as printable characters.
-// False if the piece has a character outside of that alphabet.
+// The byte a byte-level vocabulary's character stands for, undone: GPT-2 writes bytes as printable
+// characters. False if the piece has a character outside of that alphabet.
 bool decode_byte_level(const std::string& piece, std::string& bytes);
 
 }  // namespace linnet::convert

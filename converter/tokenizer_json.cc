@@ -10,7 +10,8 @@ namespace linnet::convert {
 namespace {
 
 // As in GPT-2's encoder.py; ByteLevel's own regex.
-constexpr const char* kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr const char* kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 struct Builder {
   const std::string& what;
@@ -21,7 +22,9 @@ struct Builder {
   void refuse(std::string why) {
     if (problem.empty()) problem = std::move(why);
   }
-  void unsupported(const char* part, const Json& json) { refuse(strf("its {} {} is not supported", part, json.dump().substr(0, 300))); }
+  void unsupported(const char* part, const Json& json) {
+    refuse(strf("its {} {} is not supported", part, json.dump().substr(0, 300)));
+  }
 
   void add_step(std::string pattern, fb::SplitBehavior behavior, bool invert = false) {
     auto step = std::make_unique<fb::PreTokenizerStepT>();
@@ -42,11 +45,12 @@ std::string quoted_pattern(const std::string& literal) {
 }
 
 fb::SplitBehavior behavior_of(Builder& b, const std::string& name) {
-  static const std::map<std::string, fb::SplitBehavior> kNames = {{"Isolated", fb::SplitBehavior::Isolated},
-                                                                  {"Removed", fb::SplitBehavior::Removed},
-                                                                  {"MergedWithPrevious", fb::SplitBehavior::MergedWithPrevious},
-                                                                  {"MergedWithNext", fb::SplitBehavior::MergedWithNext},
-                                                                  {"Contiguous", fb::SplitBehavior::Contiguous}};
+  static const std::map<std::string, fb::SplitBehavior> kNames = {
+      {"Isolated", fb::SplitBehavior::Isolated},
+      {"Removed", fb::SplitBehavior::Removed},
+      {"MergedWithPrevious", fb::SplitBehavior::MergedWithPrevious},
+      {"MergedWithNext", fb::SplitBehavior::MergedWithNext},
+      {"Contiguous", fb::SplitBehavior::Contiguous}};
   const auto it = kNames.find(name);
   if (it != kNames.end()) return it->second;
   b.refuse(strf("its split behaviour '{}' is not supported", name));
@@ -57,7 +61,8 @@ void read_normalizer(Builder& b, const Json& json) {
   if (json.is_null()) return;
   const std::string type = json.value("type", "");
   const auto set = [&b](const char* name) {
-    if (!b.out.normalization.empty() && b.out.normalization != name) b.refuse("it chains two Unicode normalisations");
+    if (!b.out.normalization.empty() && b.out.normalization != name)
+      b.refuse("it chains two Unicode normalisations");
     b.out.normalization = name;
   };
   if (type == "Sequence") {
@@ -111,7 +116,8 @@ void read_pre_tokenizer(Builder& b, const Json& json) {
   } else if (type == "Metaspace") {
     if (json.value("replacement", "\xE2\x96\x81") != "\xE2\x96\x81") b.unsupported("pre-tokenizer", json);
     b.out.escape_whitespaces = true;
-    const std::string scheme = json.value("prepend_scheme", json.value("add_prefix_space", true) ? "always" : "never");
+    const std::string scheme =
+        json.value("prepend_scheme", json.value("add_prefix_space", true) ? "always" : "never");
     b.out.add_dummy_prefix = scheme != "never";
   } else if (type == "Whitespace") {
     b.add_step(R"(\w+|[^\w\s]+)", fb::SplitBehavior::Removed, true);
@@ -142,7 +148,8 @@ void read_bpe(Builder& b, const Json& model) {
     if (!id.is_number_unsigned()) return b.refuse(strf("the piece '{}' has no id", piece));
     ids[piece] = id.get<uint32_t>();
     std::string bytes = piece;
-    if (b.byte_level && !decode_byte_level(piece, bytes)) bytes = piece;  // an added token that is in the vocabulary too
+    if (b.byte_level && !decode_byte_level(piece, bytes))
+      bytes = piece;  // an added token that is in the vocabulary too
     set_piece(b, id.get<size_t>(), std::move(bytes), fb::TokenKind::Normal);
   }
   if (!b.problem.empty()) return;
@@ -185,13 +192,16 @@ void read_bpe(Builder& b, const Json& model) {
 void mark_bytes_and_unknown(Builder& b, const Json& model) {
   for (size_t i = 0; i < b.out.pieces.size(); ++i) {
     const std::string& piece = b.out.pieces[i];
-    if (b.out.byte_fallback && piece.size() == 6 && piece.starts_with("<0x") && piece.back() == '>') b.out.kinds[i] = fb::TokenKind::Byte;
+    if (b.out.byte_fallback && piece.size() == 6 && piece.starts_with("<0x") && piece.back() == '>')
+      b.out.kinds[i] = fb::TokenKind::Byte;
   }
   if (model.contains("unk_token") && model["unk_token"].is_string()) {
-    const auto it = std::find(b.out.pieces.begin(), b.out.pieces.end(), model["unk_token"].get<std::string>());
+    const auto it =
+        std::find(b.out.pieces.begin(), b.out.pieces.end(), model["unk_token"].get<std::string>());
     if (it != b.out.pieces.end()) b.out.unknown_id = static_cast<int>(it - b.out.pieces.begin());
   }
-  if (model.contains("unk_id") && model["unk_id"].is_number_integer()) b.out.unknown_id = model["unk_id"].get<int>();
+  if (model.contains("unk_id") && model["unk_id"].is_number_integer())
+    b.out.unknown_id = model["unk_id"].get<int>();
   if (b.out.unknown_id >= 0 && static_cast<size_t>(b.out.unknown_id) < b.out.kinds.size())
     b.out.kinds[static_cast<size_t>(b.out.unknown_id)] = fb::TokenKind::Unknown;
 }
@@ -201,7 +211,8 @@ void read_unigram(Builder& b, const Json& model) {
   b.out.byte_fallback = model.value("byte_fallback", false);
   size_t id = 0;
   for (const Json& entry : model["vocab"]) {
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) return b.refuse("a piece of its vocabulary is not [text, score]");
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+      return b.refuse("a piece of its vocabulary is not [text, score]");
     set_piece(b, id++, entry[0].get<std::string>(), fb::TokenKind::Normal);
     b.out.scores.push_back(entry[1].get<float>());
   }
@@ -209,7 +220,8 @@ void read_unigram(Builder& b, const Json& model) {
 
 void read_added_tokens(Builder& b, const Json& json) {
   for (const Json& token : json.value("added_tokens", Json::array())) {
-    if (!token.is_object() || !token.value("id", Json()).is_number_unsigned() || !token.value("content", Json()).is_string())
+    if (!token.is_object() || !token.value("id", Json()).is_number_unsigned() ||
+        !token.value("content", Json()).is_string())
       return b.refuse("an added token has no id and content");
     auto added = std::make_unique<fb::AddedTokenT>();
     added->id = token["id"].get<uint32_t>();
@@ -219,7 +231,8 @@ void read_added_tokens(Builder& b, const Json& json) {
     added->right_strip = token.value("rstrip", false);
     added->single_word = token.value("single_word", false);
     added->normalized = token.value("normalized", true);
-    set_piece(b, added->id, added->text, added->special ? fb::TokenKind::Control : fb::TokenKind::UserDefined);
+    set_piece(b, added->id, added->text,
+              added->special ? fb::TokenKind::Control : fb::TokenKind::UserDefined);
     b.out.added_tokens.push_back(std::move(added));
   }
   if (!b.out.scores.empty()) b.out.scores.resize(b.out.pieces.size(), 0.0f);
@@ -240,7 +253,8 @@ void read_post_processor(Builder& b, const Json& json) {
         continue;
       }
       const std::string name = part.contains("SpecialToken") ? part["SpecialToken"].value("id", "") : "";
-      const auto it = std::find_if(b.out.added_tokens.begin(), b.out.added_tokens.end(), [&](const auto& t) { return t->text == name; });
+      const auto it = std::find_if(b.out.added_tokens.begin(), b.out.added_tokens.end(),
+                                   [&](const auto& t) { return t->text == name; });
       if (it == b.out.added_tokens.end()) return b.unsupported("post-processor", part);
       (seen_text ? b.out.add_eos : b.out.add_bos) = true;
       (seen_text ? b.out.eos_id : b.out.bos_id) = static_cast<int>((*it)->id);
@@ -282,12 +296,15 @@ bool decode_byte_level(const std::string& piece, std::string& bytes) {
 Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string& what) {
   Builder b{what, {}, {}, false};
   try {
-    if (!json.is_object() || !json.contains("model") || !json["model"].is_object() || !json["model"].contains("vocab"))
+    if (!json.is_object() || !json.contains("model") || !json["model"].is_object() ||
+        !json["model"].contains("vocab"))
       return fail(ErrorCode::kInvalidFile, strf("{} has no model with a vocabulary", what));
     const Json& model = json["model"];
     read_normalizer(b, json.value("normalizer", Json()));
     read_pre_tokenizer(b, json.value("pre_tokenizer", Json()));
-    if (json.contains("decoder") && json["decoder"].is_object() && json["decoder"].value("type", "") == "ByteLevel") b.byte_level = true;
+    if (json.contains("decoder") && json["decoder"].is_object() &&
+        json["decoder"].value("type", "") == "ByteLevel")
+      b.byte_level = true;
     const std::string type = model.value("type", model.contains("merges") ? "BPE" : "");
     if (type == "BPE" && model["vocab"].is_object())
       read_bpe(b, model);
@@ -301,7 +318,8 @@ Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string
   } catch (const std::exception& e) {  // a value of an unexpected type
     b.refuse(e.what());
   }
-  if (!b.problem.empty()) return fail(ErrorCode::kUnsupported, strf("{} cannot be imported: {}", what, b.problem));
+  if (!b.problem.empty())
+    return fail(ErrorCode::kUnsupported, strf("{} cannot be imported: {}", what, b.problem));
   return std::move(b.out);
 }
 

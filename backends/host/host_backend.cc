@@ -62,7 +62,8 @@ class HostExecutable final : public Executable {
   Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) override {
     const FlushDenormals flush(flush_denormals_);
     for (Step& step : methods_[method].steps) {
-      for (const Step::Variable& v : step.variables) v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
+      for (const Step::Variable& v : step.variables)
+        v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
       step.context.position = position;
       step.run(step.context);
     }
@@ -73,7 +74,8 @@ class HostExecutable final : public Executable {
     const FlushDenormals flush(flush_denormals_);
     for (size_t n = 0; n < methods_[method].steps.size(); ++n) {
       Step& step = methods_[method].steps[n];
-      for (const Step::Variable& v : step.variables) v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
+      for (const Step::Variable& v : step.variables)
+        v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
       step.context.position = position;
       step.run(step.context);
       for (const Tensor& out : step.out) {
@@ -89,14 +91,16 @@ class HostExecutable final : public Executable {
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override {
     const std::span<std::byte> to = methods_[method].values[value];
     if (bytes.size() > to.size())
-      return fail(ErrorCode::kInvalidArgument, strf("{} bytes do not fit a value of {}", bytes.size(), to.size()));
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("{} bytes do not fit a value of {}", bytes.size(), to.size()));
     if (!bytes.empty()) std::memcpy(to.data(), bytes.data(), bytes.size());
     return {};
   }
   Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) override {
     const std::span<std::byte> from = methods_[method].values[value];
     if (bytes.size() > from.size())
-      return fail(ErrorCode::kInvalidArgument, strf("a value of {} bytes was asked for {}", from.size(), bytes.size()));
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("a value of {} bytes was asked for {}", from.size(), bytes.size()));
     if (!bytes.empty()) std::memcpy(bytes.data(), from.data(), bytes.size());
     return {};
   }
@@ -161,7 +165,8 @@ class HostExecutable final : public Executable {
         }
         step.weights.push_back(describe(*model.weights[static_cast<size_t>(index)]));
         // Kernels read weights only; one Tensor type for all operands keeps them simple.
-        step.weights.back().data = const_cast<std::byte*>(c.file.weight_bytes(static_cast<size_t>(index)).data());
+        step.weights.back().data =
+            const_cast<std::byte*>(c.file.weight_bytes(static_cast<size_t>(index)).data());
       }
       for (const int index : node.states) {
         const plan::StatePlan& state = c.plan.states[static_cast<size_t>(index)];
@@ -190,8 +195,8 @@ class HostExecutable final : public Executable {
 
 }  // namespace
 
-size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
-                                  const plan::Plan& partial, int threads) const {
+size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method,
+                                  size_t node, const plan::Plan& partial, int threads) const {
   const fb::MethodT& source = *model.methods[method];
   const fb::NodeT& n = *source.nodes[node];
   const Kernel& kernel = table_[static_cast<size_t>(graph::op_kind(n.args.type))];
@@ -204,7 +209,8 @@ size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& b
   };
   for (const int i : n.inputs) in.push_back(value(i));
   for (const int i : n.outputs) out.push_back(value(i));
-  for (const int i : n.weights) weights.push_back(i < 0 ? Tensor{} : describe(*model.weights[static_cast<size_t>(i)]));
+  for (const int i : n.weights)
+    weights.push_back(i < 0 ? Tensor{} : describe(*model.weights[static_cast<size_t>(i)]));
   for (const int i : n.states) states.push_back(describe(partial.states[static_cast<size_t>(i)]));
   KernelContext context{};
   context.node = &n;

@@ -20,7 +20,9 @@ class HostBackend final : public Backend {
       : name_(std::move(name)), table_(table), constants_(constants), parallel_(parallel) {}
 
   std::string_view name() const override { return name_; }
-  bool supports(graph::OpKind kind) const override { return table_[static_cast<size_t>(kind)].run != nullptr; }
+  bool supports(graph::OpKind kind) const override {
+    return table_[static_cast<size_t>(kind)].run != nullptr;
+  }
   size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
                        const plan::Plan& partial, int threads) const override;
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override;

@@ -43,12 +43,12 @@ struct Tensor {
 struct KernelContext {
   const fb::NodeT* node;
   std::span<const Tensor> in, weights, states, out;
-  std::byte* scratch;     // as many bytes as the kernel's scratch function asked for
-  int64_t position;       // tokens the states have seen before this run
-  plan::Ring ring;        // softmax attention only
-  ThreadPool* pool;       // null while scratch is being sized
-  int threads;            // threads of the pool, known in both phases
-  const void* backend;    // the backend's own constants (chosen kernels for this processor)
+  std::byte* scratch;   // as many bytes as the kernel's scratch function asked for
+  int64_t position;     // tokens the states have seen before this run
+  plan::Ring ring;      // softmax attention only
+  ThreadPool* pool;     // null while scratch is being sized
+  int threads;          // threads of the pool, known in both phases
+  const void* backend;  // the backend's own constants (chosen kernels for this processor)
 
   template <typename T>
   const T& args() const {
@@ -57,7 +57,8 @@ struct KernelContext {
 };
 
 using KernelFn = void (*)(const KernelContext&);
-// Scratch at the bounds: a context with the largest shapes and no data pointers (absent operands have rank 0).
+// Scratch at the bounds: a context with the largest shapes and no data pointers (absent operands have rank
+// 0).
 using ScratchFn = size_t (*)(const KernelContext&);
 
 struct Kernel {

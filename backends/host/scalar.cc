@@ -28,13 +28,16 @@ void store_cache_row(DType dtype, const float* values, int64_t channels, std::by
     std::memcpy(row, &scale, sizeof(scale));
     auto* q = reinterpret_cast<int8_t*>(row + 2);
     for (int64_t i = 0; i < kGroupSize; ++i)
-      q[i] = finite ? static_cast<int8_t>(std::clamp(std::nearbyint(values[g + i] * inverse), -127.0f, 127.0f)) : int8_t{1};
+      q[i] = finite
+                 ? static_cast<int8_t>(std::clamp(std::nearbyint(values[g + i] * inverse), -127.0f, 127.0f))
+                 : int8_t{1};
   }
 }
 
 void load_cache_row(DType dtype, const std::byte* row, int64_t first, int64_t channels, float* values) {
   if (dtype == DType::kF32) {
-    std::memcpy(values, row + static_cast<size_t>(first) * sizeof(float), static_cast<size_t>(channels) * sizeof(float));
+    std::memcpy(values, row + static_cast<size_t>(first) * sizeof(float),
+                static_cast<size_t>(channels) * sizeof(float));
     return;
   }
   if (dtype == DType::kF16) {

@@ -9,19 +9,30 @@ namespace linnet::host {
 
 inline float activate(fb::Activation activation, float x) {
   switch (activation) {
-    case fb::Activation::None: return x;
-    case fb::Activation::Silu: return x / (1.0f + std::exp(-x));
-    case fb::Activation::Gelu: return 0.5f * x * (1.0f + std::erf(x * 0.70710678118654752f));
+    case fb::Activation::None:
+      return x;
+    case fb::Activation::Silu:
+      return x / (1.0f + std::exp(-x));
+    case fb::Activation::Gelu:
+      return 0.5f * x * (1.0f + std::erf(x * 0.70710678118654752f));
     case fb::Activation::GeluTanh:
       return 0.5f * x * (1.0f + std::tanh(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    case fb::Activation::Relu: return x < 0.0f ? 0.0f : x;  // NaN passes
-    case fb::Activation::ReluSquared: return x < 0.0f ? 0.0f : x * x;
-    case fb::Activation::Sigmoid: return 1.0f / (1.0f + std::exp(-x));
-    case fb::Activation::Tanh: return std::tanh(x);
-    case fb::Activation::Softplus: return x > 20.0f ? x : std::log1p(std::exp(x));
-    case fb::Activation::Exp: return std::exp(x);
-    case fb::Activation::LogSigmoid: return x < 0.0f ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x));
-    case fb::Activation::Elu1: return x > 0.0f ? x + 1.0f : std::exp(x);
+    case fb::Activation::Relu:
+      return x < 0.0f ? 0.0f : x;  // NaN passes
+    case fb::Activation::ReluSquared:
+      return x < 0.0f ? 0.0f : x * x;
+    case fb::Activation::Sigmoid:
+      return 1.0f / (1.0f + std::exp(-x));
+    case fb::Activation::Tanh:
+      return std::tanh(x);
+    case fb::Activation::Softplus:
+      return x > 20.0f ? x : std::log1p(std::exp(x));
+    case fb::Activation::Exp:
+      return std::exp(x);
+    case fb::Activation::LogSigmoid:
+      return x < 0.0f ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x));
+    case fb::Activation::Elu1:
+      return x > 0.0f ? x + 1.0f : std::exp(x);
   }
   return x;
 }

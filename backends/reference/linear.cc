@@ -17,7 +17,8 @@ static void run(const KernelContext& c) {
     for (int64_t j = 0; j < n; ++j) {
       weight_row(matrix, j, w.data());
       for (int64_t r = 0; r < rows; ++r) {
-        auto sum = static_cast<float>(dot(x.as() + r * k, w.data(), k) + (bias ? static_cast<double>(bias[j]) : 0.0));
+        auto sum = static_cast<float>(dot(x.as() + r * k, w.data(), k) +
+                                      (bias ? static_cast<double>(bias[j]) : 0.0));
         float& y = out.as()[r * n + j];
         if (second_half)
           y *= sum;

@@ -12,13 +12,27 @@ static void run(const KernelContext& c) {
   float* y = c.out[0].as();
   for (int64_t i = 0; i < n; ++i) {
     switch (args.kind) {
-      case fb::PointwiseKind::Add: y[i] = a[i] + b[i]; break;
-      case fb::PointwiseKind::Multiply: y[i] = a[i] * b[i]; break;
-      case fb::PointwiseKind::Activate: y[i] = host::activate(args.activation, a[i]); break;
-      case fb::PointwiseKind::ActivateMultiply: y[i] = host::activate(args.activation, a[i]) * b[i]; break;
-      case fb::PointwiseKind::Scale: y[i] = args.alpha * a[i] + args.beta; break;
-      case fb::PointwiseKind::Softcap: y[i] = args.alpha * std::tanh(a[i] / args.alpha); break;
-      case fb::PointwiseKind::ScaledAdd: y[i] = args.alpha * a[i] + args.beta * b[i]; break;
+      case fb::PointwiseKind::Add:
+        y[i] = a[i] + b[i];
+        break;
+      case fb::PointwiseKind::Multiply:
+        y[i] = a[i] * b[i];
+        break;
+      case fb::PointwiseKind::Activate:
+        y[i] = host::activate(args.activation, a[i]);
+        break;
+      case fb::PointwiseKind::ActivateMultiply:
+        y[i] = host::activate(args.activation, a[i]) * b[i];
+        break;
+      case fb::PointwiseKind::Scale:
+        y[i] = args.alpha * a[i] + args.beta;
+        break;
+      case fb::PointwiseKind::Softcap:
+        y[i] = args.alpha * std::tanh(a[i] / args.alpha);
+        break;
+      case fb::PointwiseKind::ScaledAdd:
+        y[i] = args.alpha * a[i] + args.beta * b[i];
+        break;
     }
   }
 }

@@ -12,7 +12,8 @@ static void run(const KernelContext& c) {
     std::memcpy(c.out[i].data, c.in[i].data, static_cast<size_t>(d * rows) * sizeof(float));
     for (int64_t t = 0; t < rows; ++t)
       for (int64_t h = 0; h < d; h += args.head_dim)
-        host::rotate_head(args, static_cast<double>(c.position + t), args.amplitude, c.out[i].as() + t * d + h);
+        host::rotate_head(args, static_cast<double>(c.position + t), args.amplitude,
+                          c.out[i].as() + t * d + h);
   }
 }
 

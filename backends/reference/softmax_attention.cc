@@ -15,7 +15,8 @@ void mix(std::vector<double>& scores, int64_t value_dim, const ValueOf& value_of
   std::vector<double> total(static_cast<size_t>(value_dim));
   for (size_t j = 0; j < scores.size(); ++j) {
     const float* v = value_of(j);
-    for (int64_t i = 0; i < value_dim; ++i) total[static_cast<size_t>(i)] += scores[j] * static_cast<double>(v[i]);
+    for (int64_t i = 0; i < value_dim; ++i)
+      total[static_cast<size_t>(i)] += scores[j] * static_cast<double>(v[i]);
   }
   for (int64_t i = 0; i < value_dim; ++i) out[i] = static_cast<float>(total[static_cast<size_t>(i)] / sum);
 }
@@ -38,10 +39,13 @@ void causal(const KernelContext& c) {
   const int64_t tokens = c.in[0].dims[0];
   for (int64_t t = 0; t < tokens; ++t) {
     const auto slot = static_cast<size_t>(host::ring_slot(ring, c.position + t));
-    host::store_cache_row(keys.dtype, c.in[1].as() + t * kv_heads * d, kv_heads * d, keys.data + slot * key_row);
-    host::store_cache_row(values.dtype, c.in[2].as() + t * kv_heads * dv, kv_heads * dv, values.data + slot * value_row);
+    host::store_cache_row(keys.dtype, c.in[1].as() + t * kv_heads * d, kv_heads * d,
+                          keys.data + slot * key_row);
+    host::store_cache_row(values.dtype, c.in[2].as() + t * kv_heads * dv, kv_heads * dv,
+                          values.data + slot * value_row);
   }
-  std::vector<float> q(static_cast<size_t>(d)), turned(static_cast<size_t>(d)), k(static_cast<size_t>(d)), v(static_cast<size_t>(dv));
+  std::vector<float> q(static_cast<size_t>(d)), turned(static_cast<size_t>(d)), k(static_cast<size_t>(d)),
+      v(static_cast<size_t>(dv));
   std::vector<double> scores;
   std::vector<int64_t> seen;
   for (int64_t t = 0; t < tokens; ++t) {
@@ -58,11 +62,14 @@ void causal(const KernelContext& c) {
         host::rotate_head(*args.rope, static_cast<double>(cache_position - p), 1.0f, turned.data());
       scores.clear();
       for (const int64_t j : seen) {
-        host::load_cache_row(keys.dtype, keys.data + static_cast<size_t>(host::ring_slot(ring, j)) * key_row, kv * d, d, k.data());
-        const double score = dot(j < ring.sinks ? turned.data() : q.data(), k.data(), d) * static_cast<double>(args.scale);
+        host::load_cache_row(keys.dtype, keys.data + static_cast<size_t>(host::ring_slot(ring, j)) * key_row,
+                             kv * d, d, k.data());
+        const double score =
+            dot(j < ring.sinks ? turned.data() : q.data(), k.data(), d) * static_cast<double>(args.scale);
         scores.push_back(capped(score, args.softcap));
       }
-      mix(scores, dv,
+      mix(
+          scores, dv,
           [&](size_t i) {
             const auto slot = static_cast<size_t>(host::ring_slot(ring, seen[i]));
             host::load_cache_row(values.dtype, values.data + slot * value_row, kv * dv, dv, v.data());
@@ -83,10 +90,12 @@ void bidirectional(const KernelContext& c) {
       const int64_t kv = h / (heads / kv_heads);
       scores.clear();
       for (int64_t j = 0; j < length; ++j) {
-        const double score = dot(c.in[0].as() + (t * heads + h) * d, c.in[1].as() + (j * kv_heads + kv) * d, d);
+        const double score =
+            dot(c.in[0].as() + (t * heads + h) * d, c.in[1].as() + (j * kv_heads + kv) * d, d);
         scores.push_back(capped(score * static_cast<double>(args.scale), args.softcap));
       }
-      mix(scores, dv, [&](size_t j) { return c.in[2].as() + (static_cast<int64_t>(j) * kv_heads + kv) * dv; },
+      mix(
+          scores, dv, [&](size_t j) { return c.in[2].as() + (static_cast<int64_t>(j) * kv_heads + kv) * dv; },
           c.out[0].as() + (t * heads + h) * dv);
     }
   }

@@ -1,5 +1,5 @@
-// Softmax attention as a layer of hybrid models: projections, optional norms of q and k, rotation, optional output
-// gate, output projection.
+// Softmax attention as a layer of hybrid models: projections, optional norms of q and k, rotation, optional
+// output gate, output projection.
 #pragma once
 
 #include <optional>
@@ -16,14 +16,16 @@ struct AttentionLayer {
   std::optional<fb::RotaryEmbeddingT> rope;  // none: no positions
   bool qk_norm = false;                      // RMS norms of each head, q_norm and k_norm
   float epsilon = 1e-6f, norm_offset = 0;
-  bool gated = false;  // q_proj holds, for each head, its queries and then a gate whose sigmoid multiplies the output
+  bool gated =
+      false;  // q_proj holds, for each head, its queries and then a gate whose sigmoid multiplies the output
 };
 
 // Tensors prefix.{q,k,v,o}_proj. The residual is added by the output projection unless it is -1.
-Value attention_layer(Importer& in, const std::string& prefix, Value h, const AttentionLayer& layer, Value residual);
+Value attention_layer(Importer& in, const std::string& prefix, Value h, const AttentionLayer& layer,
+                      Value residual);
 
-// Rows of one part of a projection whose rows come in `groups` groups of equal parts: rows [first, first + count) of
-// every group, group after group.
+// Rows of one part of a projection whose rows come in `groups` groups of equal parts: rows [first, first +
+// count) of every group, group after group.
 Rows grouped_rows(Rows source, int64_t groups, int64_t first, int64_t count);
 
 }  // namespace linnet::convert

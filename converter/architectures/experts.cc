@@ -9,9 +9,11 @@ void check_experts(Importer& in, int64_t experts, int64_t top_k) {
     in.fail(strf("config.json: {} of {} experts for a token is not possible", top_k, experts));
 }
 
-Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suffix, int64_t experts, int64_t n, int64_t k) {
+Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suffix, int64_t experts,
+                 int64_t n, int64_t k) {
   std::vector<Rows> all;
-  for (int64_t e = 0; e < experts; ++e) all.push_back(in.rows(strf("{}.{}.{}.weight", prefix, e, suffix), {n, k}));
+  for (int64_t e = 0; e < experts; ++e)
+    all.push_back(in.rows(strf("{}.{}.{}.weight", prefix, e, suffix), {n, k}));
   return concat_rows(std::move(all));
 }
 
@@ -35,8 +37,8 @@ Value mixture_of_experts(Importer& in, const std::string& name, const Experts& e
   std::vector<Value> inputs = {x};
   if (residual >= 0) inputs.push_back(residual);
   return g.node(name, GraphBuilder::args(std::move(args)), std::move(inputs),
-                {e.router, e.selection_bias, stack("gate", e.gate), stack("up", e.up), stack("down", e.down), e.shared_gate,
-                 e.shared_up, e.shared_down, e.shared_factor},
+                {e.router, e.selection_bias, stack("gate", e.gate), stack("up", e.up), stack("down", e.down),
+                 e.shared_gate, e.shared_up, e.shared_down, e.shared_factor},
                 {}, {g.shape(x)})[0];
 }
 

@@ -20,9 +20,11 @@ struct Experts {
 // Checks that there are experts to choose from; call before building.
 void check_experts(Importer& in, int64_t experts, int64_t top_k);
 // prefix.N.suffix.weight [n, k] of every expert.
-Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suffix, int64_t experts, int64_t n, int64_t k);
+Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suffix, int64_t experts,
+                 int64_t n, int64_t k);
 // One tensor [experts, n, k], or one matrix for each expert: whichever the checkpoint has.
 Rows stacked_rows(Importer& in, const std::string& name, int64_t experts, int64_t n, int64_t k);
-Value mixture_of_experts(Importer& in, const std::string& name, const Experts& experts, Value x, Value residual);
+Value mixture_of_experts(Importer& in, const std::string& name, const Experts& experts, Value x,
+                         Value residual);
 
 }  // namespace linnet::convert

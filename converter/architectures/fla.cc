@@ -25,7 +25,8 @@ HybridAttention read_hybrid(Importer& in, const FlaModel& model) {
   const auto refuse = [&](const std::string& key, const char* wanted) {
     in.fail(strf("config.json: attn.{} is {}, expected {}", key, attn[key].dump(), wanted));
   };
-  if (!attn.is_object()) return in.fail(strf("config.json: 'attn' is {}, expected an object", attn.dump())), a;
+  if (!attn.is_object())
+    return in.fail(strf("config.json: 'attn' is {}, expected an object", attn.dump())), a;
   const auto integer = [&](const char* key, int64_t absent) {
     if (!attn.contains(key) || attn[key].is_null()) return absent;
     if (attn[key].is_number_integer() && attn[key].get<int64_t>() > 0 && attn[key].get<int64_t>() < (1 << 30))
@@ -34,8 +35,8 @@ HybridAttention read_hybrid(Importer& in, const FlaModel& model) {
     return int64_t{1};
   };
   for (const auto& [key, value] : attn.items()) {
-    const bool known = key == "layers" || key == "num_heads" || key == "num_kv_heads" || key == "window_size" ||
-                       key == "qkv_bias" || key == "rope_theta";
+    const bool known = key == "layers" || key == "num_heads" || key == "num_kv_heads" ||
+                       key == "window_size" || key == "qkv_bias" || key == "rope_theta";
     const bool off = value.is_null() || value == false;
     if (!known && !off) refuse(key, "null: Linnet does not know this key");
   }
@@ -54,20 +55,23 @@ HybridAttention read_hybrid(Importer& in, const FlaModel& model) {
     else
       refuse("rope_theta", "a positive number");
   }
-  if (!attn.contains("layers") || !attn["layers"].is_array()) return in.fail("config.json: attn.layers must be a list"), a;
+  if (!attn.contains("layers") || !attn["layers"].is_array())
+    return in.fail("config.json: attn.layers must be a list"), a;
   for (const Json& layer : attn["layers"]) {
     if (layer.is_number_integer() && layer.get<int64_t>() >= 0 && layer.get<int64_t>() < model.layers)
       a.layers.push_back(layer.get<int64_t>());
     else
       in.fail(strf("config.json: attn.layers has {}, expected layers below {}", layer.dump(), model.layers));
   }
-  if (a.heads == 0 || model.hidden % a.heads != 0 || a.heads % a.kv_heads != 0 || (model.hidden / a.heads) % 2 != 0)
-    in.fail(strf("config.json: attn has {} heads and {} key heads, which do not divide a hidden size of {}", a.heads,
-                 a.kv_heads, model.hidden));
+  if (a.heads == 0 || model.hidden % a.heads != 0 || a.heads % a.kv_heads != 0 ||
+      (model.hidden / a.heads) % 2 != 0)
+    in.fail(strf("config.json: attn has {} heads and {} key heads, which do not divide a hidden size of {}",
+                 a.heads, a.kv_heads, model.hidden));
   return a;
 }
 
-Value softmax_layer(Importer& in, const HybridAttention& attn, const std::string& p, Value h, Value residual, int64_t hidden) {
+Value softmax_layer(Importer& in, const HybridAttention& attn, const std::string& p, Value h, Value residual,
+                    int64_t hidden) {
   GraphBuilder& g = in.graph;
   const int64_t head_dim = hidden / attn.heads;
   const auto qkv = g.linear(p + ".qkv", h,
@@ -85,7 +89,8 @@ Value softmax_layer(Importer& in, const HybridAttention& attn, const std::string
   a.rope = std::make_unique<fb::RotaryEmbeddingT>(rope);
   const Value o = g.attention(p + ".attention", std::move(a), turned[0], turned[1], qkv[2]);
   in.ignore(p + ".rotary.inv_freq");
-  return g.linear(p + ".output", o, in.projection(p + ".o_proj", hidden, hidden), fb::Activation::None, residual);
+  return g.linear(p + ".output", o, in.projection(p + ".o_proj", hidden, hidden), fb::Activation::None,
+                  residual);
 }
 
 // Checkpoints before February 2025 hold the rows of gate and, after them, of up in one matrix.
@@ -95,10 +100,13 @@ Value fla_mlp(Importer& in, const std::string& p, Value x, const FlaModel& m, Va
     return gated_mlp(in, p, x, m.hidden, m.intermediate, m.activation, false, residual);
   const Rows both = in.rows(p + ".gate_proj.weight", {2 * m.intermediate, m.hidden});
   GraphBuilder& g = in.graph;
-  const Weight gate = g.matrix(p + ".gate_proj.weight", WeightRole::kMatrix, slice_rows(both, 0, m.intermediate));
-  const Weight up = g.matrix(p + ".up_proj.weight", WeightRole::kMatrix, slice_rows(both, m.intermediate, m.intermediate));
+  const Weight gate =
+      g.matrix(p + ".gate_proj.weight", WeightRole::kMatrix, slice_rows(both, 0, m.intermediate));
+  const Weight up =
+      g.matrix(p + ".up_proj.weight", WeightRole::kMatrix, slice_rows(both, m.intermediate, m.intermediate));
   const Value h = g.gated_linear(p + ".gate_up", x, {gate}, {up}, m.activation);
-  return g.linear(p + ".down", h, in.projection(p + ".down_proj", m.hidden, m.intermediate), fb::Activation::None, residual);
+  return g.linear(p + ".down", h, in.projection(p + ".down_proj", m.hidden, m.intermediate),
+                  fb::Activation::None, residual);
 }
 
 }  // namespace
@@ -112,7 +120,8 @@ FlaModel read_fla(Importer& in) {
   m.activation = in.activation("hidden_act", "swish");
   m.tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
   // As the library computes it when the config leaves it open: two thirds, up to a multiple of 256.
-  const auto wide = static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", 4) * 2 / 3);
+  const auto wide =
+      static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", 4) * 2 / 3);
   m.intermediate = in.integer("intermediate_size", (wide + 255) / 256 * 256);
   in.expect("elementwise_affine", true, "norms without weights");
   in.expect("attnres_block_size", Json(), "residual attention");
@@ -128,10 +137,13 @@ void build_fla(Importer& in, const FlaModel& m, const FlaMixer& mixer) {
   Value x = frame.x;
   for (int64_t i = 0; i < m.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i);
-    const Value h = g.rms_norm(layer + ".attn_norm", x, in.vector(layer + ".attn_norm.weight", m.hidden), m.epsilon);
+    const Value h =
+        g.rms_norm(layer + ".attn_norm", x, in.vector(layer + ".attn_norm.weight", m.hidden), m.epsilon);
     const bool softmax = std::find(hybrid.layers.begin(), hybrid.layers.end(), i) != hybrid.layers.end();
-    x = softmax ? softmax_layer(in, hybrid, layer + ".attn", h, x, m.hidden) : mixer(layer + ".attn", h, x, i);
-    const Value h2 = g.rms_norm(layer + ".mlp_norm", x, in.vector(layer + ".mlp_norm.weight", m.hidden), m.epsilon);
+    x = softmax ? softmax_layer(in, hybrid, layer + ".attn", h, x, m.hidden)
+                : mixer(layer + ".attn", h, x, i);
+    const Value h2 =
+        g.rms_norm(layer + ".mlp_norm", x, in.vector(layer + ".mlp_norm.weight", m.hidden), m.epsilon);
     x = fla_mlp(in, layer + ".mlp", h2, m, x);
   }
   x = g.rms_norm("norm", x, in.vector("model.norm.weight", m.hidden), m.epsilon);
@@ -139,8 +151,8 @@ void build_fla(Importer& in, const FlaModel& m, const FlaMixer& mixer) {
 }
 
 FlaInputs fla_inputs(Importer& in, const std::string& p, Value h, const FlaModel& m, int64_t query_channels,
-                     int64_t key_channels, int64_t value_channels, bool convolve, fb::Activation qk_activation,
-                     fb::Activation v_activation) {
+                     int64_t key_channels, int64_t value_channels, bool convolve,
+                     fb::Activation qk_activation, fb::Activation v_activation) {
   const auto qkv = in.graph.linear(p + ".qkv", h,
                                    {in.projection(p + ".q_proj", query_channels, m.hidden),
                                     in.projection(p + ".k_proj", key_channels, m.hidden),
@@ -149,15 +161,18 @@ FlaInputs fla_inputs(Importer& in, const std::string& p, Value h, const FlaModel
   const int64_t kernel = in.integer("conv_size", 4);
   if (qk_activation == v_activation) {
     const auto y = short_convolution(
-        in, p + ".conv", {{qkv[0], p + ".q_conv1d"}, {qkv[1], p + ".k_conv1d"}, {qkv[2], p + ".v_conv1d"}}, kernel, v_activation);
+        in, p + ".conv", {{qkv[0], p + ".q_conv1d"}, {qkv[1], p + ".k_conv1d"}, {qkv[2], p + ".v_conv1d"}},
+        kernel, v_activation);
     return {y[0], y[1], y[2], true};
   }
-  const auto y = short_convolution(in, p + ".qk_conv", {{qkv[0], p + ".q_conv1d"}, {qkv[1], p + ".k_conv1d"}}, kernel, qk_activation);
-  return {y[0], y[1], short_convolution(in, p + ".v_conv", {{qkv[2], p + ".v_conv1d"}}, kernel, v_activation)[0], true};
+  const auto y = short_convolution(in, p + ".qk_conv", {{qkv[0], p + ".q_conv1d"}, {qkv[1], p + ".k_conv1d"}},
+                                   kernel, qk_activation);
+  return {y[0], y[1],
+          short_convolution(in, p + ".v_conv", {{qkv[2], p + ".v_conv1d"}}, kernel, v_activation)[0], true};
 }
 
-Value fla_output(Importer& in, const std::string& p, Value o, Value gate, fb::Activation gate_activation, int64_t value_dim,
-                 const FlaModel& m, Value residual) {
+Value fla_output(Importer& in, const std::string& p, Value o, Value gate, fb::Activation gate_activation,
+                 int64_t value_dim, const FlaModel& m, Value residual) {
   GraphBuilder& g = in.graph;
   std::string name = p + ".o_norm";
   for (const char* other : {".g_norm_swish_gate", ".g_norm"})
@@ -169,7 +184,8 @@ Value fla_output(Importer& in, const std::string& p, Value o, Value gate, fb::Ac
   norm.gate_activation = gate >= 0 ? gate_activation : fb::Activation::None;
   const int64_t channels = g.channels(o);
   const Value y = g.norm(p + ".o_norm", o, norm, in.vector(name + ".weight", value_dim), -1, gate);
-  return g.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, channels), fb::Activation::None, residual);
+  return g.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, channels), fb::Activation::None,
+                  residual);
 }
 
 int64_t expanded(Importer& in, const std::string& key, double absent, int64_t hidden, int64_t heads) {
@@ -178,7 +194,8 @@ int64_t expanded(Importer& in, const std::string& key, double absent, int64_t hi
   if (heads > 0 && expand > 0 && channels < 1e9 && channels == std::floor(channels) &&
       static_cast<int64_t>(channels) % heads == 0)
     return static_cast<int64_t>(channels);
-  in.fail(strf("config.json: '{}' is {}, which does not make whole heads of {} channels for {} heads", key, expand, hidden, heads));
+  in.fail(strf("config.json: '{}' is {}, which does not make whole heads of {} channels for {} heads", key,
+               expand, hidden, heads));
   return heads > 0 ? heads : 1;
 }
 

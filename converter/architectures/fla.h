@@ -1,5 +1,5 @@
-// What the models of flash-linear-attention share: names, block wiring, MLP, attention layers in between, the short
-// convolutions of q, k and v and the normed and gated output. Follows fla/models and fla/layers.
+// What the models of flash-linear-attention share: names, block wiring, MLP, attention layers in between, the
+// short convolutions of q, k and v and the normed and gated output. Follows fla/models and fla/layers.
 #pragma once
 
 #include <functional>
@@ -28,11 +28,12 @@ struct FlaInputs {
   Value q, k, v;
   bool convolved;
 };
-FlaInputs fla_inputs(Importer& in, const std::string& prefix, Value h, const FlaModel& model, int64_t query_channels,
-                     int64_t key_channels, int64_t value_channels, bool convolve, fb::Activation qk_activation,
-                     fb::Activation v_activation);
+FlaInputs fla_inputs(Importer& in, const std::string& prefix, Value h, const FlaModel& model,
+                     int64_t query_channels, int64_t key_channels, int64_t value_channels, bool convolve,
+                     fb::Activation qk_activation, fb::Activation v_activation);
 
-// RMS norm of each head of `value_dim` channels, times activation(gate) unless gate is -1, output projection, residual.
+// RMS norm of each head of `value_dim` channels, times activation(gate) unless gate is -1, output projection,
+// residual.
 Value fla_output(Importer& in, const std::string& prefix, Value o, Value gate, fb::Activation gate_activation,
                  int64_t value_dim, const FlaModel& model, Value residual);
 

@@ -60,24 +60,32 @@ void import_delta_net(Importer& in) {
     qk = fb::Activation::None;
   else if (name != "silu")
     in.fail(strf("config.json: 'qk_activation' is '{}'; Linnet has silu, relu, elu and identity", name));
-  if (norm != "l2" && norm != "sum") in.fail(strf("config.json: 'qk_norm' is '{}'; Linnet has l2 and sum", norm));
+  if (norm != "l2" && norm != "sum")
+    in.fail(strf("config.json: 'qk_norm' is '{}'; Linnet has l2 and sum", norm));
   const bool beta = in.flag("use_beta", true), convolve = in.flag("use_short_conv", true);
   if (!beta && in.flag("allow_neg_eigval", false))
-    in.fail("config.json: allow_neg_eigval without use_beta doubles every write, which no published model does");
+    in.fail(
+        "config.json: allow_neg_eigval without use_beta doubles every write, which no published model does");
   in.expect("use_output_norm", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const int64_t keys = heads.heads * heads.key_dim, values = heads.heads * heads.value_dim;
     // Only SiLU belongs to the convolutions of q and k; the others come after it.
     const bool inside = convolve && qk == fb::Activation::Silu;
-    const FlaInputs x = fla_inputs(in, p, h, m, keys, keys, values, convolve, inside ? qk : fb::Activation::None, fb::Activation::Silu);
+    const FlaInputs x = fla_inputs(in, p, h, m, keys, keys, values, convolve,
+                                   inside ? qk : fb::Activation::None, fb::Activation::Silu);
     auto args = delta_args(in, heads);
     for (auto* map : {args.query_map.get(), args.key_map.get()}) {
       map->activation = inside ? fb::Activation::None : qk;
       if (norm == "sum") map->norm = fb::HeadNorm::Sum;
     }
     args.value_activation = convolve ? fb::Activation::None : fb::Activation::Silu;
-    const Value b = beta ? in.graph.linear(p + ".b", h, in.projection(p + ".b_proj", heads.heads, m.hidden, false, WeightRole::kSmall)) : -1;
-    const Value gate = in.flag("use_gate", false) ? in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", values, m.hidden)) : -1;
+    const Value b =
+        beta ? in.graph.linear(p + ".b", h,
+                               in.projection(p + ".b_proj", heads.heads, m.hidden, false, WeightRole::kSmall))
+             : -1;
+    const Value gate = in.flag("use_gate", false)
+                           ? in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", values, m.hidden))
+                           : -1;
     const Value o = gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, b, -1);
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);
   });
@@ -89,16 +97,22 @@ void import_gated_deltanet(Importer& in) {
   in.expect("use_short_conv", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const int64_t keys = heads.heads * heads.key_dim, values = heads.value_heads * heads.value_dim;
-    const FlaInputs x = fla_inputs(in, p, h, m, keys, keys, values, true, fb::Activation::Silu, fb::Activation::Silu);
-    const auto ab = in.graph.linear(p + ".ab", h,
-                                    {in.projection(p + ".a_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall),
-                                     in.projection(p + ".b_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall)});
+    const FlaInputs x =
+        fla_inputs(in, p, h, m, keys, keys, values, true, fb::Activation::Silu, fb::Activation::Silu);
+    const auto ab = in.graph.linear(
+        p + ".ab", h,
+        {in.projection(p + ".a_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall),
+         in.projection(p + ".b_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall)});
     auto args = delta_args(in, heads);
     args.decay = decay(fb::DecayKind::Softplus);
-    const Weight rate = mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return -std::exp(a); });
+    const Weight rate =
+        mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return -std::exp(a); });
     const Weight offset = in.vector(p + ".dt_bias", heads.value_heads);
-    const Value gate = in.flag("use_gate", true) ? in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", values, m.hidden)) : -1;
-    const Value o = gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, ab[1], ab[0], {rate, offset});
+    const Value gate = in.flag("use_gate", true)
+                           ? in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", values, m.hidden))
+                           : -1;
+    const Value o =
+        gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, ab[1], ab[0], {rate, offset});
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);
   });
 }
@@ -110,35 +124,44 @@ void import_kda(Importer& in) {
   in.expect("use_gate", true);
   const bool bounded = in.has_key("lower_bound");
   const double bound = in.number("lower_bound", 0);
-  if (bounded != in.flag("safe_gate", bounded)) in.fail("config.json: safe_gate and lower_bound must come together");
-  if (bounded && bound >= 0) in.fail(strf("config.json: 'lower_bound' is {}, expected a negative number", bound));
+  if (bounded != in.flag("safe_gate", bounded))
+    in.fail("config.json: safe_gate and lower_bound must come together");
+  if (bounded && bound >= 0)
+    in.fail(strf("config.json: 'lower_bound' is {}, expected a negative number", bound));
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     GraphBuilder& g = in.graph;
     const int64_t keys = heads.heads * heads.key_dim, values = heads.value_heads * heads.value_dim;
     const int64_t decays = heads.value_heads * heads.key_dim;
-    const FlaInputs x = fla_inputs(in, p, h, m, keys, keys, values, true, fb::Activation::Silu, fb::Activation::Silu);
+    const FlaInputs x =
+        fla_inputs(in, p, h, m, keys, keys, values, true, fb::Activation::Silu, fb::Activation::Silu);
     const auto rank = [&](const std::string& name) {
       const auto shape = in.shape(name + ".0.weight");
       return shape.empty() ? heads.value_dim : shape[0];
     };
     const int64_t f_rank = rank(p + ".f_proj"), g_rank = rank(p + ".g_proj");
-    const auto low = g.linear(p + ".low_rank", h,
-                              {in.projection(p + ".f_proj.0", f_rank, m.hidden, false, WeightRole::kSmall),
-                               in.projection(p + ".g_proj.0", g_rank, m.hidden, false, WeightRole::kSmall),
-                               in.projection(p + ".b_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall)});
-    const Value f = g.linear(p + ".f", low[0], in.projection(p + ".f_proj.1", decays, f_rank, false, WeightRole::kSmall));
+    const auto low =
+        g.linear(p + ".low_rank", h,
+                 {in.projection(p + ".f_proj.0", f_rank, m.hidden, false, WeightRole::kSmall),
+                  in.projection(p + ".g_proj.0", g_rank, m.hidden, false, WeightRole::kSmall),
+                  in.projection(p + ".b_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall)});
+    const Value f =
+        g.linear(p + ".f", low[0], in.projection(p + ".f_proj.1", decays, f_rank, false, WeightRole::kSmall));
     const bool bias = in.has(p + ".g_proj.1.bias");
-    const Value gate = g.linear(p + ".g", low[1], in.projection(p + ".g_proj.1", values, g_rank, bias, WeightRole::kSmall));
+    const Value gate =
+        g.linear(p + ".g", low[1], in.projection(p + ".g_proj.1", values, g_rank, bias, WeightRole::kSmall));
     auto args = delta_args(in, heads);
     DecayWeights weights;
     weights.offset = in.vector(p + ".dt_bias", decays);
     if (bounded) {
       args.decay = decay(fb::DecayKind::Sigmoid);
       args.decay->slope = static_cast<float>(bound);
-      if (in.has(p + ".A_log")) weights.rate = mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return std::exp(a); });
+      if (in.has(p + ".A_log"))
+        weights.rate =
+            mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return std::exp(a); });
     } else {
       args.decay = decay(fb::DecayKind::Softplus);
-      weights.rate = mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return -std::exp(a); });
+      weights.rate =
+          mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return -std::exp(a); });
     }
     const Value o = gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, low[2], f, weights);
     return fla_output(in, p, o, gate, fb::Activation::Sigmoid, heads.value_dim, m, residual);

@@ -1,5 +1,5 @@
-// GLA, simple GLA, RetNet and HGRN2 in flash-linear-attention's format: linear attention with decays of every kind.
-// Follows fla/layers/gla.py, simple_gla.py, multiscale_retention.py and hgrn2.py.
+// GLA, simple GLA, RetNet and HGRN2 in flash-linear-attention's format: linear attention with decays of every
+// kind. Follows fla/layers/gla.py, simple_gla.py, multiscale_retention.py and hgrn2.py.
 #include <algorithm>
 #include <cmath>
 
@@ -44,7 +44,8 @@ Value output_gate(Importer& in, const std::string& p, Value h, const FlaModel& m
 // The negative floor of a log decay.
 float clamp(Importer& in) {
   const double least = in.number("clamp_min", 0);
-  if (in.has_key("clamp_min") && least >= 0) in.fail(strf("config.json: 'clamp_min' is {}, expected a negative number", least));
+  if (in.has_key("clamp_min") && least >= 0)
+    in.fail(strf("config.json: 'clamp_min' is {}, expected a negative number", least));
   return static_cast<float>(least);
 }
 
@@ -61,12 +62,15 @@ void import_gla(Importer& in) {
   const bool convolve = in.flag("use_short_conv", false);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const int64_t keys = heads.kv_heads * heads.key_dim;
-    const FlaInputs x = fla_inputs(in, p, h, m, heads.heads * heads.key_dim, keys, heads.kv_heads * heads.value_dim, convolve,
-                                   fb::Activation::Silu, fb::Activation::Silu);
+    const FlaInputs x =
+        fla_inputs(in, p, h, m, heads.heads * heads.key_dim, keys, heads.kv_heads * heads.value_dim, convolve,
+                   fb::Activation::Silu, fb::Activation::Silu);
     const auto low = in.shape(p + ".gk_proj.0.weight");
     const int64_t rank = low.empty() ? 16 : low[0];
-    const Value inner = in.graph.linear(p + ".gk.0", h, in.projection(p + ".gk_proj.0", rank, m.hidden, false, WeightRole::kSmall));
-    const Value gk = in.graph.linear(p + ".gk.1", inner, in.projection(p + ".gk_proj.1", keys, rank, true, WeightRole::kSmall));
+    const Value inner = in.graph.linear(
+        p + ".gk.0", h, in.projection(p + ".gk_proj.0", rank, m.hidden, false, WeightRole::kSmall));
+    const Value gk = in.graph.linear(p + ".gk.1", inner,
+                                     in.projection(p + ".gk_proj.1", keys, rank, true, WeightRole::kSmall));
     auto args = linear_args(heads);
     args.decay = decay(fb::DecayKind::LogSigmoid);
     args.decay->divisor = 16;
@@ -84,13 +88,17 @@ void import_simple_gla(Importer& in) {
   const Heads heads = read_heads(in, m, 1.0, 1.0);
   in.expect("feature_map", Json());
   if (heads.kv_heads != heads.heads)
-    in.fail("config.json: num_kv_heads differs from num_heads; with a decay for each query head Linnet has no shared state");
+    in.fail(
+        "config.json: num_kv_heads differs from num_heads; with a decay for each query head Linnet has no "
+        "shared state");
   const bool convolve = in.flag("use_short_conv", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
-    const FlaInputs x = fla_inputs(in, p, h, m, heads.heads * heads.key_dim, heads.heads * heads.key_dim,
-                                   heads.heads * heads.value_dim, convolve, fb::Activation::Silu, fb::Activation::Silu);
+    const FlaInputs x =
+        fla_inputs(in, p, h, m, heads.heads * heads.key_dim, heads.heads * heads.key_dim,
+                   heads.heads * heads.value_dim, convolve, fb::Activation::Silu, fb::Activation::Silu);
     const bool bias = in.has(p + ".gk_proj.bias");
-    const Value gk = in.graph.linear(p + ".gk", h, in.projection(p + ".gk_proj", heads.heads, m.hidden, bias, WeightRole::kSmall));
+    const Value gk = in.graph.linear(
+        p + ".gk", h, in.projection(p + ".gk_proj", heads.heads, m.hidden, bias, WeightRole::kSmall));
     auto args = linear_args(heads);
     args.decay = decay(fb::DecayKind::LogSigmoid);
     args.decay->divisor = 16;
@@ -105,12 +113,15 @@ void import_retnet(Importer& in) {
   const Heads heads = read_heads(in, m, 1.0, 2.0);
   in.expect("feature_map", Json());
   if (heads.kv_heads != heads.heads)
-    in.fail("config.json: num_kv_heads differs from num_heads; with a decay for each query head Linnet has no shared state");
+    in.fail(
+        "config.json: num_kv_heads differs from num_heads; with a decay for each query head Linnet has no "
+        "shared state");
   const bool convolve = in.flag("use_short_conv", false);
   const fb::RotaryEmbeddingT rope = plain_rope(heads.key_dim, 10000);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
-    const FlaInputs x = fla_inputs(in, p, h, m, heads.heads * heads.key_dim, heads.heads * heads.key_dim,
-                                   heads.heads * heads.value_dim, convolve, fb::Activation::Silu, fb::Activation::Silu);
+    const FlaInputs x =
+        fla_inputs(in, p, h, m, heads.heads * heads.key_dim, heads.heads * heads.key_dim,
+                   heads.heads * heads.value_dim, convolve, fb::Activation::Silu, fb::Activation::Silu);
     const auto turned = in.graph.rotary(p + ".rotary", rope, {x.q, x.k});
     auto args = linear_args(heads);
     args.decay = decay(fb::DecayKind::Constant);
@@ -119,7 +130,8 @@ void import_retnet(Importer& in) {
       rates.push_back(static_cast<float>(std::log1p(-std::exp2(-5.0 - static_cast<double>(i)))));
     const Weight rate = in.constant(p + ".decay", {heads.heads}, std::move(rates));
     const Value gate = output_gate(in, p, h, m, heads);
-    const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), turned[0], turned[1], x.v, -1, {rate, -1});
+    const Value o =
+        gated_linear_attention(in, p + ".mixer", std::move(args), turned[0], turned[1], x.v, -1, {rate, -1});
     in.ignore(p + ".rotary.inv_freq");
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);
   });
@@ -129,7 +141,8 @@ void import_hgrn2(Importer& in) {
   const FlaModel m = read_fla(in);
   const int64_t ratio = in.integer("expand_ratio", 128);
   const int64_t heads = in.integer("num_heads", ratio > 0 ? m.hidden / ratio : 0);
-  if (heads <= 0 || m.hidden % heads != 0) in.fail(strf("config.json: {} heads do not divide a hidden size of {}", heads, m.hidden));
+  if (heads <= 0 || m.hidden % heads != 0)
+    in.fail(strf("config.json: {} heads do not divide a hidden size of {}", heads, m.hidden));
   in.expect("use_short_conv", false);
   if (!in.errors().empty()) return;
   const int64_t key_dim = in.has_key("expand_ratio") ? ratio : m.hidden / heads, keys = heads * key_dim;
@@ -138,7 +151,9 @@ void import_hgrn2(Importer& in) {
   if (in.flag("use_lower_bound", true)) {
     const auto raw = read_all(*in.rows("model.lower_bounds", {m.layers, keys}));
     if (!raw) return in.fail(raw.error().message);
-    const auto at = [&](int64_t layer, int64_t c) { return static_cast<double>((*raw)[static_cast<size_t>(layer * keys + c)]); };
+    const auto at = [&](int64_t layer, int64_t c) {
+      return static_cast<double>((*raw)[static_cast<size_t>(layer * keys + c)]);
+    };
     for (int64_t c = 0; c < keys; ++c) {
       double most = at(0, c), sum = 0, share = 0;
       for (int64_t i = 1; i < m.layers; ++i) most = std::max(most, at(i, c));
@@ -150,19 +165,22 @@ void import_hgrn2(Importer& in) {
     }
   }
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t layer) {
-    const auto qfi = in.graph.linear(p + ".qfi", h,
-                                     {in.projection(p + ".q_proj", keys, m.hidden), in.projection(p + ".f_proj", keys, m.hidden),
-                                      in.projection(p + ".i_proj", m.hidden, m.hidden)});
+    const auto qfi = in.graph.linear(
+        p + ".qfi", h,
+        {in.projection(p + ".q_proj", keys, m.hidden), in.projection(p + ".f_proj", keys, m.hidden),
+         in.projection(p + ".i_proj", m.hidden, m.hidden)});
     Heads shape{heads, heads, key_dim, m.hidden / heads};
     auto args = linear_args(shape);
     args.query_map = head_map(fb::Activation::Silu);
     args.decay = decay(fb::DecayKind::LowerBounded);
     const auto first = bounds.begin() + layer * keys;
     const Weight offset = in.constant(p + ".lower_bound", {keys}, {first, first + keys});
-    const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), qfi[0], -1, qfi[2], qfi[1], {-1, offset});
+    const Value o =
+        gated_linear_attention(in, p + ".mixer", std::move(args), qfi[0], -1, qfi[2], qfi[1], {-1, offset});
     // The layer makes this norm with the class default, whatever the config's norm_eps is.
     const Value y = in.graph.rms_norm(p + ".g_norm", o, in.vector(p + ".g_norm.weight", m.hidden), 1e-5f);
-    return in.graph.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, m.hidden), fb::Activation::None, residual);
+    return in.graph.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, m.hidden),
+                           fb::Activation::None, residual);
   });
 }
 

@@ -16,7 +16,8 @@ void import_gemma2(Importer& in) {
   const int64_t head_dim = in.integer("head_dim", 256), intermediate = in.integer("intermediate_size");
   const int64_t window = in.integer("sliding_window", 4096);
   const auto epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-6));
-  const fb::Activation act = in.activation(in.has_key("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
+  const fb::Activation act = in.activation(
+      in.has_key("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
   const bool bias = in.flag("attention_bias", false);
   const bool tied = in.flag("tie_word_embeddings", true) || !in.has("lm_head.weight");
   const double scalar = in.number("query_pre_attn_scalar", static_cast<double>(head_dim));
@@ -53,9 +54,11 @@ void import_gemma2(Importer& in) {
     a.window = slides ? static_cast<int>(window) : 0;
     a.rope = std::make_unique<fb::RotaryEmbeddingT>(rope);
     const Value o = g.attention(attn + ".attention", std::move(a), turned[0], turned[1], qkv[2]);
-    const Value y = g.linear(attn + ".output", o, in.projection(attn + ".o_proj", hidden, heads * head_dim, bias));
+    const Value y =
+        g.linear(attn + ".output", o, in.projection(attn + ".o_proj", hidden, heads * head_dim, bias));
     x = g.add(layer + ".attention_residual", x, norm("post_attention_layernorm", y));
-    const Value m = gated_mlp(in, layer + ".mlp", norm("pre_feedforward_layernorm", x), hidden, intermediate, act);
+    const Value m =
+        gated_mlp(in, layer + ".mlp", norm("pre_feedforward_layernorm", x), hidden, intermediate, act);
     x = g.add(layer + ".mlp_residual", x, norm("post_feedforward_layernorm", m));
   }
   x = g.rms_norm("norm", x, in.vector("model.norm.weight", hidden), epsilon, 1);

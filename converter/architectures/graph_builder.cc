@@ -47,12 +47,14 @@ Weight GraphBuilder::matrix(std::string name, WeightRole role, Rows rows) {
 }
 
 Weight GraphBuilder::expert_matrices(std::string name, WeightRole role, Rows rows, int64_t experts) {
-  weights_.push_back({std::move(name), role, fb::Layout::Panel, {experts, rows->rows / experts, rows->columns}, rows});
+  weights_.push_back(
+      {std::move(name), role, fb::Layout::Panel, {experts, rows->rows / experts, rows->columns}, rows});
   return static_cast<Weight>(weights_.size()) - 1;
 }
 
 Weight GraphBuilder::tensor(std::string name, std::vector<int64_t> shape, Rows rows) {
-  weights_.push_back({std::move(name), WeightRole::kVector, fb::Layout::RowMajor, std::move(shape), std::move(rows)});
+  weights_.push_back(
+      {std::move(name), WeightRole::kVector, fb::Layout::RowMajor, std::move(shape), std::move(rows)});
   return static_cast<Weight>(weights_.size()) - 1;
 }
 
@@ -78,7 +80,8 @@ std::vector<Value> GraphBuilder::node(std::string name, fb::OpArgsUnion args, st
   auto node = std::make_unique<fb::NodeT>();
   std::vector<Value> outputs;
   for (size_t i = 0; i < output_shapes.size(); ++i)
-    outputs.push_back(value(output_shapes.size() == 1 ? name : name + "." + std::to_string(i), dtype, std::move(output_shapes[i])));
+    outputs.push_back(value(output_shapes.size() == 1 ? name : name + "." + std::to_string(i), dtype,
+                            std::move(output_shapes[i])));
   node->name = std::move(name);
   node->args = std::move(args);
   node->inputs = std::move(inputs);
@@ -108,7 +111,8 @@ Value GraphBuilder::embedding(const std::string& name, Value ids, Weight table, 
   return node(name, args(std::move(a)), {ids}, {table}, {}, {out})[0];
 }
 
-std::vector<Value> GraphBuilder::linear(const std::string& name, Value x, const std::vector<Projection>& projections,
+std::vector<Value> GraphBuilder::linear(const std::string& name, Value x,
+                                        const std::vector<Projection>& projections,
                                         fb::Activation activation) {
   fb::LinearT a;
   a.activation = activation;
@@ -122,7 +126,8 @@ std::vector<Value> GraphBuilder::linear(const std::string& name, Value x, const 
   return node(name, args(std::move(a)), {x}, std::move(weights), {}, std::move(outputs));
 }
 
-Value GraphBuilder::linear(const std::string& name, Value x, Projection projection, fb::Activation activation, Value residual) {
+Value GraphBuilder::linear(const std::string& name, Value x, Projection projection, fb::Activation activation,
+                           Value residual) {
   fb::LinearT a;
   a.activation = activation;
   std::vector<Value> inputs = {x};
@@ -131,7 +136,8 @@ Value GraphBuilder::linear(const std::string& name, Value x, Projection projecti
               {like(x, weight_shape(projection.weight)[0])})[0];
 }
 
-Value GraphBuilder::gated_linear(const std::string& name, Value x, Projection gate, Projection up, fb::Activation activation) {
+Value GraphBuilder::gated_linear(const std::string& name, Value x, Projection gate, Projection up,
+                                 fb::Activation activation) {
   fb::LinearT a;
   a.activation = activation;
   a.gated = true;
@@ -139,7 +145,8 @@ Value GraphBuilder::gated_linear(const std::string& name, Value x, Projection ga
               {like(x, weight_shape(gate.weight)[0])})[0];
 }
 
-Value GraphBuilder::norm(const std::string& name, Value x, const fb::NormT& a, Weight weight, Weight bias, Value gate) {
+Value GraphBuilder::norm(const std::string& name, Value x, const fb::NormT& a, Weight weight, Weight bias,
+                         Value gate) {
   std::vector<Value> inputs = {x};
   if (gate >= 0) inputs.push_back(gate);
   std::vector<Weight> weights;
@@ -148,7 +155,8 @@ Value GraphBuilder::norm(const std::string& name, Value x, const fb::NormT& a, W
   return node(name, args(fb::NormT(a)), std::move(inputs), std::move(weights), {}, {shape(x)})[0];
 }
 
-Value GraphBuilder::rms_norm(const std::string& name, Value x, Weight weight, float epsilon, float weight_offset, int group) {
+Value GraphBuilder::rms_norm(const std::string& name, Value x, Weight weight, float epsilon,
+                             float weight_offset, int group) {
   fb::NormT a;
   a.kind = fb::NormKind::Rms;
   a.epsilon = epsilon;
@@ -157,23 +165,26 @@ Value GraphBuilder::rms_norm(const std::string& name, Value x, Weight weight, fl
   return norm(name, x, a, weight);
 }
 
-std::vector<Value> GraphBuilder::rotary(const std::string& name, const fb::RotaryEmbeddingT& rope, const std::vector<Value>& xs) {
+std::vector<Value> GraphBuilder::rotary(const std::string& name, const fb::RotaryEmbeddingT& rope,
+                                        const std::vector<Value>& xs) {
   std::vector<std::vector<fb::Dim>> shapes;
   for (const Value x : xs) shapes.push_back(shape(x));
   return node(name, args(fb::RotaryEmbeddingT(rope)), xs, {}, {}, std::move(shapes));
 }
 
-Value GraphBuilder::attention(const std::string& name, fb::SoftmaxAttentionT a, Value q, Value k, Value v, Value gate) {
+Value GraphBuilder::attention(const std::string& name, fb::SoftmaxAttentionT a, Value q, Value k, Value v,
+                              Value gate) {
   const State keys = state(name + ".keys", fb::StateRole::KeyCache, {dim("context"), fixed(channels(k))});
-  const State values = state(name + ".values", fb::StateRole::ValueCache, {dim("context"), fixed(channels(v))});
+  const State values =
+      state(name + ".values", fb::StateRole::ValueCache, {dim("context"), fixed(channels(v))});
   std::vector<Value> inputs = {q, k, v};
   if (gate >= 0) inputs.push_back(gate);
   const int64_t out = static_cast<int64_t>(a.heads) * a.value_dim;
   return node(name, args(std::move(a)), std::move(inputs), {}, {keys, values}, {like(q, out)})[0];
 }
 
-Value GraphBuilder::pointwise(const std::string& name, fb::PointwiseKind kind, Value a, Value b, fb::Activation activation,
-                              float alpha, float beta) {
+Value GraphBuilder::pointwise(const std::string& name, fb::PointwiseKind kind, Value a, Value b,
+                              fb::Activation activation, float alpha, float beta) {
   fb::PointwiseT p;
   p.kind = kind;
   p.activation = activation;
@@ -188,7 +199,8 @@ Value GraphBuilder::logits(const std::string& name, Value x, Weight head, float 
   fb::LogitsT a;
   a.scale = scale;
   a.softcap = softcap;
-  return node(name, args(std::move(a)), {x}, {head}, {}, {{dim("logit_tokens"), fixed(weight_shape(head)[0])}})[0];
+  return node(name, args(std::move(a)), {x}, {head}, {},
+              {{dim("logit_tokens"), fixed(weight_shape(head)[0])}})[0];
 }
 
 }  // namespace linnet::convert

@@ -1,6 +1,7 @@
-// Builds the computation of a model file: symbols, values, states, weights and nodes of its methods. Importers
-// describe a model with it; shapes of outputs follow from the ops. What it builds is checked against the op
-// catalogue when the file is opened, so a mistake here is found by the self test at the latest.
+// Builds the computation of a model file: symbols, values, states, weights and nodes of its methods.
+// Importers describe a model with it; shapes of outputs follow from the ops. What it builds is checked
+// against the op catalogue when the file is opened, so a mistake here is found by the self test at the
+// latest.
 #pragma once
 
 #include <memory>
@@ -52,16 +53,17 @@ class GraphBuilder {
   // The public name of a value (as inspect lists it).
   void rename(Value value, std::string name);
 
-  Weight matrix(std::string name, WeightRole role, Rows rows);          // [rows, columns], panels
-  Weight expert_matrices(std::string name, WeightRole role, Rows rows, int64_t experts);  // [E, rows/E, columns]
+  Weight matrix(std::string name, WeightRole role, Rows rows);  // [rows, columns], panels
+  Weight expert_matrices(std::string name, WeightRole role, Rows rows,
+                         int64_t experts);                                 // [E, rows/E, columns]
   Weight tensor(std::string name, std::vector<int64_t> shape, Rows rows);  // f32, row-major
-  Weight vector(std::string name, Rows rows);                            // f32 [n]
+  Weight vector(std::string name, Rows rows);                              // f32 [n]
   State state(std::string name, fb::StateRole role, std::vector<fb::Dim> shape, float initial = 0);
 
   // The general form: any op. `output_shapes` has one shape per output; returns the outputs.
-  std::vector<Value> node(std::string name, fb::OpArgsUnion args, std::vector<Value> inputs, std::vector<Weight> weights,
-                          std::vector<State> states, std::vector<std::vector<fb::Dim>> output_shapes,
-                          DType dtype = DType::kF32);
+  std::vector<Value> node(std::string name, fb::OpArgsUnion args, std::vector<Value> inputs,
+                          std::vector<Weight> weights, std::vector<State> states,
+                          std::vector<std::vector<fb::Dim>> output_shapes, DType dtype = DType::kF32);
   template <typename T>
   static fb::OpArgsUnion args(T value) {
     fb::OpArgsUnion u;
@@ -78,24 +80,33 @@ class GraphBuilder {
   std::vector<Value> linear(const std::string& name, Value x, const std::vector<Projection>& projections,
                             fb::Activation activation = fb::Activation::None);
   // One output; residual is added after the activation.
-  Value linear(const std::string& name, Value x, Projection projection, fb::Activation activation = fb::Activation::None,
-               Value residual = -1);
+  Value linear(const std::string& name, Value x, Projection projection,
+               fb::Activation activation = fb::Activation::None, Value residual = -1);
   // activation(x gate^T) * (x up^T)
-  Value gated_linear(const std::string& name, Value x, Projection gate, Projection up, fb::Activation activation);
-  Value norm(const std::string& name, Value x, const fb::NormT& args, Weight weight = -1, Weight bias = -1, Value gate = -1);
-  Value rms_norm(const std::string& name, Value x, Weight weight, float epsilon, float weight_offset = 0, int group = 0);
-  std::vector<Value> rotary(const std::string& name, const fb::RotaryEmbeddingT& rope, const std::vector<Value>& xs);
+  Value gated_linear(const std::string& name, Value x, Projection gate, Projection up,
+                     fb::Activation activation);
+  Value norm(const std::string& name, Value x, const fb::NormT& args, Weight weight = -1, Weight bias = -1,
+             Value gate = -1);
+  Value rms_norm(const std::string& name, Value x, Weight weight, float epsilon, float weight_offset = 0,
+                 int group = 0);
+  std::vector<Value> rotary(const std::string& name, const fb::RotaryEmbeddingT& rope,
+                            const std::vector<Value>& xs);
   // Causal attention with its own key and value states.
-  Value attention(const std::string& name, fb::SoftmaxAttentionT args, Value q, Value k, Value v, Value gate = -1);
+  Value attention(const std::string& name, fb::SoftmaxAttentionT args, Value q, Value k, Value v,
+                  Value gate = -1);
   Value pointwise(const std::string& name, fb::PointwiseKind kind, Value a, Value b = -1,
                   fb::Activation activation = fb::Activation::None, float alpha = 1, float beta = 1);
-  Value add(const std::string& name, Value a, Value b) { return pointwise(name, fb::PointwiseKind::Add, a, b); }
+  Value add(const std::string& name, Value a, Value b) {
+    return pointwise(name, fb::PointwiseKind::Add, a, b);
+  }
   Value logits(const std::string& name, Value x, Weight head, float scale = 1, float softcap = 0);
 
   // Last dimension of a value, a weight's shape.
   int64_t channels(Value value) const;
   const std::vector<fb::Dim>& shape(Value value) const;
-  const std::vector<int64_t>& weight_shape(Weight weight) const { return weights_[static_cast<size_t>(weight)].shape; }
+  const std::vector<int64_t>& weight_shape(Weight weight) const {
+    return weights_[static_cast<size_t>(weight)].shape;
+  }
   // The value's shape with another last dimension.
   std::vector<fb::Dim> like(Value value, int64_t channels) const;
 

@@ -51,7 +51,8 @@ const Json* Importer::find(const std::string& key) const {
 bool Importer::has_key(const std::string& key) const { return find(key) != nullptr; }
 
 void Importer::fail(std::string message) {
-  if (std::find(errors_.begin(), errors_.end(), message) == errors_.end()) errors_.push_back(std::move(message));
+  if (std::find(errors_.begin(), errors_.end(), message) == errors_.end())
+    errors_.push_back(std::move(message));
 }
 
 int64_t Importer::integer(const std::string& key) {
@@ -66,7 +67,8 @@ int64_t Importer::integer(const std::string& key, int64_t absent) {
   const Json* value = find(key);
   if (!value) return absent;
   // 2^31 keeps every product of two of them in range.
-  if (!value->is_number_integer() || value->get<int64_t>() < -1 || value->get<int64_t>() > (int64_t{1} << 31)) {
+  if (!value->is_number_integer() || value->get<int64_t>() < -1 ||
+      value->get<int64_t>() > (int64_t{1} << 31)) {
     fail(strf("config.json: '{}' is {}, expected an integer from 0 to 2^31", key, value->dump()));
     return absent > 0 ? absent : 1;
   }
@@ -117,11 +119,11 @@ void Importer::expect(const std::string& key, const Json& supported, const std::
 
 fb::Activation Importer::activation(const std::string& key, const std::string& absent) {
   static const std::map<std::string, fb::Activation> kNames = {
-      {"silu", fb::Activation::Silu},           {"swish", fb::Activation::Silu},
-      {"gelu", fb::Activation::Gelu},           {"gelu_pytorch_tanh", fb::Activation::GeluTanh},
-      {"gelu_new", fb::Activation::GeluTanh},   {"gelu_tanh", fb::Activation::GeluTanh},
-      {"relu", fb::Activation::Relu},           {"relu2", fb::Activation::ReluSquared},
-      {"sqrelu", fb::Activation::ReluSquared},  {"sigmoid", fb::Activation::Sigmoid},
+      {"silu", fb::Activation::Silu},          {"swish", fb::Activation::Silu},
+      {"gelu", fb::Activation::Gelu},          {"gelu_pytorch_tanh", fb::Activation::GeluTanh},
+      {"gelu_new", fb::Activation::GeluTanh},  {"gelu_tanh", fb::Activation::GeluTanh},
+      {"relu", fb::Activation::Relu},          {"relu2", fb::Activation::ReluSquared},
+      {"sqrelu", fb::Activation::ReluSquared}, {"sigmoid", fb::Activation::Sigmoid},
       {"tanh", fb::Activation::Tanh},
   };
   const std::string name = text(key, absent);
@@ -151,7 +153,8 @@ Rows Importer::rows(const std::string& name, std::vector<int64_t> expected) {
     return zeros;
   };
   if (!tensors_.has(name)) {
-    fail(strf("'{}' is missing in {} (expected shape {})", name, tensors_.origin(), graph::shape_text(expected)));
+    fail(strf("'{}' is missing in {} (expected shape {})", name, tensors_.origin(),
+              graph::shape_text(expected)));
     return nothing();
   }
   const std::vector<int64_t> found = tensors_.shape(name);

@@ -2,8 +2,8 @@
 // Face names, and the graph under construction.
 //
 // Errors are collected, not returned: a missing tensor is replaced by zeros of the expected shape so that the
-// importer runs on and a person sees every missing tensor and wrong shape at once. Nothing is written if there
-// was any error.
+// importer runs on and a person sees every missing tensor and wrong shape at once. Nothing is written if
+// there was any error.
 #pragma once
 
 #include <nlohmann/json.hpp>

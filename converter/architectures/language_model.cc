@@ -2,8 +2,8 @@
 
 namespace linnet::convert {
 
-Frame begin_language_model(Importer& in, const std::string& table_name, int64_t vocabulary, int64_t hidden, float scale,
-                           bool tied) {
+Frame begin_language_model(Importer& in, const std::string& table_name, int64_t vocabulary, int64_t hidden,
+                           float scale, bool tied) {
   GraphBuilder& g = in.graph;
   g.begin_method("forward");
   Frame frame;
@@ -15,8 +15,8 @@ Frame begin_language_model(Importer& in, const std::string& table_name, int64_t 
   return frame;
 }
 
-void end_language_model(Importer& in, const Frame& frame, Value x, const std::string& head_name, int64_t vocabulary,
-                        int64_t hidden, bool tied, float scale, float softcap) {
+void end_language_model(Importer& in, const Frame& frame, Value x, const std::string& head_name,
+                        int64_t vocabulary, int64_t hidden, bool tied, float scale, float softcap) {
   if (tied) in.ignore(head_name);
   const Weight head = tied ? frame.table : in.matrix(head_name, vocabulary, hidden, WeightRole::kHead);
   in.graph.output(in.graph.logits("logits", x, head, scale, softcap));

@@ -26,8 +26,10 @@ std::vector<int64_t> read_windows(Importer& in, int64_t layers, int64_t window, 
       const Json type = static_cast<size_t>(i) < types.size() ? types[static_cast<size_t>(i)] : Json();
       slides = type == "sliding_attention";
       if (!slides && type != "full_attention")
-        in.fail(strf("config.json: layer_types[{}] is {}, expected full_attention or sliding_attention", i, type.dump()));
-      if (slides && window <= 0) in.fail("config.json: layer_types has sliding_attention but there is no sliding_window");
+        in.fail(strf("config.json: layer_types[{}] is {}, expected full_attention or sliding_attention", i,
+                     type.dump()));
+      if (slides && window <= 0)
+        in.fail("config.json: layer_types has sliding_attention but there is no sliding_window");
     }
     if (slides) windows[static_cast<size_t>(i)] = window;
   }
@@ -53,11 +55,13 @@ void import_decoder(Importer& in, const Switches& switches) {
   for (int64_t i = 0; i < layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i);
     const std::string attn = layer + ".self_attn";
-    const Value h = g.rms_norm(layer + ".input_norm", x, in.vector(layer + ".input_layernorm.weight", hidden), epsilon);
-    const auto qkv = g.linear(attn + ".qkv", h,
-                              {in.projection(attn + ".q_proj", heads * head_dim, hidden, switches.qkv_bias),
-                               in.projection(attn + ".k_proj", kv_heads * head_dim, hidden, switches.qkv_bias),
-                               in.projection(attn + ".v_proj", kv_heads * head_dim, hidden, switches.qkv_bias)});
+    const Value h =
+        g.rms_norm(layer + ".input_norm", x, in.vector(layer + ".input_layernorm.weight", hidden), epsilon);
+    const auto qkv =
+        g.linear(attn + ".qkv", h,
+                 {in.projection(attn + ".q_proj", heads * head_dim, hidden, switches.qkv_bias),
+                  in.projection(attn + ".k_proj", kv_heads * head_dim, hidden, switches.qkv_bias),
+                  in.projection(attn + ".v_proj", kv_heads * head_dim, hidden, switches.qkv_bias)});
     Value q = qkv[0], k = qkv[1];
     if (switches.qk_norm) {
       const int group = static_cast<int>(head_dim);
@@ -75,8 +79,8 @@ void import_decoder(Importer& in, const Switches& switches) {
     const Value o = g.attention(attn + ".attention", std::move(a), turned[0], turned[1], qkv[2]);
     const Projection out = in.projection(attn + ".o_proj", hidden, heads * head_dim, switches.output_bias);
     x = g.linear(attn + ".output", o, out, fb::Activation::None, x);
-    const Value m =
-        g.rms_norm(layer + ".mlp_norm", x, in.vector(layer + ".post_attention_layernorm.weight", hidden), epsilon);
+    const Value m = g.rms_norm(layer + ".mlp_norm", x,
+                               in.vector(layer + ".post_attention_layernorm.weight", hidden), epsilon);
     x = gated_mlp(in, layer + ".mlp", m, hidden, intermediate, act, switches.mlp_bias, x);
     in.ignore(attn + ".rotary_emb.inv_freq");  // a buffer that old checkpoints carry
   }
@@ -105,7 +109,8 @@ void import_qwen2(Importer& in) {
   s.qkv_bias = true;
   const bool slides = in.flag("use_sliding_window", false);
   const int64_t layers = in.integer("num_hidden_layers");
-  s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0, in.integer("max_window_layers", layers));
+  s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0,
+                           in.integer("max_window_layers", layers));
   import_decoder(in, s);
 }
 
@@ -115,7 +120,8 @@ void import_qwen3(Importer& in) {
   s.qk_norm = true;
   const bool slides = in.flag("use_sliding_window", false);
   const int64_t layers = in.integer("num_hidden_layers");
-  s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0, in.integer("max_window_layers", layers));
+  s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0,
+                           in.integer("max_window_layers", layers));
   import_decoder(in, s);
 }
 

@@ -20,14 +20,17 @@ void finish_mamba2(Importer& in, Mamba2& m) {
       m.step_maximum = limit[1].get<double>() < 1e30 ? limit[1].get<float>() : 0.0f;  // infinity
     }
   }
-  if (m.heads <= 0 || m.groups <= 0 || m.heads % m.groups != 0 || m.head_dim <= 0 || m.state <= 0 || m.inner != m.heads * m.head_dim)
-    in.fail(strf("config.json: {} heads of {} channels in {} groups with a state of {} do not fit {} inner channels", m.heads,
-                 m.head_dim, m.groups, m.state, m.inner));
+  if (m.heads <= 0 || m.groups <= 0 || m.heads % m.groups != 0 || m.head_dim <= 0 || m.state <= 0 ||
+      m.inner != m.heads * m.head_dim)
+    in.fail(strf(
+        "config.json: {} heads of {} channels in {} groups with a state of {} do not fit {} inner channels",
+        m.heads, m.head_dim, m.groups, m.state, m.inner));
 }
 
 Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m, Value residual) {
   GraphBuilder& g = in.graph;
-  const int64_t shared = m.groups * m.state, total = 2 * m.inner + 2 * shared + m.heads, convolved = m.inner + 2 * shared;
+  const int64_t shared = m.groups * m.state, total = 2 * m.inner + 2 * shared + m.heads,
+                convolved = m.inner + 2 * shared;
   const Rows rows = in.rows(p + ".in_proj.weight", {total, m.hidden});
   const Rows bias = m.bias ? in.rows(p + ".in_proj.bias", {total, 1}) : nullptr;
   // z, x, B, C and dt, whose rows follow one another.
@@ -37,7 +40,8 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
   int64_t first = 0;
   for (int i = 0; i < 5; ++i) {
     const std::string name = strf("{}.in_proj.{}", p, names[i]);
-    Projection projection{g.matrix(name, i == 4 ? WeightRole::kSmall : WeightRole::kMatrix, slice_rows(rows, first, sizes[i]))};
+    Projection projection{
+        g.matrix(name, i == 4 ? WeightRole::kSmall : WeightRole::kMatrix, slice_rows(rows, first, sizes[i]))};
     if (bias) projection.bias = g.vector(name + ".bias", slice_rows(bias, first, sizes[i]));
     projections.push_back(projection);
     first += sizes[i];
@@ -45,8 +49,8 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
   auto parts = g.linear(p + ".in", h, projections);
   for (size_t i = 0; i < 5; ++i)
     if (m.multipliers[i] != 1)
-      parts[i] = g.pointwise(strf("{}.scaled_{}", p, names[i]), fb::PointwiseKind::Scale, parts[i], -1, fb::Activation::None,
-                             static_cast<float>(m.multipliers[i]), 0);
+      parts[i] = g.pointwise(strf("{}.scaled_{}", p, names[i]), fb::PointwiseKind::Scale, parts[i], -1,
+                             fb::Activation::None, static_cast<float>(m.multipliers[i]), 0);
   const auto xbc = short_convolution(in, p + ".conv",
                                      {{parts[1], p + ".conv1d", 0, convolved},
                                       {parts[2], p + ".conv1d", m.inner, convolved},
@@ -64,7 +68,8 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
   args.decay->step_maximum = m.step_maximum;
   const Weight rate = mapped_vector(in, p + ".A_log", m.heads, [](double a) { return -std::exp(a); });
   const DecayWeights weights{rate, in.vector(p + ".dt_bias", m.heads)};
-  Value y = gated_linear_attention(in, p + ".mixer", std::move(args), xbc[2], xbc[1], xbc[0], parts[4], weights, in.vector(p + ".D", m.heads));
+  Value y = gated_linear_attention(in, p + ".mixer", std::move(args), xbc[2], xbc[1], xbc[0], parts[4],
+                                   weights, in.vector(p + ".D", m.heads));
   if (m.norm) {
     fb::NormT norm;
     norm.kind = fb::NormKind::Rms;
@@ -76,7 +81,8 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
   } else {
     y = g.pointwise(p + ".gated", fb::PointwiseKind::ActivateMultiply, parts[0], y, fb::Activation::Silu);
   }
-  return g.linear(p + ".out", y, in.projection(p + ".out_proj", m.hidden, m.inner, m.output_bias), fb::Activation::None, residual);
+  return g.linear(p + ".out", y, in.projection(p + ".out_proj", m.hidden, m.inner, m.output_bias),
+                  fb::Activation::None, residual);
 }
 
 void import_mamba2(Importer& in) {

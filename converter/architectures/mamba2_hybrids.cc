@@ -1,5 +1,5 @@
-// Falcon-H1 (Mamba-2 and attention side by side in every layer) and Granite 4 hybrids (one or the other, with a
-// mixture of experts). Follows transformers' modeling_falcon_h1.py and modeling_granitemoehybrid.py.
+// Falcon-H1 (Mamba-2 and attention side by side in every layer) and Granite 4 hybrids (one or the other, with
+// a mixture of experts). Follows transformers' modeling_falcon_h1.py and modeling_granitemoehybrid.py.
 #include <algorithm>
 #include <cmath>
 
@@ -19,8 +19,9 @@ Mamba2 read_hybrid_mamba(Importer& in, int64_t hidden) {
   m.inner = static_cast<int64_t>(in.number("mamba_expand", 2) * static_cast<double>(hidden));
   if (in.has_key("mamba_d_ssm")) m.inner = in.integer("mamba_d_ssm");
   m.heads = in.integer("mamba_n_heads", 128);
-  m.head_dim = in.has_key("mamba_d_head") && in.config()["mamba_d_head"].is_string() ? m.inner / std::max<int64_t>(m.heads, 1)
-                                                                                     : in.integer("mamba_d_head", 64);
+  m.head_dim = in.has_key("mamba_d_head") && in.config()["mamba_d_head"].is_string()
+                   ? m.inner / std::max<int64_t>(m.heads, 1)
+                   : in.integer("mamba_d_head", 64);
   m.groups = in.integer("mamba_n_groups", 1);
   m.state = in.integer("mamba_d_state", 256);
   m.kernel = in.integer("mamba_d_conv", 4);
@@ -55,12 +56,14 @@ std::vector<double> multipliers(Importer& in, const std::string& key, size_t cou
 
 Value scaled(GraphBuilder& g, const std::string& name, Value x, double factor) {
   if (factor == 1) return x;
-  return g.pointwise(name, fb::PointwiseKind::Scale, x, -1, fb::Activation::None, static_cast<float>(factor), 0);
+  return g.pointwise(name, fb::PointwiseKind::Scale, x, -1, fb::Activation::None, static_cast<float>(factor),
+                     0);
 }
 // x + factor * y
 Value add_scaled(GraphBuilder& g, const std::string& name, Value x, Value y, double factor) {
   if (factor == 1) return g.add(name, x, y);
-  return g.pointwise(name, fb::PointwiseKind::ScaledAdd, x, y, fb::Activation::None, 1, static_cast<float>(factor));
+  return g.pointwise(name, fb::PointwiseKind::ScaledAdd, x, y, fb::Activation::None, 1,
+                     static_cast<float>(factor));
 }
 
 }  // namespace
@@ -79,7 +82,8 @@ void import_falcon_h1(Importer& in) {
   attention.rope = read_rope(in, attention.head_dim);
   // k times a factor: the same as scores times it.
   attention.scale = in.number("key_multiplier", 1) / std::sqrt(static_cast<double>(attention.head_dim));
-  const double attention_in = in.number("attention_in_multiplier", 1), attention_out = in.number("attention_out_multiplier", 1);
+  const double attention_in = in.number("attention_in_multiplier", 1),
+               attention_out = in.number("attention_out_multiplier", 1);
   const double ssm_in = in.number("ssm_in_multiplier", 1), ssm_out = in.number("ssm_out_multiplier", 1);
   const fb::Activation act = in.activation("hidden_act", "silu");
   const bool mlp_bias = in.flag("mlp_bias", false);
@@ -90,22 +94,28 @@ void import_falcon_h1(Importer& in) {
   Value x = frame.x;
   for (int64_t i = 0; i < layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i), ff = layer + ".feed_forward";
-    const Value h = g.rms_norm(layer + ".input_layernorm", x, in.vector(layer + ".input_layernorm.weight", hidden), mamba.epsilon);
-    const Value m = mamba2_mixer(in, layer + ".mamba", scaled(g, layer + ".mamba.scaled", h, ssm_in), mamba, -1);
-    const Value a = attention_layer(in, layer + ".self_attn", scaled(g, layer + ".self_attn.scaled", h, attention_in), attention, -1);
+    const Value h = g.rms_norm(layer + ".input_layernorm", x,
+                               in.vector(layer + ".input_layernorm.weight", hidden), mamba.epsilon);
+    const Value m =
+        mamba2_mixer(in, layer + ".mamba", scaled(g, layer + ".mamba.scaled", h, ssm_in), mamba, -1);
+    const Value a = attention_layer(in, layer + ".self_attn",
+                                    scaled(g, layer + ".self_attn.scaled", h, attention_in), attention, -1);
     x = add_scaled(g, layer + ".mamba_residual", x, m, ssm_out);
     x = add_scaled(g, layer + ".attention_residual", x, a, attention_out);
-    const Value h2 = g.rms_norm(layer + ".pre_ff_layernorm", x, in.vector(layer + ".pre_ff_layernorm.weight", hidden), mamba.epsilon);
+    const Value h2 = g.rms_norm(layer + ".pre_ff_layernorm", x,
+                                in.vector(layer + ".pre_ff_layernorm.weight", hidden), mamba.epsilon);
     const auto parts = g.linear(ff + ".gate_up", h2,
                                 {in.projection(ff + ".gate_proj", intermediate, hidden, mlp_bias),
                                  in.projection(ff + ".up_proj", intermediate, hidden, mlp_bias)});
     const Value gate = scaled(g, ff + ".scaled_gate", parts[0], mlp[0]);
     const Value inner = g.pointwise(ff + ".gated", fb::PointwiseKind::ActivateMultiply, gate, parts[1], act);
-    const Value down = g.linear(ff + ".down", inner, in.projection(ff + ".down_proj", hidden, intermediate, mlp_bias));
+    const Value down =
+        g.linear(ff + ".down", inner, in.projection(ff + ".down_proj", hidden, intermediate, mlp_bias));
     x = add_scaled(g, layer + ".mlp_residual", x, down, mlp[1]);
   }
   x = g.rms_norm("norm", x, in.vector("model.final_layernorm.weight", hidden), mamba.epsilon);
-  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied, static_cast<float>(in.number("lm_head_multiplier", 1)));
+  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied,
+                     static_cast<float>(in.number("lm_head_multiplier", 1)));
 }
 
 void import_granite_hybrid(Importer& in) {
@@ -132,7 +142,8 @@ void import_granite_hybrid(Importer& in) {
   if (in.has_key(key)) {
     const Json& types = in.config()[key];
     for (int64_t i = 0; i < layers; ++i) {
-      const Json type = types.is_array() && static_cast<size_t>(i) < types.size() ? types[static_cast<size_t>(i)] : Json();
+      const Json type =
+          types.is_array() && static_cast<size_t>(i) < types.size() ? types[static_cast<size_t>(i)] : Json();
       is_attention[static_cast<size_t>(i)] = type == "attention" || type == "full_attention";
       if (!is_attention[static_cast<size_t>(i)] && type != "mamba" && type != "linear_attention")
         in.fail(strf("config.json: {}[{}] is {}, expected mamba or attention", key, i, type.dump()));
@@ -143,12 +154,16 @@ void import_granite_hybrid(Importer& in) {
                                            static_cast<float>(in.number("embedding_multiplier", 1)), tied);
   Value x = frame.x;
   for (int64_t i = 0; i < layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i), moe = layer + ".block_sparse_moe", mlp = layer + ".shared_mlp";
-    const Value h = g.rms_norm(layer + ".input_layernorm", x, in.vector(layer + ".input_layernorm.weight", hidden), mamba.epsilon);
-    const Value y = is_attention[static_cast<size_t>(i)] ? attention_layer(in, layer + ".self_attn", h, attention, -1)
-                                                         : mamba2_mixer(in, layer + ".mamba", h, mamba, -1);
+    const std::string layer = "model.layers." + std::to_string(i), moe = layer + ".block_sparse_moe",
+                      mlp = layer + ".shared_mlp";
+    const Value h = g.rms_norm(layer + ".input_layernorm", x,
+                               in.vector(layer + ".input_layernorm.weight", hidden), mamba.epsilon);
+    const Value y = is_attention[static_cast<size_t>(i)]
+                        ? attention_layer(in, layer + ".self_attn", h, attention, -1)
+                        : mamba2_mixer(in, layer + ".mamba", h, mamba, -1);
     x = add_scaled(g, layer + ".residual", x, y, residual);
-    const Value h2 = g.rms_norm(layer + ".post_attention_layernorm", x, in.vector(layer + ".post_attention_layernorm.weight", hidden), mamba.epsilon);
+    const Value h2 = g.rms_norm(layer + ".post_attention_layernorm", x,
+                                in.vector(layer + ".post_attention_layernorm.weight", hidden), mamba.epsilon);
     const Rows both = in.rows(mlp + ".input_linear.weight", {2 * shared, hidden});
     const Weight gate = g.matrix(mlp + ".gate", WeightRole::kMatrix, slice_rows(both, 0, shared));
     const Weight up = g.matrix(mlp + ".up", WeightRole::kMatrix, slice_rows(both, shared, shared));
@@ -174,7 +189,8 @@ void import_granite_hybrid(Importer& in) {
     x = add_scaled(g, layer + ".mlp_residual", x, out, residual);
   }
   x = g.rms_norm("norm", x, in.vector("model.norm.weight", hidden), mamba.epsilon);
-  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied, static_cast<float>(1.0 / in.number("logits_scaling", 1)));
+  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied,
+                     static_cast<float>(1.0 / in.number("logits_scaling", 1)));
 }
 
 }  // namespace linnet::convert

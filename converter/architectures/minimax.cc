@@ -1,5 +1,5 @@
-// MiniMax-Text-01: lightning attention with constant decays, softmax attention in between, experts in every layer.
-// Follows transformers' modeling_minimax.py.
+// MiniMax-Text-01: lightning attention with constant decays, softmax attention in between, experts in every
+// layer. Follows transformers' modeling_minimax.py.
 #include <cmath>
 
 #include "converter/architectures/attention_layer.h"
@@ -24,7 +24,8 @@ Value lightning_layer(Importer& in, const std::string& p, Value h, const Lightni
   const Rows all = in.rows(p + ".qkv_proj.weight", {3 * channels, m.hidden});
   std::vector<Projection> projections;
   for (int i = 0; i < 3; ++i)
-    projections.push_back({g.matrix(strf("{}.qkv_proj.{}", p, "qkv"[i]), WeightRole::kMatrix, grouped_rows(all, m.heads, i * d, d))});
+    projections.push_back({g.matrix(strf("{}.qkv_proj.{}", p, "qkv"[i]), WeightRole::kMatrix,
+                                    grouped_rows(all, m.heads, i * d, d))});
   projections.push_back(in.projection(p + ".output_gate", channels, m.hidden));
   const auto parts = g.linear(p + ".qkv", h, projections);
   fb::GatedLinearAttentionT args;
@@ -37,15 +38,18 @@ Value lightning_layer(Importer& in, const std::string& p, Value h, const Lightni
   std::vector<float> rates;
   const double factor = 1 - static_cast<double>(layer) / (static_cast<double>(m.layers - 1) + 1e-5) + 1e-5;
   for (int64_t i = 1; i <= m.heads; ++i)
-    rates.push_back(static_cast<float>(-std::exp2(-8.0 * static_cast<double>(i) / static_cast<double>(m.heads)) * factor));
+    rates.push_back(static_cast<float>(
+        -std::exp2(-8.0 * static_cast<double>(i) / static_cast<double>(m.heads)) * factor));
   const Weight rate = in.constant(p + ".decay", {m.heads}, std::move(rates));
-  const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), parts[0], parts[1], parts[2], -1, {rate, -1});
+  const Value o =
+      gated_linear_attention(in, p + ".mixer", std::move(args), parts[0], parts[1], parts[2], -1, {rate, -1});
   fb::NormT norm;  // over all heads together
   norm.kind = fb::NormKind::Rms;
   norm.epsilon = 1e-6f;
   norm.gate_activation = fb::Activation::Sigmoid;
   const Value y = g.norm(p + ".norm", o, norm, in.vector(p + ".norm.weight", channels), -1, parts[3]);
-  for (const char* buffer : {".slope_rate", ".query_decay", ".key_decay", ".diagonal_decay"}) in.ignore(p + buffer);
+  for (const char* buffer : {".slope_rate", ".query_decay", ".key_decay", ".diagonal_decay"})
+    in.ignore(p + buffer);
   return g.linear(p + ".output", y, in.projection(p + ".out_proj", m.hidden, channels));
 }
 
@@ -63,7 +67,10 @@ std::vector<bool> read_layers(Importer& in, int64_t layers) {
     const Json type = list.is_array() && n < list.size() ? list[n] : Json();
     lightning[n] = type == 0 || type == "linear_attention";
     if (!lightning[n] && type != 1 && type != "full_attention")
-      in.fail(strf("config.json: {}[{}] is {}, expected lightning (0, linear_attention) or softmax (1, full_attention)", key, i, type.dump()));
+      in.fail(
+          strf("config.json: {}[{}] is {}, expected lightning (0, linear_attention) or softmax (1, "
+               "full_attention)",
+               key, i, type.dump()));
   }
   return lightning;
 }
@@ -92,25 +99,30 @@ void import_minimax(Importer& in) {
                      static_cast<float>(in.number(which + "_beta_factor", 1)));
   };
   const auto full = factors("full_attn"), linear = factors("linear_attn"), mlp = factors("mlp");
-  for (const char* key : {"layernorm_full_attention_alpha", "layernorm_linear_attention_alpha", "layernorm_full_attention_beta",
-                          "layernorm_linear_attention_beta"})
+  for (const char* key : {"layernorm_full_attention_alpha", "layernorm_linear_attention_alpha",
+                          "layernorm_full_attention_beta", "layernorm_linear_attention_beta"})
     in.expect(key, 1, "use transformers' MiniMax checkpoint, MiniMax-Text-01-hf");
   in.expect("shared_intermediate_size", 0, "a shared expert");
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden, 1, tied);
   Value x = frame.x;
   const auto wired = [&](const std::string& name, Value normed, Value y, std::pair<float, float> f) {
-    return g.pointwise(name, fb::PointwiseKind::ScaledAdd, normed, y, fb::Activation::None, f.first, f.second);
+    return g.pointwise(name, fb::PointwiseKind::ScaledAdd, normed, y, fb::Activation::None, f.first,
+                       f.second);
   };
   const Lightning shape{hidden, attention.heads, attention.head_dim, layers, act};
   for (int64_t i = 0; i < layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i), attn = layer + ".self_attn", moe = layer + ".block_sparse_moe";
+    const std::string layer = "model.layers." + std::to_string(i), attn = layer + ".self_attn",
+                      moe = layer + ".block_sparse_moe";
     // The residual is what the norm gave, not what went into it.
-    const Value h = g.rms_norm(layer + ".input_layernorm", x, in.vector(layer + ".input_layernorm.weight", hidden), epsilon);
+    const Value h = g.rms_norm(layer + ".input_layernorm", x,
+                               in.vector(layer + ".input_layernorm.weight", hidden), epsilon);
     const bool fast = lightning[static_cast<size_t>(i)];
-    const Value y = fast ? lightning_layer(in, attn, h, shape, i) : attention_layer(in, attn, h, attention, -1);
+    const Value y =
+        fast ? lightning_layer(in, attn, h, shape, i) : attention_layer(in, attn, h, attention, -1);
     x = wired(layer + ".attention_residual", h, y, fast ? linear : full);
-    const Value h2 = g.rms_norm(layer + ".post_attention_layernorm", x, in.vector(layer + ".post_attention_layernorm.weight", hidden), epsilon);
+    const Value h2 = g.rms_norm(layer + ".post_attention_layernorm", x,
+                                in.vector(layer + ".post_attention_layernorm.weight", hidden), epsilon);
     Experts e;
     e.experts = experts;
     e.top_k = top_k;

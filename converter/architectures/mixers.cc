@@ -6,8 +6,9 @@
 
 namespace linnet::convert {
 
-std::vector<Value> short_convolution(Importer& in, const std::string& name, const std::vector<ConvolutionInput>& inputs,
-                                     int64_t kernel, fb::Activation activation) {
+std::vector<Value> short_convolution(Importer& in, const std::string& name,
+                                     const std::vector<ConvolutionInput>& inputs, int64_t kernel,
+                                     fb::Activation activation) {
   GraphBuilder& g = in.graph;
   fb::ShortConvolutionT args;
   args.kernel = static_cast<int>(kernel);
@@ -20,7 +21,8 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name, cons
     const int64_t channels = g.channels(input.x), total = input.total > 0 ? input.total : channels;
     const std::string part = inputs.size() > 1 ? strf("{}.{}", name, xs.size()) : name;
     const std::string rename = total == channels ? "" : strf(".{}", xs.size());
-    auto taps = transpose(slice_rows(in.rows(input.prefix + ".weight", {total, kernel}), input.first, channels));
+    auto taps =
+        transpose(slice_rows(in.rows(input.prefix + ".weight", {total, kernel}), input.first, channels));
     if (!taps) {
       in.fail(taps.error().message);
       continue;
@@ -31,7 +33,8 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name, cons
       // A vector is one row; as a column its channels can be cut.
       auto bias = transpose(in.rows(input.prefix + ".bias", {total}));
       if (!bias) in.fail(bias.error().message);
-      weights.push_back(bias ? g.vector(input.prefix + ".bias" + rename, slice_rows(*bias, input.first, channels)) : -1);
+      weights.push_back(
+          bias ? g.vector(input.prefix + ".bias" + rename, slice_rows(*bias, input.first, channels)) : -1);
     } else {
       weights.push_back(-1);
     }
@@ -39,37 +42,43 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name, cons
                              {GraphBuilder::fixed(kernel - 1), GraphBuilder::fixed(channels)}));
     shapes.push_back(g.shape(input.x));
   }
-  if (kernel < 2 || kernel > 16) in.fail(strf("config.json: convolutions of {} taps; Linnet supports 2 to 16", kernel));
-  return g.node(name, GraphBuilder::args(std::move(args)), std::move(xs), std::move(weights), std::move(states),
-                std::move(shapes));
+  if (kernel < 2 || kernel > 16)
+    in.fail(strf("config.json: convolutions of {} taps; Linnet supports 2 to 16", kernel));
+  return g.node(name, GraphBuilder::args(std::move(args)), std::move(xs), std::move(weights),
+                std::move(states), std::move(shapes));
 }
 
-Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLinearAttentionT args, Value query, Value key,
-                             Value value, Value decay, DecayWeights weights, Weight skip) {
+Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLinearAttentionT args,
+                             Value query, Value key, Value value, Value decay, DecayWeights weights,
+                             Weight skip) {
   GraphBuilder& g = in.graph;
-  const int64_t heads = std::max(args.key_heads, args.value_heads), outputs = std::max<int64_t>(args.query_heads, heads);
-  const auto k = GraphBuilder::fixed(args.key_dim), v = GraphBuilder::fixed(args.value_dim), h = GraphBuilder::fixed(heads);
+  const int64_t heads = std::max(args.key_heads, args.value_heads),
+                outputs = std::max<int64_t>(args.query_heads, heads);
+  const auto k = GraphBuilder::fixed(args.key_dim), v = GraphBuilder::fixed(args.value_dim),
+             h = GraphBuilder::fixed(heads);
   std::vector<State> states = {g.state(name + ".state", fb::StateRole::Recurrent, {h, k, v})};
   if (args.normalized) states.push_back(g.state(name + ".normalizer", fb::StateRole::Recurrent, {h, k}));
   const int64_t channels = outputs * args.value_dim;
-  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value, decay}, {weights.rate, weights.offset, skip},
-                std::move(states), {g.like(query, channels)})[0];
+  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value, decay},
+                {weights.rate, weights.offset, skip}, std::move(states), {g.like(query, channels)})[0];
 }
 
-Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query, Value key, Value value,
-                       Value beta, Value decay, DecayWeights weights) {
+Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query,
+                       Value key, Value value, Value beta, Value decay, DecayWeights weights) {
   GraphBuilder& g = in.graph;
-  const State state = g.state(
-      name + ".state", fb::StateRole::Recurrent,
-      {GraphBuilder::fixed(args.value_heads), GraphBuilder::fixed(args.key_dim), GraphBuilder::fixed(args.value_dim)});
+  const State state = g.state(name + ".state", fb::StateRole::Recurrent,
+                              {GraphBuilder::fixed(args.value_heads), GraphBuilder::fixed(args.key_dim),
+                               GraphBuilder::fixed(args.value_dim)});
   const int64_t channels = int64_t{args.value_heads} * args.value_dim;
-  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value, beta, decay}, {weights.rate, weights.offset},
-                {state}, {g.like(query, channels)})[0];
+  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value, beta, decay},
+                {weights.rate, weights.offset}, {state}, {g.like(query, channels)})[0];
 }
 
-Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n, const std::function<double(double)>& f) {
+Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n,
+                     const std::function<double(double)>& f) {
   return in.graph.vector(tensor, map_rows(in.rows(tensor, {n}), [f, n](int64_t, float* values) {
-                           for (int64_t i = 0; i < n; ++i) values[i] = static_cast<float>(f(static_cast<double>(values[i])));
+                           for (int64_t i = 0; i < n; ++i)
+                             values[i] = static_cast<float>(f(static_cast<double>(values[i])));
                          }));
 }
 

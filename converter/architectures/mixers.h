@@ -5,8 +5,9 @@
 
 namespace linnet::convert {
 
-// The taps of a depthwise convolution of x: tensor prefix.weight [channels, 1, kernel], prefix.bias [channels] where
-// the checkpoint has it. `channels` of one tensor may be shared out: rows [first, first + channels(x)).
+// The taps of a depthwise convolution of x: tensor prefix.weight [channels, 1, kernel], prefix.bias
+// [channels] where the checkpoint has it. `channels` of one tensor may be shared out: rows [first, first +
+// channels(x)).
 struct ConvolutionInput {
   Value x;
   std::string prefix;
@@ -14,23 +15,27 @@ struct ConvolutionInput {
   int64_t total = 0;  // channels of the tensor; 0: those of x
 };
 // act(convolution) of each input, in one node.
-std::vector<Value> short_convolution(Importer& in, const std::string& name, const std::vector<ConvolutionInput>& inputs,
-                                     int64_t kernel, fb::Activation activation);
+std::vector<Value> short_convolution(Importer& in, const std::string& name,
+                                     const std::vector<ConvolutionInput>& inputs, int64_t kernel,
+                                     fb::Activation activation);
 
 // The decay's parameters: weights rate and offset, -1 where absent.
 struct DecayWeights {
   Weight rate = -1, offset = -1;
 };
 // Shapes follow from args; key, value and decay may be -1 as the op's rule says.
-Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLinearAttentionT args, Value query, Value key,
-                             Value value, Value decay, DecayWeights weights = {}, Weight skip = -1);
-Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query, Value key,
-                       Value value, Value beta, Value decay, DecayWeights weights = {});
+Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLinearAttentionT args,
+                             Value query, Value key, Value value, Value decay, DecayWeights weights = {},
+                             Weight skip = -1);
+Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query,
+                       Value key, Value value, Value beta, Value decay, DecayWeights weights = {});
 
 // f of every value of a small tensor of shape [n], as an f32 vector named `name`.
-Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n, const std::function<double(double)>& f);
+Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n,
+                     const std::function<double(double)>& f);
 
 std::unique_ptr<fb::DecayT> decay(fb::DecayKind kind);
-std::unique_ptr<fb::HeadMapT> head_map(fb::Activation activation, fb::HeadNorm norm = fb::HeadNorm::None, float epsilon = 0);
+std::unique_ptr<fb::HeadMapT> head_map(fb::Activation activation, fb::HeadNorm norm = fb::HeadNorm::None,
+                                       float epsilon = 0);
 
 }  // namespace linnet::convert

@@ -51,7 +51,8 @@ float scale_yarn(Importer& in, const Json& scaling, double theta, int64_t dim, s
     return n * std::log(context / (rotations * 2 * std::numbers::pi)) / (2 * std::log(theta));
   };
   double low = correction(fast), high = correction(slow);
-  const bool truncate = !scaling.contains("truncate") || scaling["truncate"].is_null() || scaling["truncate"] == true;
+  const bool truncate =
+      !scaling.contains("truncate") || scaling["truncate"].is_null() || scaling["truncate"] == true;
   if (truncate) low = std::floor(low), high = std::ceil(high);
   low = std::max(low, 0.0);
   high = std::min(high, n - 1);
@@ -61,7 +62,9 @@ float scale_yarn(Importer& in, const Json& scaling, double theta, int64_t dim, s
     const double frequency = static_cast<double>(inverse[i]);
     inverse[i] = static_cast<float>(frequency / factor * ramp + frequency * (1 - ramp));
   }
-  const auto mscale = [](double scale, double m) { return scale <= 1 ? 1.0 : 0.1 * m * std::log(scale) + 1.0; };
+  const auto mscale = [](double scale, double m) {
+    return scale <= 1 ? 1.0 : 0.1 * m * std::log(scale) + 1.0;
+  };
   const double m = field(in, scaling, "mscale", 0), all = field(in, scaling, "mscale_all_dim", 0);
   const double inferred = m != 0 && all != 0 ? mscale(factor, m) / mscale(factor, all) : mscale(factor, 1);
   return static_cast<float>(field(in, scaling, "attention_factor", inferred));
@@ -74,13 +77,15 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
   for (const char* key : {"rope_parameters", "rope_scaling"})
     if (in.has_key(key) && in.config()[key].is_object()) scaling = in.config()[key];
   const double theta = field(in, scaling, "rope_theta", in.number("rope_theta", default_theta));
-  const double fraction = field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", 1.0));
+  const double fraction =
+      field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", 1.0));
   auto dim = static_cast<int64_t>(static_cast<double>(head_dim) * fraction);
   if (in.has_key("rotary_dim")) dim = in.integer("rotary_dim");
   fb::RotaryEmbeddingT rope;
   rope.head_dim = static_cast<int32_t>(head_dim);
   if (theta <= 0 || dim < 2 || dim > head_dim || dim % 2 != 0) {
-    in.fail(strf("config.json: rotary embedding of theta {} over {} of {} channels is not possible", theta, dim, head_dim));
+    in.fail(strf("config.json: rotary embedding of theta {} over {} of {} channels is not possible", theta,
+                 dim, head_dim));
     return rope;
   }
   for (int64_t i = 0; i < dim; i += 2)
@@ -96,11 +101,14 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
     scale_llama3(in, scaling, rope.inverse_frequencies);
   } else if (type == "yarn") {
     rope.amplitude = scale_yarn(in, scaling, theta, dim, rope.inverse_frequencies);
-  } else if (type == "factors" && scaling["factors"].is_array() && scaling["factors"].size() == rope.inverse_frequencies.size()) {
+  } else if (type == "factors" && scaling["factors"].is_array() &&
+             scaling["factors"].size() == rope.inverse_frequencies.size()) {
     for (size_t i = 0; i < rope.inverse_frequencies.size(); ++i)  // as GGUF stores Llama 3's scaling
-      rope.inverse_frequencies[i] /= scaling["factors"][i].is_number() ? scaling["factors"][i].get<float>() : 1.0f;
+      rope.inverse_frequencies[i] /=
+          scaling["factors"][i].is_number() ? scaling["factors"][i].get<float>() : 1.0f;
   } else if (type != "default" && type != "mrope") {  // for text, mrope's three positions are equal
-    in.fail(strf("config.json: rotary scaling '{}' is not supported (default, linear, llama3 and yarn are)", type));
+    in.fail(strf("config.json: rotary scaling '{}' is not supported (default, linear, llama3 and yarn are)",
+                 type));
   }
   return rope;
 }

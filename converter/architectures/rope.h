@@ -5,8 +5,8 @@
 
 namespace linnet::convert {
 
-// Reads rope_theta, rope_scaling (or transformers 5's rope_parameters), partial_rotary_factor. Formulas follow
-// transformers' modeling_rope_utils.py: default, linear, llama3, yarn. Others are refused by name.
+// Reads rope_theta, rope_scaling (or transformers 5's rope_parameters), partial_rotary_factor. Formulas
+// follow transformers' modeling_rope_utils.py: default, linear, llama3, yarn. Others are refused by name.
 fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta = 10000.0);
 
 // All channels of a head in halves, without scaling.

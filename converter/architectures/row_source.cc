@@ -132,7 +132,8 @@ class Mapped final : public RowSource {
 
 class PermutedColumns final : public RowSource {
  public:
-  PermutedColumns(Rows source, std::vector<int64_t> order) : source_(std::move(source)), order_(std::move(order)) {
+  PermutedColumns(Rows source, std::vector<int64_t> order)
+      : source_(std::move(source)), order_(std::move(order)) {
     rows = source_->rows;
     columns = static_cast<int64_t>(order_.size());
     name = source_->name;
@@ -188,7 +189,8 @@ Result<Rows> transpose(Rows source) {
   std::vector<float> turned(values.size());
   for (int64_t r = 0; r < source->rows; ++r)
     for (int64_t c = 0; c < source->columns; ++c)
-      turned[static_cast<size_t>(c * source->rows + r)] = values[static_cast<size_t>(r * source->columns + c)];
+      turned[static_cast<size_t>(c * source->rows + r)] =
+          values[static_cast<size_t>(r * source->columns + c)];
   return constant_rows(source->name, source->columns, source->rows, std::move(turned));
 }
 

@@ -15,7 +15,8 @@ struct Rwkv {
   bool norm_bias = true;
 };
 
-Value layer_norm(Importer& in, const std::string& name, Value x, const Rwkv& m, float epsilon, int64_t group = 0) {
+Value layer_norm(Importer& in, const std::string& name, Value x, const Rwkv& m, float epsilon,
+                 int64_t group = 0) {
   fb::NormT norm;
   norm.kind = fb::NormKind::Layer;
   norm.epsilon = epsilon;
@@ -25,28 +26,34 @@ Value layer_norm(Importer& in, const std::string& name, Value x, const Rwkv& m, 
 }
 
 // x and its difference to the token before, mixed by a vector for each output.
-std::vector<Value> token_shift(Importer& in, const std::string& name, Value x, const std::vector<std::string>& mixes) {
+std::vector<Value> token_shift(Importer& in, const std::string& name, Value x,
+                               const std::vector<std::string>& mixes) {
   GraphBuilder& g = in.graph;
   const int64_t d = g.channels(x);
   std::vector<Weight> weights;
   for (const std::string& mix : mixes) weights.push_back(in.vector(mix, d));
-  const State last = g.state(name + ".last", fb::StateRole::History, {GraphBuilder::fixed(1), GraphBuilder::fixed(d)});
+  const State last =
+      g.state(name + ".last", fb::StateRole::History, {GraphBuilder::fixed(1), GraphBuilder::fixed(d)});
   std::vector<std::vector<fb::Dim>> shapes(mixes.size(), g.shape(x));
-  return g.node(name, GraphBuilder::args(fb::TokenShiftT()), {x}, std::move(weights), {last}, std::move(shapes));
+  return g.node(name, GraphBuilder::args(fb::TokenShiftT()), {x}, std::move(weights), {last},
+                std::move(shapes));
 }
 
 // outer(activation(inner x)) (+ bias)
 Value low_rank(Importer& in, const std::string& p, Value x, int64_t hidden, fb::Activation inner, bool bias) {
   const auto shape = in.shape(p + ".lora.0.weight");
   const int64_t rank = shape.empty() ? 1 : shape[0];
-  const Value y = in.graph.linear(p + ".inner", x, in.projection(p + ".lora.0", rank, hidden, false, WeightRole::kSmall), inner);
-  return in.graph.linear(p + ".outer", y, in.projection(p + ".lora.2", hidden, rank, bias, WeightRole::kSmall));
+  const Value y = in.graph.linear(
+      p + ".inner", x, in.projection(p + ".lora.0", rank, hidden, false, WeightRole::kSmall), inner);
+  return in.graph.linear(p + ".outer", y,
+                         in.projection(p + ".lora.2", hidden, rank, bias, WeightRole::kSmall));
 }
 
 // The time mix. `first` is the value of layer 0, which the later layers are mixed with.
 Value time_mix(Importer& in, const std::string& p, Value h, const Rwkv& m, Value& first, Value residual) {
   GraphBuilder& g = in.graph;
-  const auto x = token_shift(in, p + ".shift", h, {p + ".x_r", p + ".x_w", p + ".x_k", p + ".x_v", p + ".x_a", p + ".x_g"});
+  const auto x = token_shift(in, p + ".shift", h,
+                             {p + ".x_r", p + ".x_w", p + ".x_k", p + ".x_v", p + ".x_a", p + ".x_g"});
   const Value r = g.linear(p + ".r", x[0], in.projection(p + ".r_proj", m.hidden, m.hidden));
   const Value k = g.linear(p + ".k", x[2], in.projection(p + ".k_proj", m.hidden, m.hidden));
   const Value v = g.linear(p + ".v", x[3], in.projection(p + ".v_proj", m.hidden, m.hidden));
@@ -68,15 +75,18 @@ Value time_mix(Importer& in, const std::string& p, Value h, const Rwkv& m, Value
   args.rate_activation = fb::Activation::Sigmoid;
   args.removal_epsilon = 1e-24f;  // torch's normalize keeps lengths from 1e-12 up
   const auto n = GraphBuilder::fixed(m.head_dim);
-  const State state = g.state(p + ".mixer.state", fb::StateRole::Recurrent, {GraphBuilder::fixed(m.heads), n, n});
+  const State state =
+      g.state(p + ".mixer.state", fb::StateRole::Recurrent, {GraphBuilder::fixed(m.heads), n, n});
   const Weight bonus = g.vector(p + ".r_k", in.rows(p + ".r_k", {m.heads, m.head_dim}));
   const auto y = g.node(p + ".mixer", GraphBuilder::args(std::move(args)), std::move(inputs),
-                        {-1, -1, in.vector(p + ".k_k", m.hidden), in.vector(p + ".k_a", m.hidden), bonus}, {state},
-                        {g.shape(v), g.shape(v)});
+                        {-1, -1, in.vector(p + ".k_k", m.hidden), in.vector(p + ".k_a", m.hidden), bonus},
+                        {state}, {g.shape(v), g.shape(v)});
   const float epsilon = static_cast<float>(static_cast<double>(m.head_dim) * static_cast<double>(m.epsilon));
   const Value normed = layer_norm(in, p + ".g_norm", y[0], m, epsilon, m.head_dim);
-  const Value o = g.pointwise(p + ".gated", fb::PointwiseKind::Multiply, g.add(p + ".bonus", normed, y[1]), gate);
-  return g.linear(p + ".output", o, in.projection(p + ".o_proj", m.hidden, m.hidden), fb::Activation::None, residual);
+  const Value o =
+      g.pointwise(p + ".gated", fb::PointwiseKind::Multiply, g.add(p + ".bonus", normed, y[1]), gate);
+  return g.linear(p + ".output", o, in.projection(p + ".o_proj", m.hidden, m.hidden), fb::Activation::None,
+                  residual);
 }
 
 }  // namespace
@@ -87,9 +97,11 @@ void import_rwkv7(Importer& in) {
   m.head_dim = in.integer("head_dim", 64);
   m.epsilon = static_cast<float>(in.number("norm_eps", 1e-5));
   m.norm_bias = in.flag("norm_bias", true);
-  if (in.has_key("num_heads") && !in.has_key("head_dim")) m.head_dim = m.hidden / std::max<int64_t>(in.integer("num_heads"), 1);
+  if (in.has_key("num_heads") && !in.has_key("head_dim"))
+    m.head_dim = m.hidden / std::max<int64_t>(in.integer("num_heads"), 1);
   if (m.head_dim <= 0 || m.hidden % m.head_dim != 0)
-    return in.fail(strf("config.json: heads of {} channels do not divide a hidden size of {}", m.head_dim, m.hidden));
+    return in.fail(
+        strf("config.json: heads of {} channels do not divide a hidden size of {}", m.head_dim, m.hidden));
   m.heads = m.hidden / m.head_dim;
   if (in.has_key("num_heads")) in.expect("num_heads", m.heads, "hidden_size / head_dim");
   const int64_t layers = in.integer("num_hidden_layers"), vocabulary = in.integer("vocab_size");
@@ -102,8 +114,11 @@ void import_rwkv7(Importer& in) {
   in.expect("attn", Json(), "attention layers between RWKV-7 layers");
   in.expect("attnres_block_size", Json(), "residual attention");
   if (in.has_key("value_dim"))
-    for (const Json& d : in.config()["value_dim"].is_array() ? in.config()["value_dim"] : Json::array({in.config()["value_dim"]}))
-      if (d != m.hidden) in.fail(strf("config.json: 'value_dim' has {}; Linnet supports the hidden size {}", d.dump(), m.hidden));
+    for (const Json& d : in.config()["value_dim"].is_array() ? in.config()["value_dim"]
+                                                             : Json::array({in.config()["value_dim"]}))
+      if (d != m.hidden)
+        in.fail(
+            strf("config.json: 'value_dim' has {}; Linnet supports the hidden size {}", d.dump(), m.hidden));
   if (!in.errors().empty()) return;
 
   GraphBuilder& g = in.graph;
@@ -116,8 +131,11 @@ void import_rwkv7(Importer& in) {
     x = time_mix(in, layer + ".attn", h, m, first, x);
     const Value h2 = layer_norm(in, layer + ".ffn_norm", x, m, m.epsilon);
     const Value mixed = token_shift(in, layer + ".ffn.shift", h2, {layer + ".ffn.x_k"})[0];
-    const Value key = g.linear(layer + ".ffn.key", mixed, in.projection(layer + ".ffn.key", intermediate, m.hidden), fb::Activation::ReluSquared);
-    x = g.linear(layer + ".ffn.value", key, in.projection(layer + ".ffn.value", m.hidden, intermediate), fb::Activation::None, x);
+    const Value key =
+        g.linear(layer + ".ffn.key", mixed, in.projection(layer + ".ffn.key", intermediate, m.hidden),
+                 fb::Activation::ReluSquared);
+    x = g.linear(layer + ".ffn.value", key, in.projection(layer + ".ffn.value", m.hidden, intermediate),
+                 fb::Activation::None, x);
   }
   x = layer_norm(in, "model.norm", x, m, m.epsilon);
   end_language_model(in, frame, x, "lm_head.weight", vocabulary, m.hidden, tied);

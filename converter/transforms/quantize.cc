@@ -4,12 +4,14 @@
 
 namespace linnet::convert {
 
-Result<QuantizePolicy> QuantizePolicy::create(const std::string& quantize, std::vector<std::pair<std::string, DType>> keep) {
+Result<QuantizePolicy> QuantizePolicy::create(const std::string& quantize,
+                                              std::vector<std::pair<std::string, DType>> keep) {
   QuantizePolicy policy;
   if (!quantize.empty() && quantize != "keep") {
     policy.asked_ = dtype_from_name(quantize);
     if (!policy.asked_ || policy.asked_ == DType::kI32)
-      return fail(ErrorCode::kInvalidArgument, strf("'{}' is no precision of weights: use q4, q4a, q8, f16, bf16 or f32", quantize));
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}' is no precision of weights: use q4, q4a, q8, f16, bf16 or f32", quantize));
   }
   policy.keep_ = std::move(keep);
   return policy;

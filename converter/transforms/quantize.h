@@ -11,15 +11,16 @@
 namespace linnet::convert {
 
 // Matrices and experts take what was asked for. What is read whole for every token but decides little about
-// the size stays finer, as users of other runtimes found necessary: gates, routers and low-rank pairs never go
-// below 8 bits, nor do a separate embedding table and head when 4 bits are asked for. Vectors, norms,
+// the size stays finer, as users of other runtimes found necessary: gates, routers and low-rank pairs never
+// go below 8 bits, nor do a separate embedding table and head when 4 bits are asked for. Vectors, norms,
 // convolutions and decays are always f32. A tensor that is stored in a block format already is taken over
 // without loss when its format is the one asked for, or when nothing was asked.
 class QuantizePolicy {
  public:
-  // `quantize`: a dtype name, or "" / "keep" for "as stored". `keep`: exceptions by pattern (with * and ?), the
-  // last that matches wins. Error: an unknown name.
-  static Result<QuantizePolicy> create(const std::string& quantize, std::vector<std::pair<std::string, DType>> keep);
+  // `quantize`: a dtype name, or "" / "keep" for "as stored". `keep`: exceptions by pattern (with * and ?),
+  // the last that matches wins. Error: an unknown name.
+  static Result<QuantizePolicy> create(const std::string& quantize,
+                                       std::vector<std::pair<std::string, DType>> keep);
 
   // For weights in panels.
   DType choose(const WeightPlan& weight) const;

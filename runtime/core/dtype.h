@@ -36,26 +36,35 @@ constexpr bool is_quantized(DType dtype) {
 constexpr size_t element_bytes(DType dtype) {
   switch (dtype) {
     case DType::kF32:
-    case DType::kI32: return 4;
+    case DType::kI32:
+      return 4;
     case DType::kF16:
-    case DType::kBF16: return 2;
-    default: return 0;
+    case DType::kBF16:
+      return 2;
+    default:
+      return 0;
   }
 }
 // Bytes of one row's group of 32 values.
 constexpr size_t group_bytes(DType dtype) {
   switch (dtype) {
-    case DType::kQ8: return 34;
-    case DType::kQ4: return 18;
-    case DType::kQ4A: return 20;
-    default: return element_bytes(dtype) * static_cast<size_t>(kGroupSize);
+    case DType::kQ8:
+      return 34;
+    case DType::kQ4:
+      return 18;
+    case DType::kQ4A:
+      return 20;
+    default:
+      return element_bytes(dtype) * static_cast<size_t>(kGroupSize);
   }
 }
 
 // IEEE binary16 and bfloat16, round to nearest even; NaN stays NaN.
 float f16_to_f32(uint16_t bits);
 uint16_t f32_to_f16(float value);
-inline float bf16_to_f32(uint16_t bits) { return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16); }
+inline float bf16_to_f32(uint16_t bits) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
+}
 uint16_t f32_to_bf16(float value);
 
 }  // namespace linnet

@@ -25,7 +25,8 @@ std::string to_text(T value) {
   return std::string(buffer.data(), static_cast<size_t>(n));
 }
 
-// Replaces each "{}" of `pattern` by the next argument; surplus arguments are ignored, missing ones stay "{}".
+// Replaces each "{}" of `pattern` by the next argument; surplus arguments are ignored, missing ones stay
+// "{}".
 template <typename... Args>
 std::string strf(std::string_view pattern, const Args&... args) {
   const std::array<std::string, sizeof...(Args) + 1> texts = {to_text(args)..., std::string()};

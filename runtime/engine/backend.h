@@ -54,10 +54,11 @@ class Backend {
   // True if the op has a kernel here. A missing one makes session creation fail, naming the op.
   virtual bool supports(graph::OpKind kind) const = 0;
   // Scratch of one node at the bounds; `partial` has the states planned already.
-  virtual size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
-                               const plan::Plan& partial, int threads) const = 0;
+  virtual size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method,
+                               size_t node, const plan::Plan& partial, int threads) const = 0;
   virtual Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const = 0;
-  // Memory the backend itself will take outside the plan (thread pool, device copies), in bytes, for the print.
+  // Memory the backend itself will take outside the plan (thread pool, device copies), in bytes, for the
+  // print.
   virtual size_t overhead_bytes(const plan::Plan& plan, int threads) const = 0;
 };
 

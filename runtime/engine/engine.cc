@@ -20,7 +20,8 @@ Result<plan::Bounds> bind(const fb::ModelT& model, const EngineOptions& options)
   return bounds;
 }
 
-Result<plan::Plan> plan_for(const fb::ModelT& model, const Backend& backend, const plan::Bounds& bounds, int threads) {
+Result<plan::Plan> plan_for(const fb::ModelT& model, const Backend& backend, const plan::Bounds& bounds,
+                            int threads) {
   for (const auto& method : model.methods) {
     for (const auto& node : method->nodes) {
       const graph::OpKind kind = graph::op_kind(node->args.type);
@@ -41,7 +42,8 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 }
 
 // A block is interchangeable when the model and the layout of its states are the same.
-uint64_t key_of(uint64_t model_id, const fb::ModelT& model, const plan::Plan& plan, const plan::Bounds& bounds) {
+uint64_t key_of(uint64_t model_id, const fb::ModelT& model, const plan::Plan& plan,
+                const plan::Bounds& bounds) {
   uint64_t key = mix(model_id, 1);
   for (const plan::StatePlan& state : plan.states) {
     key = mix(key, static_cast<uint64_t>(state.dtype));
@@ -71,7 +73,9 @@ std::byte* allocate(size_t bytes) {
 
 }  // namespace
 
-void Engine::Free::operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{plan::kAlignment}); }
+void Engine::Free::operator()(std::byte* p) const {
+  ::operator delete[](p, std::align_val_t{plan::kAlignment});
+}
 
 Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, const Backend& backend,
                                                const EngineOptions& options) {
@@ -83,13 +87,15 @@ Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, co
 }
 
 MemoryRequired Engine::memory() const {
-  return {weights_bytes(model()), plan_.state_bytes, plan_.work_bytes, backend_.overhead_bytes(plan_, threads_)};
+  return {weights_bytes(model()), plan_.state_bytes, plan_.work_bytes,
+          backend_.overhead_bytes(plan_, threads_)};
 }
 
-Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::ModelFile> file, const Backend& backend,
-                                               const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::ModelFile> file,
+                                               const Backend& backend, const EngineOptions& options) {
   if (options.threads < 1 || options.threads > 1024)
-    return fail(ErrorCode::kInvalidArgument, strf("{} threads asked for, expected 1 to 1024", options.threads));
+    return fail(ErrorCode::kInvalidArgument,
+                strf("{} threads asked for, expected 1 to 1024", options.threads));
   LINNET_TRY(graph::check_model(file->model()));
   std::unique_ptr<Engine> engine(new Engine(std::move(file), backend));
   engine->threads_ = options.threads;
@@ -101,21 +107,24 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
     if (given.empty()) {
       owned.reset(allocate(std::max<size_t>(need, plan::kAlignment)));
       if (!owned)
-        return fail(ErrorCode::kOutOfMemory,
-                    strf("the system has no {} bytes for the {} memory: lower the window or the chunk", need, what));
+        return fail(
+            ErrorCode::kOutOfMemory,
+            strf("the system has no {} bytes for the {} memory: lower the window or the chunk", need, what));
       return std::span<std::byte>(owned.get(), need);
     }
     if (given.size() < need || reinterpret_cast<uintptr_t>(given.data()) % plan::kAlignment != 0)
-      return fail(ErrorCode::kOutOfMemory, strf("{} bytes of {} memory given, {} bytes aligned to 64 are needed",
-                                                given.size(), what, need));
+      return fail(
+          ErrorCode::kOutOfMemory,
+          strf("{} bytes of {} memory given, {} bytes aligned to 64 are needed", given.size(), what, need));
     return given.first(need);
   };
   LINNET_ASSIGN(engine->work_, take(options.work, plan.work_bytes, "work", engine->owned_work_));
   LINNET_ASSIGN(engine->state_, take(options.state, plan.state_bytes, "state", engine->owned_state_));
-  // Work is zeroed once so that over-reads and padding are never NaN, and its pages are resident from the start.
+  // Work is zeroed once so that over-reads and padding are never NaN, and its pages are resident from the
+  // start.
   if (!engine->work_.empty()) std::memset(engine->work_.data(), 0, engine->work_.size());
-  LINNET_ASSIGN(engine->executable_, backend.compile({*engine->file_, engine->bounds_, engine->plan_, options.threads,
-                                                      engine->work_, engine->state_}));
+  LINNET_ASSIGN(engine->executable_, backend.compile({*engine->file_, engine->bounds_, engine->plan_,
+                                                      options.threads, engine->work_, engine->state_}));
   engine->state_key_ = key_of(engine->file_->model_id(), engine->model(), plan, engine->bounds_);
   LINNET_TRY(engine->reset());
   return engine;
@@ -123,13 +132,15 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
 
 Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_t advance) {
   if (poisoned_)
-    return fail(ErrorCode::kPoisoned, "the session failed earlier and its state is undefined: reset or restore it");
+    return fail(ErrorCode::kPoisoned,
+                "the session failed earlier and its state is undefined: reset or restore it");
   if (method >= plan_.methods.size() || symbols.size() != bounds_.symbols.size())
     return fail(ErrorCode::kInvalidArgument, "no such method, or a wrong number of symbol values");
   for (size_t i = 0; i < symbols.size(); ++i)
     if (symbols[i] < 0 || symbols[i] > bounds_.symbols[i])
-      return fail(ErrorCode::kInvalidArgument, strf("'{}' is {}, the session was created for at most {}",
-                                                    model().symbols[i]->name, symbols[i], bounds_.symbols[i]));
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}' is {}, the session was created for at most {}", model().symbols[i]->name,
+                       symbols[i], bounds_.symbols[i]));
   if (auto ran = executable_->run(method, symbols, position_); !ran) {
     poisoned_ = true;
     return ran;
@@ -147,9 +158,10 @@ Error Engine::diagnose_non_finite(size_t method, std::span<const int64_t> symbol
     const fb::NodeT& n = *source.nodes[static_cast<size_t>(*node)];
     where = strf("node '{}' ({})", n.name, graph::op_info(graph::op_kind(n.args.type)).name);
   }
-  return {ErrorCode::kNumeric, strf("{} of method '{}' gave a value that is not finite at position {}: the weights or "
-                                    "inputs are damaged, or a precision is too small; reset the session to go on",
-                                    where, source.name, position)};
+  return {ErrorCode::kNumeric,
+          strf("{} of method '{}' gave a value that is not finite at position {}: the weights or "
+               "inputs are damaged, or a precision is too small; reset the session to go on",
+               where, source.name, position)};
 }
 
 Result<void> Engine::write_value(size_t method, size_t value, std::span<const std::byte> bytes) {
@@ -176,15 +188,18 @@ Result<void> Engine::reset() {
 
 Result<void> Engine::set_position(int64_t position) {
   if (position < 0 || position > position_)
-    return fail(ErrorCode::kInvalidArgument, strf("position {} is not within the {} tokens seen", position, position_));
+    return fail(ErrorCode::kInvalidArgument,
+                strf("position {} is not within the {} tokens seen", position, position_));
   position_ = position;
   return {};
 }
 
 Result<void> Engine::snapshot(std::span<std::byte> block) {
-  if (poisoned_) return fail(ErrorCode::kPoisoned, "a failed session has no state to save: reset or restore it");
+  if (poisoned_)
+    return fail(ErrorCode::kPoisoned, "a failed session has no state to save: reset or restore it");
   if (block.size() < state_bytes())
-    return fail(ErrorCode::kInvalidArgument, strf("{} bytes given for a state of {}", block.size(), state_bytes()));
+    return fail(ErrorCode::kInvalidArgument,
+                strf("{} bytes given for a state of {}", block.size(), state_bytes()));
   LINNET_TRY(executable_->read_state(block.first(state_bytes())));
   std::memcpy(block.data(), &position_, sizeof(position_));
   return {};
@@ -192,10 +207,12 @@ Result<void> Engine::snapshot(std::span<std::byte> block) {
 
 Result<void> Engine::restore(std::span<const std::byte> block) {
   if (block.size() != state_bytes())
-    return fail(ErrorCode::kInvalidArgument, strf("a state of {} bytes was given, this session's is {}", block.size(), state_bytes()));
+    return fail(ErrorCode::kInvalidArgument,
+                strf("a state of {} bytes was given, this session's is {}", block.size(), state_bytes()));
   int64_t position;
   std::memcpy(&position, block.data(), sizeof(position));
-  if (position < 0) return fail(ErrorCode::kInvalidFile, "the state's position is negative: the block is damaged");
+  if (position < 0)
+    return fail(ErrorCode::kInvalidFile, "the state's position is negative: the block is damaged");
   LINNET_TRY(executable_->write_state(block));
   position_ = position;
   poisoned_ = false;

@@ -21,7 +21,8 @@ struct EngineOptions {
 };
 
 struct MemoryRequired {
-  size_t weights_bytes = 0;  // mapped from the file, shared between sessions, dropped by the OS under pressure
+  size_t weights_bytes =
+      0;  // mapped from the file, shared between sessions, dropped by the OS under pressure
   size_t state_bytes = 0;
   size_t work_bytes = 0;
   size_t backend_bytes = 0;  // outside the plan: thread pool, device copies
@@ -32,9 +33,10 @@ struct MemoryRequired {
 class Engine {
  public:
   // Checks the graph against the op catalogue and the backend, plans, allocates, prepares kernels.
-  // Errors name the op that the backend lacks, the node whose shapes disagree, or the bound that is too large.
-  static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const format::ModelFile> file, const Backend& backend,
-                                                const EngineOptions& options);
+  // Errors name the op that the backend lacks, the node whose shapes disagree, or the bound that is too
+  // large.
+  static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const format::ModelFile> file,
+                                                const Backend& backend, const EngineOptions& options);
   static Result<MemoryRequired> memory_required(const format::ModelFile& file, const Backend& backend,
                                                 const EngineOptions& options);
 
@@ -53,7 +55,9 @@ class Engine {
   Error diagnose_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position);
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes);
   Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes);
-  std::span<const std::byte> host_value(size_t method, size_t value) { return executable_->host_value(method, value); }
+  std::span<const std::byte> host_value(size_t method, size_t value) {
+    return executable_->host_value(method, value);
+  }
 
   int64_t position() const { return position_; }  // tokens the state has seen
   // For states that are caches by position only, which a smaller position simply cuts.
@@ -71,7 +75,8 @@ class Engine {
   uint64_t state_key() const { return state_key_; }
 
  private:
-  Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend) : file_(std::move(file)), backend_(backend) {}
+  Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend)
+      : file_(std::move(file)), backend_(backend) {}
   struct Free {
     void operator()(std::byte* p) const;
   };

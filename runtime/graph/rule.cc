@@ -8,9 +8,8 @@ void Rule::fail(std::string what) {
 
 Result<void> Rule::result() const {
   if (ok()) return {};
-  return linnet::fail(ErrorCode::kInvalidFile,
-                      strf("node '{}' ({}) of method '{}': {}", view_.node->name, op_info(view_.kind()).name,
-                                  view_.method->name, error_));
+  return linnet::fail(ErrorCode::kInvalidFile, strf("node '{}' ({}) of method '{}': {}", view_.node->name,
+                                                    op_info(view_.kind()).name, view_.method->name, error_));
 }
 
 static std::string range_text(size_t least, size_t most) {
@@ -58,7 +57,7 @@ const fb::ValueT* Rule::optional_input(size_t i, DType dtype) {
   if (!value) return nullptr;
   if (!has_dtype(value->dtype, dtype)) {
     fail(strf("input {} '{}' is {}, expected {}", i, value->name,
-                     dtype_name(static_cast<DType>(value->dtype)), dtype_name(dtype)));
+              dtype_name(static_cast<DType>(value->dtype)), dtype_name(dtype)));
     return nullptr;
   }
   if (value->shape.empty()) {
@@ -96,8 +95,8 @@ const fb::WeightT* Rule::optional_matrix(size_t i, int64_t n, int64_t k) {
   if (weight->layout != fb::Layout::Panel || shape.size() != 2 || (n >= 0 && shape[0] != n) ||
       (k >= 0 && shape[1] != k)) {
     fail(strf("weight {} '{}' is {}{}, expected a matrix [{}, {}] in panels", i, weight->name,
-                     weight->layout == fb::Layout::Panel ? "panels " : "row-major ", shape_text(shape),
-                     n < 0 ? "any" : std::to_string(n), k < 0 ? "any" : std::to_string(k)));
+              weight->layout == fb::Layout::Panel ? "panels " : "row-major ", shape_text(shape),
+              n < 0 ? "any" : std::to_string(n), k < 0 ? "any" : std::to_string(k)));
     return nullptr;
   }
   return weight;
@@ -115,7 +114,7 @@ const fb::WeightT* Rule::optional_tensor(size_t i, std::vector<int64_t> shape) {
   if (!weight) return nullptr;
   if (weight->layout != fb::Layout::RowMajor || weight->dtype != fb::DType::F32 || weight->shape != shape) {
     fail(strf("weight {} '{}' is {} {}, expected row-major f32 {}", i, weight->name,
-                     dtype_name(static_cast<DType>(weight->dtype)), shape_text(weight->shape), shape_text(shape)));
+              dtype_name(static_cast<DType>(weight->dtype)), shape_text(weight->shape), shape_text(shape)));
     return nullptr;
   }
   return weight;
@@ -139,7 +138,7 @@ int64_t Rule::channels(const fb::ValueT* value) {
   if (!ok() || !value) return 0;
   if (!is_fixed(value->shape.back())) {
     fail(strf("'{}' needs a fixed last dimension, found {}", value->name,
-                     shape_text(*view_.model, value->shape)));
+              shape_text(*view_.model, value->shape)));
     return 0;
   }
   return value->shape.back().add();
@@ -153,7 +152,7 @@ Rule& Rule::shaped_like(const fb::ValueT* value, const fb::ValueT* like, int64_t
   for (size_t i = 0; same && i < expected.size(); ++i) same = same_dim(value->shape[i], expected[i]);
   if (!same)
     fail(strf("'{}' has shape {}, expected {}", value->name, shape_text(*view_.model, value->shape),
-                     shape_text(*view_.model, expected)));
+              shape_text(*view_.model, expected)));
   return *this;
 }
 
@@ -163,7 +162,7 @@ Rule& Rule::same_shape(const fb::ValueT* a, const fb::ValueT* b) {
   for (size_t i = 0; same && i < a->shape.size(); ++i) same = same_dim(a->shape[i], b->shape[i]);
   if (!same)
     fail(strf("'{}' has shape {} but '{}' has {}", a->name, shape_text(*view_.model, a->shape), b->name,
-                     shape_text(*view_.model, b->shape)));
+              shape_text(*view_.model, b->shape)));
   return *this;
 }
 

@@ -1,9 +1,9 @@
 // Helpers for shape rules: a Rule collects the first violated expectation of a node.
 #pragma once
 
-#include "runtime/core/strings.h"
 #include <string>
 #include <vector>
+#include "runtime/core/strings.h"
 
 #include "runtime/graph/ops.h"
 

@@ -38,7 +38,8 @@ Result<void> check_linear(const NodeView& view) {
     if (w) rule.optional_tensor(2 * i + 1, {w->shape[0]});
     if (w && (!args.gated || i == 0)) rule.shaped_like(rule.output(i), x, w->shape[0]);
     if (w && i == 1 && args.gated)
-      rule.require(w->shape[0] == view.weight(0)->shape[0], "both matrices of a gated linear have the same rows");
+      rule.require(w->shape[0] == view.weight(0)->shape[0],
+                   "both matrices of a gated linear have the same rows");
   }
   if (const auto* residual = rule.optional_input(1)) {
     rule.require(outputs == 1, "a residual needs a single output");
@@ -70,7 +71,8 @@ Result<void> check_norm(const NodeView& view) {
 
 static void check_rope_args(Rule& rule, const fb::RotaryEmbeddingT& rope, int64_t head_dim) {
   const auto turned = static_cast<int64_t>(2 * rope.inverse_frequencies.size());
-  rule.require(rope.head_dim > 0 && rope.head_dim == head_dim, "the rotary head size must be the heads' size");
+  rule.require(rope.head_dim > 0 && rope.head_dim == head_dim,
+               "the rotary head size must be the heads' size");
   rule.require(turned > 0 && turned <= head_dim, "inverse frequencies must cover at most the head");
 }
 
@@ -153,7 +155,8 @@ Result<void> check_logits(const NodeView& view) {
   const auto* w = rule.matrix(0, -1, rule.channels(x));
   const auto* y = rule.output(0);
   if (rule.ok()) {
-    rule.require(x->shape.size() == 2 && y->shape.size() == 2 && !is_fixed(y->shape[0]) && rule.channels(y) == w->shape[0],
+    rule.require(x->shape.size() == 2 && y->shape.size() == 2 && !is_fixed(y->shape[0]) &&
+                     rule.channels(y) == w->shape[0],
                  "logits must be [logit_tokens, vocabulary]");
   }
   rule.require(view.args<fb::LogitsT>().softcap >= 0, "softcap must not be negative");

@@ -43,8 +43,9 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
     int64_t elements = 1;
     for (const int64_t n : out.shape) {
       if (n < 0 || (n > 0 && elements > kMostBytes / n / 8))
-        return fail(ErrorCode::kOutOfMemory, strf("state '{}' {} is too large: lower the context or the window",
-                                                  state.name, graph::shape_text(out.shape)));
+        return fail(ErrorCode::kOutOfMemory,
+                    strf("state '{}' {} is too large: lower the context or the window", state.name,
+                         graph::shape_text(out.shape)));
       elements *= n;
     }
     out.dtype = cache ? bounds.cache_dtype : static_cast<DType>(state.dtype);
@@ -69,8 +70,9 @@ Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds
     const fb::ValueT& value = *method.values[i];
     const int64_t elements = bounded_elements(value.shape, bounds.symbols);
     if (elements < 0 || elements > kMostBytes / 8)
-      return fail(ErrorCode::kOutOfMemory, strf("value '{}' {} of method '{}' is too large at these bounds",
-                                                value.name, graph::shape_text(model, value.shape), method.name));
+      return fail(ErrorCode::kOutOfMemory,
+                  strf("value '{}' {} of method '{}' is too large at these bounds", value.name,
+                       graph::shape_text(model, value.shape), method.name));
     plan.values[i].bytes = static_cast<size_t>(elements) * element_bytes(static_cast<DType>(value.dtype));
     plan.values[i].first = static_cast<int>(method.nodes.size());
     plan.values[i].last = -1;
@@ -122,20 +124,21 @@ Ring attention_ring(const fb::SoftmaxAttentionT& args, const fb::ModelT& model, 
 
 Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const ScratchBytes& scratch) {
   if (bounds.symbols.size() != model.symbols.size())
-    return fail(ErrorCode::kInvalidArgument, strf("{} bounds given, the model has {} symbols", bounds.symbols.size(),
-                                                  model.symbols.size()));
+    return fail(ErrorCode::kInvalidArgument, strf("{} bounds given, the model has {} symbols",
+                                                  bounds.symbols.size(), model.symbols.size()));
   for (size_t i = 0; i < bounds.symbols.size(); ++i)
     if (bounds.symbols[i] < 1 || bounds.symbols[i] > (int64_t{1} << 31))
       return fail(ErrorCode::kInvalidArgument, strf("the bound of '{}' is {}, expected 1 to 2^31",
                                                     model.symbols[i]->name, bounds.symbols[i]));
-  if (bounds.cache_dtype != DType::kF32 && bounds.cache_dtype != DType::kF16 && bounds.cache_dtype != DType::kQ8)
-    return fail(ErrorCode::kInvalidArgument,
-                strf("keys and values can be kept in f32, f16 or q8, not {}", dtype_name(bounds.cache_dtype)));
+  if (bounds.cache_dtype != DType::kF32 && bounds.cache_dtype != DType::kF16 &&
+      bounds.cache_dtype != DType::kQ8)
+    return fail(ErrorCode::kInvalidArgument, strf("keys and values can be kept in f32, f16 or q8, not {}",
+                                                  dtype_name(bounds.cache_dtype)));
   const AttentionBounds& attention = bounds.attention;
-  if (!attention.full && (attention.window < 1 || attention.sinks < 0 || attention.window > (int64_t{1} << 30) ||
-                          attention.sinks > (int64_t{1} << 20)))
-    return fail(ErrorCode::kInvalidArgument, strf("window {} and sinks {} must be positive and sane",
-                                                  attention.window, attention.sinks));
+  if (!attention.full && (attention.window < 1 || attention.sinks < 0 ||
+                          attention.window > (int64_t{1} << 30) || attention.sinks > (int64_t{1} << 20)))
+    return fail(ErrorCode::kInvalidArgument,
+                strf("window {} and sinks {} must be positive and sane", attention.window, attention.sinks));
   Plan plan;
   LINNET_TRY(plan_states(model, bounds, plan));
   plan.methods.resize(model.methods.size());
@@ -150,7 +153,8 @@ Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const Scra
     all.insert(all.end(), method.scratch.begin(), method.scratch.end());
     method.work_bytes = place_buffers(all);
     std::copy_n(all.begin(), method.values.size(), method.values.begin());
-    std::copy(all.begin() + static_cast<std::ptrdiff_t>(method.values.size()), all.end(), method.scratch.begin());
+    std::copy(all.begin() + static_cast<std::ptrdiff_t>(method.values.size()), all.end(),
+              method.scratch.begin());
     plan.work_bytes = std::max(plan.work_bytes, method.work_bytes);
   }
   return plan;

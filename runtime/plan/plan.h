@@ -22,7 +22,7 @@ inline constexpr size_t kStateHeaderBytes = 64;
 
 // How causal softmax layers keep keys and values.
 struct AttentionBounds {
-  bool full = true;      // false: window + sinks, memory independent of the conversation's length
+  bool full = true;       // false: window + sinks, memory independent of the conversation's length
   int64_t window = 1024;  // keys a query sees beside the sinks, itself included
   int64_t sinks = 4;      // first tokens, kept forever at the front of the cache (StreamingLLM)
 };

@@ -12,15 +12,19 @@ namespace {
 
 DType cache_dtype(CachePrecision precision) {
   switch (precision) {
-    case CachePrecision::kF16: return DType::kF16;
-    case CachePrecision::kQ8: return DType::kQ8;
-    default: return DType::kF32;
+    case CachePrecision::kF16:
+      return DType::kF16;
+    case CachePrecision::kQ8:
+      return DType::kQ8;
+    default:
+      return DType::kF32;
   }
 }
 
 Result<EngineOptions> engine_options(const SessionOptions& options) {
   if (options.chunk < 1 || options.chunk > 65536)
-    return fail(ErrorCode::kInvalidArgument, strf("a chunk of {} tokens was asked for, expected 1 to 65536", options.chunk));
+    return fail(ErrorCode::kInvalidArgument,
+                strf("a chunk of {} tokens was asked for, expected 1 to 65536", options.chunk));
   EngineOptions engine;
   engine.symbols = {{"tokens", options.chunk}, {"logit_tokens", 1}, {"context", options.context}};
   engine.attention = {options.full_attention, options.window, options.sinks};
@@ -59,8 +63,10 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   const int method = graph::find_method(m, "forward");
   session->tokens_symbol_ = graph::find_symbol(m, "tokens");
   session->logit_tokens_symbol_ = graph::find_symbol(m, "logit_tokens");
-  if (method < 0 || session->tokens_symbol_ < 0 || session->logit_tokens_symbol_ < 0 || session->model_->vocabulary() < 1)
-    return fail(ErrorCode::kUnsupported, "the file has no method 'forward' from input_ids to logits: it is not a language model");
+  if (method < 0 || session->tokens_symbol_ < 0 || session->logit_tokens_symbol_ < 0 ||
+      session->model_->vocabulary() < 1)
+    return fail(ErrorCode::kUnsupported,
+                "the file has no method 'forward' from input_ids to logits: it is not a language model");
   session->method_ = static_cast<size_t>(method);
   session->ids_ = static_cast<size_t>(m.methods[session->method_]->inputs[0]);
   session->logits_ = static_cast<size_t>(m.methods[session->method_]->outputs[0]);
@@ -69,7 +75,8 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
 }
 
 Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens, const Progress& progress) {
-  if (tokens.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens were given: a run needs at least one");
+  if (tokens.empty())
+    return fail(ErrorCode::kInvalidArgument, "no tokens were given: a run needs at least one");
   const int64_t vocabulary = model_->vocabulary();
   for (size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] < 0 || tokens[i] >= vocabulary)
@@ -77,21 +84,24 @@ Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens,
                   strf("token {} of the input is {}, the vocabulary has {}", i, tokens[i], vocabulary));
   const auto total = static_cast<int64_t>(tokens.size());
   if (const int64_t left = remaining(); left >= 0 && total > left && !poisoned())
-    return fail(ErrorCode::kInvalidArgument,
-                strf("{} tokens do not fit: the context of {} holds {} already; start with a larger --context or use "
-                     "the bounded window (--attention window)",
-                     total, options_.context, position()));
+    return fail(
+        ErrorCode::kInvalidArgument,
+        strf("{} tokens do not fit: the context of {} holds {} already; start with a larger --context or use "
+             "the bounded window (--attention window)",
+             total, options_.context, position()));
   for (int64_t done = 0; done < total;) {
     const int64_t n = std::min(options_.chunk, total - done);
     const int64_t start = position();
     symbols_[static_cast<size_t>(tokens_symbol_)] = n;
     symbols_[static_cast<size_t>(logit_tokens_symbol_)] = done + n == total ? 1 : 0;
-    LINNET_TRY(engine_->write_value(method_, ids_, std::as_bytes(tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(n)))));
+    LINNET_TRY(engine_->write_value(
+        method_, ids_, std::as_bytes(tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(n)))));
     LINNET_TRY(engine_->run(method_, symbols_, n));
     done += n;
     if (done == total) {
       const std::span<const std::byte> bytes = engine_->host_value(method_, logits_);
-      const std::span<const float> logits(reinterpret_cast<const float*>(bytes.data()), static_cast<size_t>(vocabulary));
+      const std::span<const float> logits(reinterpret_cast<const float*>(bytes.data()),
+                                          static_cast<size_t>(vocabulary));
       if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
         return std::unexpected(engine_->diagnose_non_finite(method_, symbols_, start));
       return logits;
@@ -118,16 +128,22 @@ int64_t Session::remaining() const {
 bool Session::can_rewind() const {
   if (!options_.full_attention) return false;
   const fb::ModelT& m = engine_->model();
-  return std::ranges::all_of(m.states, [&](const auto& state) {
-    return state->role == fb::StateRole::KeyCache || state->role == fb::StateRole::ValueCache;
-  }) && std::ranges::all_of(engine_->plan().states, [&](const auto& state) { return state.shape[0] >= position(); });
+  return std::ranges::all_of(m.states,
+                             [&](const auto& state) {
+                               return state->role == fb::StateRole::KeyCache ||
+                                      state->role == fb::StateRole::ValueCache;
+                             }) &&
+         std::ranges::all_of(engine_->plan().states,
+                             [&](const auto& state) { return state.shape[0] >= position(); });
 }
 
 Result<void> Session::rewind(int64_t to) {
   if (to < 0 || to > position())
-    return fail(ErrorCode::kInvalidArgument, strf("cannot rewind to token {}: the session stands at {}", to, position()));
+    return fail(ErrorCode::kInvalidArgument,
+                strf("cannot rewind to token {}: the session stands at {}", to, position()));
   if (poisoned() || !can_rewind())
-    return fail(ErrorCode::kUnsupported, "this session's state cannot be cut to a prefix: restore a snapshot instead");
+    return fail(ErrorCode::kUnsupported,
+                "this session's state cannot be cut to a prefix: restore a snapshot instead");
   return engine_->set_position(to);
 }
 
@@ -148,7 +164,8 @@ Result<void> Session::save(const std::string& path, std::span<const std::byte> a
 }
 
 Result<std::vector<std::byte>> Session::load(const std::string& path) {
-  LINNET_ASSIGN(StateFile file, read_state_file(path, {engine_->state_key(), model_->file().model_id()}, state_bytes()));
+  LINNET_ASSIGN(StateFile file,
+                read_state_file(path, {engine_->state_key(), model_->file().model_id()}, state_bytes()));
   LINNET_TRY(restore(file.block));
   return std::move(file.attachment);
 }

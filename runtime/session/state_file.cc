@@ -33,7 +33,8 @@ struct Close {
 };
 using File = std::unique_ptr<std::FILE, Close>;
 
-uint64_t checksum(const Header& header, std::span<const std::byte> attachment, std::span<const std::byte> block) {
+uint64_t checksum(const Header& header, std::span<const std::byte> attachment,
+                  std::span<const std::byte> block) {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
   XXH3_64bits_update(&state, &header, offsetof(Header, checksum));
@@ -44,8 +45,8 @@ uint64_t checksum(const Header& header, std::span<const std::byte> attachment, s
 
 }  // namespace
 
-Result<void> write_state_file(const std::string& path, const StateKeys& keys, std::span<const std::byte> attachment,
-                              std::span<const std::byte> block) {
+Result<void> write_state_file(const std::string& path, const StateKeys& keys,
+                              std::span<const std::byte> attachment, std::span<const std::byte> block) {
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
   header.version = kVersion;
@@ -63,9 +64,11 @@ Result<void> write_state_file(const std::string& path, const StateKeys& keys, st
   };
   File file(std::fopen(beside.c_str(), "wb"));
   if (!file) return refused("write");
-  const auto put = [&](const void* data, size_t bytes) { return bytes == 0 || std::fwrite(data, bytes, 1, file.get()) == 1; };
-  if (!put(&header, sizeof(header)) || !put(attachment.data(), attachment.size()) || !put(block.data(), block.size()) ||
-      std::fflush(file.get()) != 0 || fsync(fileno(file.get())) != 0)
+  const auto put = [&](const void* data, size_t bytes) {
+    return bytes == 0 || std::fwrite(data, bytes, 1, file.get()) == 1;
+  };
+  if (!put(&header, sizeof(header)) || !put(attachment.data(), attachment.size()) ||
+      !put(block.data(), block.size()) || std::fflush(file.get()) != 0 || fsync(fileno(file.get())) != 0)
     return refused("write");
   file.reset();
   if (std::rename(beside.c_str(), path.c_str()) != 0) return refused("rename into place");
@@ -91,7 +94,8 @@ Result<StateFile> read_state_file(const std::string& path, const StateKeys& keys
     return refuse("was saved with another window, context or cache precision: use the same options");
   if (header.attachment_bytes > kMostAttachment) return refuse("is damaged: its sizes are absurd");
   if (std::fseek(file.get(), 0, SEEK_END) != 0 ||
-      static_cast<uint64_t>(std::ftell(file.get())) != sizeof(header) + header.attachment_bytes + header.block_bytes)
+      static_cast<uint64_t>(std::ftell(file.get())) !=
+          sizeof(header) + header.attachment_bytes + header.block_bytes)
     return refuse("is damaged: its length does not match its header");
   std::fseek(file.get(), sizeof(header), SEEK_SET);
   StateFile out;

@@ -20,8 +20,8 @@ struct StateFile {
 };
 
 // Written beside `path` and renamed. Errors: kIo with the system's reason.
-Result<void> write_state_file(const std::string& path, const StateKeys& keys, std::span<const std::byte> attachment,
-                              std::span<const std::byte> block);
+Result<void> write_state_file(const std::string& path, const StateKeys& keys,
+                              std::span<const std::byte> attachment, std::span<const std::byte> block);
 // Errors: kNotFound, kInvalidFile (not a state file, newer version, another model, other options, damaged).
 Result<StateFile> read_state_file(const std::string& path, const StateKeys& keys, size_t block_bytes);
 

@@ -5,7 +5,8 @@ namespace linnet::text {
 // The enums are the same numbers in both places.
 static_assert(static_cast<int>(TokenizerKind::kRwkvWorld) == static_cast<int>(fb::TokenizerKind::RwkvWorld));
 static_assert(static_cast<int>(TokenKind::kUnused) == static_cast<int>(fb::TokenKind::Unused));
-static_assert(static_cast<int>(SplitBehavior::kContiguous) == static_cast<int>(fb::SplitBehavior::Contiguous));
+static_assert(static_cast<int>(SplitBehavior::kContiguous) ==
+              static_cast<int>(fb::SplitBehavior::Contiguous));
 
 TokenizerSpec from_fb(const fb::TokenizerT& table) {
   TokenizerSpec spec;
@@ -16,8 +17,8 @@ TokenizerSpec from_fb(const fb::TokenizerT& table) {
   for (const fb::TokenKind kind : table.kinds) spec.kinds.push_back(static_cast<TokenKind>(kind));
   spec.merges = table.merges;
   for (const auto& token : table.added_tokens)
-    spec.added_tokens.push_back({token->id, token->text, token->special, token->left_strip, token->right_strip,
-                                 token->single_word, token->normalized});
+    spec.added_tokens.push_back({token->id, token->text, token->special, token->left_strip,
+                                 token->right_strip, token->single_word, token->normalized});
   for (const auto& step : table.pre_tokenizer)
     spec.pre_tokenizer.push_back({step->pattern, step->invert, static_cast<SplitBehavior>(step->behavior)});
   spec.normalization = table.normalization;

@@ -6,7 +6,9 @@
 namespace linnet::text {
 namespace {
 
-std::string where(const jinja::Failure& failure) { return failure.line > 0 ? strf(" (line {} of the template)", failure.line) : std::string(); }
+std::string where(const jinja::Failure& failure) {
+  return failure.line > 0 ? strf(" (line {} of the template)", failure.line) : std::string();
+}
 
 }  // namespace
 
@@ -21,19 +23,22 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source) {
     program->body = jinja::parse(source);
     return ChatTemplate(std::move(program));
   } catch (const jinja::Failure& failure) {
-    return fail(ErrorCode::kInvalidFile, strf("the chat template cannot be read: {}{}", failure.message, where(failure)));
+    return fail(ErrorCode::kInvalidFile,
+                strf("the chat template cannot be read: {}{}", failure.message, where(failure)));
   } catch (const std::exception& e) {
     return fail(ErrorCode::kInvalidFile, strf("the chat template cannot be read: {}", e.what()));
   }
 }
 
-Result<std::string> ChatTemplate::render(std::span<const Message> messages, const RenderOptions& options) const {
+Result<std::string> ChatTemplate::render(std::span<const Message> messages,
+                                         const RenderOptions& options) const {
   using jinja::Value;
   jinja::Evaluator evaluator;
   evaluator.now = options.now;
   auto& globals = evaluator.scopes.emplace_back();
   jinja::List list;
-  for (const Message& m : messages) list.emplace_back(jinja::Dict{{"role", Value(m.role)}, {"content", Value(m.content)}});
+  for (const Message& m : messages)
+    list.emplace_back(jinja::Dict{{"role", Value(m.role)}, {"content", Value(m.content)}});
   globals["messages"] = Value(std::move(list));
   globals["add_generation_prompt"] = Value(options.add_generation_prompt);
   globals["bos_token"] = Value(options.bos_token);
@@ -46,7 +51,9 @@ Result<std::string> ChatTemplate::render(std::span<const Message> messages, cons
     evaluator.run(program_->body);
     return std::move(evaluator.out);
   } catch (const jinja::Failure& failure) {
-    if (failure.raised) return fail(ErrorCode::kInvalidArgument, strf("the model's chat template refuses: {}", failure.message));
+    if (failure.raised)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("the model's chat template refuses: {}", failure.message));
     return fail(failure.bound ? ErrorCode::kOutOfMemory : ErrorCode::kInvalidArgument,
                 strf("the chat template cannot be evaluated: {}{}", failure.message, where(failure)));
   } catch (const std::exception& e) {

@@ -1,8 +1,8 @@
 // Chat templates: the Jinja templates that models carry, rendered as transformers renders them (sandboxed
 // environment, trim_blocks, lstrip_blocks, loop controls, its tojson, raise_exception and strftime_now).
 //
-// The evaluator is bounded: a template that loops, recurses or writes without end gives an error. What Jinja has
-// and no chat template uses (imports, inheritance, line statements, autoescape) is refused when parsed.
+// The evaluator is bounded: a template that loops, recurses or writes without end gives an error. What Jinja
+// has and no chat template uses (imports, inheritance, line statements, autoescape) is refused when parsed.
 #pragma once
 
 #include <memory>

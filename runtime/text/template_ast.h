@@ -17,8 +17,23 @@ using ExprPtr = std::unique_ptr<Expr>;
 using Block = std::vector<std::unique_ptr<Stmt>>;
 
 enum class ExprKind {
-  kConstant, kName, kList, kDict, kNot, kNegate, kAnd, kOr, kConditional, kBinary, kCompare, kAttribute, kIndex, kSlice, kCall,
-  kFilter, kTest,
+  kConstant,
+  kName,
+  kList,
+  kDict,
+  kNot,
+  kNegate,
+  kAnd,
+  kOr,
+  kConditional,
+  kBinary,
+  kCompare,
+  kAttribute,
+  kIndex,
+  kSlice,
+  kCall,
+  kFilter,
+  kTest,
 };
 
 struct Expr {
@@ -31,7 +46,19 @@ struct Expr {
   std::vector<std::pair<std::string, ExprPtr>> named;
 };
 
-enum class StmtKind { kText, kOutput, kFor, kIf, kSet, kSetBlock, kMacro, kBreak, kContinue, kScope, kFilterBlock };
+enum class StmtKind {
+  kText,
+  kOutput,
+  kFor,
+  kIf,
+  kSet,
+  kSetBlock,
+  kMacro,
+  kBreak,
+  kContinue,
+  kScope,
+  kFilterBlock
+};
 
 struct MacroNode {
   std::string name;

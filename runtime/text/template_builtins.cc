@@ -36,7 +36,9 @@ std::string titled(std::string s) {
   bool start = true;
   for (char& c : s) {
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    if (letter) c = start ? (c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c) : (c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
+    if (letter)
+      c = start ? (c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c)
+                : (c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
     start = !letter;
   }
   return s;
@@ -51,7 +53,8 @@ std::string replaced(const std::string& s, const std::string& from, const std::s
     if (found == std::string::npos) break;
     result.append(s, at, found - at).append(to);
     at = found + from.size();
-    if (result.size() > kMostOutput) throw Failure{"replace makes a text of more than 64 MiB", 0, false, true};
+    if (result.size() > kMostOutput)
+      throw Failure{"replace makes a text of more than 64 MiB", 0, false, true};
   }
   return result.append(s, at);
 }
@@ -137,7 +140,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
   if (name == "string") return Value(to_text(v));
   if (name == "safe") return v;
   if (name == "length" || name == "count") return Value(length_of(v, line));
-  if (name == "tojson") return Value(to_json(v, static_cast<int>(std::clamp<int64_t>(integer(0, "indent", -1), -1, 16))));
+  if (name == "tojson")
+    return Value(to_json(v, static_cast<int>(std::clamp<int64_t>(integer(0, "indent", -1), -1, 16))));
   if (name == "default" || name == "d") {
     const Value* even_if_false = args.get(1, "boolean");
     const bool use = v.is<Undefined>() || (even_if_false && truthy(*even_if_false) && !truthy(v));
@@ -145,7 +149,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
     return use ? (absent ? *absent : Value("")) : v;
   }
   if (name == "replace") {
-    std::string result = replaced(to_text(v), text(0, "old", ""), text(1, "new", ""), integer(2, "count", -1));
+    std::string result =
+        replaced(to_text(v), text(0, "old", ""), text(1, "new", ""), integer(2, "count", -1));
     return Value(std::move(result));
   }
   if (name == "int") {
@@ -158,10 +163,16 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
     }
     return Value(integer(0, "default", 0));
   }
-  if (name == "float") return Value(v.is_number() ? v.real() : v.is_string() ? std::strtod(v.string().c_str(), nullptr) : 0.0);
-  if (name == "abs" && v.is_number()) return v.is<double>() ? Value(std::fabs(v.real())) : Value(v.integer() < 0 ? static_cast<int64_t>(0 - static_cast<uint64_t>(v.integer())) : v.integer());
+  if (name == "float")
+    return Value(v.is_number() ? v.real() : v.is_string() ? std::strtod(v.string().c_str(), nullptr) : 0.0);
+  if (name == "abs" && v.is_number())
+    return v.is<double>()
+               ? Value(std::fabs(v.real()))
+               : Value(v.integer() < 0 ? static_cast<int64_t>(0 - static_cast<uint64_t>(v.integer()))
+                                       : v.integer());
   if (name == "round" && v.is_number()) {
-    const double scale = std::pow(10.0, static_cast<double>(std::clamp<int64_t>(integer(0, "precision", 0), -15, 15)));
+    const double scale =
+        std::pow(10.0, static_cast<double>(std::clamp<int64_t>(integer(0, "precision", 0), -15, 15)));
     return Value(std::nearbyint(v.real() * scale) / scale);
   }
   if (name == "indent") {
@@ -173,7 +184,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
     for (size_t i = 0; i < source.size(); ++i) {
       result += source[i];
       const bool empty_line = i + 1 < source.size() && source[i + 1] == '\n';
-      if (source[i] == '\n' && i + 1 < source.size() && (!empty_line || (blank && truthy(*blank)))) result += pad;
+      if (source[i] == '\n' && i + 1 < source.size() && (!empty_line || (blank && truthy(*blank))))
+        result += pad;
       bounded(result.size(), line);
     }
     return Value(std::move(result));
@@ -224,7 +236,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
       bool holds = truthy(subject);
       if (args.positional.size() > skip) {
         Arguments rest;
-        rest.positional.assign(args.positional.begin() + static_cast<std::ptrdiff_t>(skip) + 1, args.positional.end());
+        rest.positional.assign(args.positional.begin() + static_cast<std::ptrdiff_t>(skip) + 1,
+                               args.positional.end());
         holds = test(to_text(args.positional[skip]), subject, rest, line);
       }
       if (holds == keep) result.push_back(item);
@@ -247,7 +260,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
   if (name == "unique" || name == "sort") {
     List items = sequence(v, line);
     if (name == "sort") {
-      std::stable_sort(items.begin(), items.end(), [](const Value& a, const Value& b) { return compare(a, b) < 0; });
+      std::stable_sort(items.begin(), items.end(),
+                       [](const Value& a, const Value& b) { return compare(a, b) < 0; });
       return Value(std::move(items));
     }
     List kept;
@@ -259,7 +273,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
   }
   if (name == "dictsort" && v.is_dict()) {
     Dict sorted = v.dict();
-    std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
     List pairs;
     for (auto& [key, value] : sorted) pairs.emplace_back(List{Value(key), value});
     return Value(std::move(pairs));
@@ -298,23 +313,28 @@ bool Evaluator::test(const std::string& name, const Value& v, const Arguments& a
     if (name == "lt" || name == "lessthan" || name == "<") return compare(v, *other) < 0;
     if (name == "ge" || name == ">=") return compare(v, *other) >= 0;
     if (name == "le" || name == "<=") return compare(v, *other) <= 0;
-    if (name == "divisibleby" && v.is_number() && other->is_number() && other->integer() != 0 && other->integer() != -1)
+    if (name == "divisibleby" && v.is_number() && other->is_number() && other->integer() != 0 &&
+        other->integer() != -1)
       return v.integer() % other->integer() == 0;
   }
   throw Failure{"the test '" + name + "' is not supported here", line};
 }
 
 Value Evaluator::method(const Value& object, const std::string& name, const Arguments& args, int line) {
-  const auto text = [&](size_t i, const std::string& absent) { return i < args.positional.size() ? to_text(args.positional[i]) : absent; };
+  const auto text = [&](size_t i, const std::string& absent) {
+    return i < args.positional.size() ? to_text(args.positional[i]) : absent;
+  };
   if (object.is_string()) {
     const std::string& s = object.string();
-    if (name == "strip" || name == "lstrip" || name == "rstrip") return Value(stripped(s, text(0, kSpaces), name != "rstrip", name != "lstrip"));
+    if (name == "strip" || name == "lstrip" || name == "rstrip")
+      return Value(stripped(s, text(0, kSpaces), name != "rstrip", name != "lstrip"));
     if (name == "upper" || name == "lower") return Value(cased(s, name == "upper"));
     if (name == "capitalize") return Value(capitalized(s));
     if (name == "title") return Value(titled(s));
     if (name == "split" || name == "rsplit") {
       const Value* most = args.get(1, "maxsplit");
-      return Value(split(s, args.get(0, "sep"), most && most->is_number() ? most->integer() : -1, name == "rsplit"));
+      return Value(
+          split(s, args.get(0, "sep"), most && most->is_number() ? most->integer() : -1, name == "rsplit"));
     }
     if (name == "splitlines") {
       List lines;
@@ -326,12 +346,17 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
       return Value(std::move(lines));
     }
     if (name == "startswith" || name == "endswith") {
-      const auto holds = [&](const Value& v) { return name == "startswith" ? s.starts_with(to_text(v)) : s.ends_with(to_text(v)); };
+      const auto holds = [&](const Value& v) {
+        return name == "startswith" ? s.starts_with(to_text(v)) : s.ends_with(to_text(v));
+      };
       if (args.positional.empty()) throw Failure{name + ": needs a text", line};
       if (!args.positional[0].is_list()) return Value(holds(args.positional[0]));
       return Value(std::ranges::any_of(args.positional[0].list(), holds));
     }
-    if (name == "replace") return Value(replaced(s, text(0, ""), text(1, ""), args.positional.size() > 2 && args.positional[2].is_number() ? args.positional[2].integer() : -1));
+    if (name == "replace")
+      return Value(replaced(
+          s, text(0, ""), text(1, ""),
+          args.positional.size() > 2 && args.positional[2].is_number() ? args.positional[2].integer() : -1));
     if (name == "find" || name == "rfind" || name == "index") {
       const size_t at = name == "rfind" ? s.rfind(text(0, "")) : s.find(text(0, ""));
       if (at == std::string::npos && name == "index") throw Failure{"index: not found", line};
@@ -340,7 +365,9 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
     if (name == "count") {
       int64_t n = 0;
       const std::string part = text(0, "");
-      for (size_t at = part.empty() ? std::string::npos : s.find(part); at != std::string::npos; at = s.find(part, at + part.size())) ++n;
+      for (size_t at = part.empty() ? std::string::npos : s.find(part); at != std::string::npos;
+           at = s.find(part, at + part.size()))
+        ++n;
       return Value(n);
     }
     if (name == "join") {
@@ -357,8 +384,9 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
     }
     if (name == "isdigit" || name == "isalpha" || name == "isspace") {
       const auto holds = [&](char c) {
-        return name == "isdigit" ? c >= '0' && c <= '9' : name == "isspace" ? std::string_view(kSpaces).find(c) != std::string_view::npos
-                                                                          : (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        return name == "isdigit"   ? c >= '0' && c <= '9'
+               : name == "isspace" ? std::string_view(kSpaces).find(c) != std::string_view::npos
+                                   : (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
       };
       return Value(!s.empty() && std::ranges::all_of(s, holds));
     }
@@ -389,9 +417,13 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
 }
 
 Value Evaluator::function(const std::string& name, const Arguments& args, int line) {
-  if (name == "raise_exception") throw Failure{args.positional.empty() ? "the template refuses this conversation" : to_text(args.positional[0]), line, true};
+  if (name == "raise_exception")
+    throw Failure{
+        args.positional.empty() ? "the template refuses this conversation" : to_text(args.positional[0]),
+        line, true};
   if (name == "namespace" || name == "dict") {
-    Dict fields = !args.positional.empty() && args.positional[0].is_dict() ? args.positional[0].dict() : Dict{};
+    Dict fields =
+        !args.positional.empty() && args.positional[0].is_dict() ? args.positional[0].dict() : Dict{};
     for (const auto& [key, value] : args.named) assign(fields, key, value);
     return Value(std::move(fields));
   }

@@ -37,7 +37,8 @@ Evaluator::Flow Evaluator::run(const Stmt& s) {
       out += to_text(eval(*s.expr));
       bounded(out.size(), s.line);
       return Flow::kNormal;
-    case StmtKind::kFor: return run_for(s);
+    case StmtKind::kFor:
+      return run_for(s);
     case StmtKind::kIf:
       for (const auto& [condition, body] : s.branches)
         if (!condition || truthy(eval(*condition))) return run(body);
@@ -48,7 +49,8 @@ Evaluator::Flow Evaluator::run(const Stmt& s) {
         set(s.names[0], std::move(value), s.line);
       } else {
         const List items = sequence(value, s.line);
-        if (items.size() != s.names.size()) throw Failure{"set: the numbers of names and values differ", s.line};
+        if (items.size() != s.names.size())
+          throw Failure{"set: the numbers of names and values differ", s.line};
         for (size_t i = 0; i < items.size(); ++i) set(s.names[i], items[i], s.line);
       }
       return Flow::kNormal;
@@ -68,10 +70,15 @@ Evaluator::Flow Evaluator::run(const Stmt& s) {
         out += to_text(value);
       return Flow::kNormal;
     }
-    case StmtKind::kMacro: scopes.back()[s.macro->name] = Value(MacroRef{s.macro.get()}); return Flow::kNormal;
-    case StmtKind::kBreak: return Flow::kBreak;
-    case StmtKind::kContinue: return Flow::kContinue;
-    case StmtKind::kScope: return run(s.body);
+    case StmtKind::kMacro:
+      scopes.back()[s.macro->name] = Value(MacroRef{s.macro.get()});
+      return Flow::kNormal;
+    case StmtKind::kBreak:
+      return Flow::kBreak;
+    case StmtKind::kContinue:
+      return Flow::kContinue;
+    case StmtKind::kScope:
+      return run(s.body);
   }
   return Flow::kNormal;
 }
@@ -84,7 +91,8 @@ Evaluator::Flow Evaluator::run_for(const Stmt& s) {
       return;
     }
     const List parts = sequence(item, s.line);
-    if (parts.size() != s.names.size()) throw Failure{"for: an item has another number of parts than the loop has names", s.line};
+    if (parts.size() != s.names.size())
+      throw Failure{"for: an item has another number of parts than the loop has names", s.line};
     for (size_t i = 0; i < parts.size(); ++i) scopes.back()[s.names[i]] = parts[i];
   };
   if (s.condition) {
@@ -104,9 +112,15 @@ Evaluator::Flow Evaluator::run_for(const Stmt& s) {
     step(s.line);
     scopes.emplace_back();
     const auto at = [&](int64_t j) { return j < 0 || j >= n ? Value() : items[static_cast<size_t>(j)]; };
-    scopes.back()["loop"] = Value(Dict{{"index", Value(i + 1)}, {"index0", Value(i)}, {"revindex", Value(n - i)}, {"revindex0", Value(n - i - 1)},
-                                       {"first", Value(i == 0)}, {"last", Value(i + 1 == n)}, {"length", Value(n)},
-                                       {"previtem", at(i - 1)}, {"nextitem", at(i + 1)}});
+    scopes.back()["loop"] = Value(Dict{{"index", Value(i + 1)},
+                                       {"index0", Value(i)},
+                                       {"revindex", Value(n - i)},
+                                       {"revindex0", Value(n - i - 1)},
+                                       {"first", Value(i == 0)},
+                                       {"last", Value(i + 1 == n)},
+                                       {"length", Value(n)},
+                                       {"previtem", at(i - 1)},
+                                       {"nextitem", at(i + 1)}});
     bind(items[static_cast<size_t>(i)]);
     const Flow flow = run(s.body);
     scopes.pop_back();
@@ -152,8 +166,10 @@ Value Evaluator::lookup(const std::string& name) const {
 Value Evaluator::eval(const Expr& e) {
   step(e.line);
   switch (e.kind) {
-    case ExprKind::kConstant: return e.value;
-    case ExprKind::kName: return lookup(e.text);
+    case ExprKind::kConstant:
+      return e.value;
+    case ExprKind::kName:
+      return lookup(e.text);
     case ExprKind::kList: {
       List items;
       for (const ExprPtr& a : e.args) items.push_back(eval(*a));
@@ -171,11 +187,13 @@ Value Evaluator::eval(const Expr& e) {
       check_nesting(dict, nullptr, 0, e.line);
       return dict;
     }
-    case ExprKind::kNot: return Value(!truthy(eval(*e.args[0])));
+    case ExprKind::kNot:
+      return Value(!truthy(eval(*e.args[0])));
     case ExprKind::kNegate: {
       const Value v = eval(*e.args[0]);
       if (!v.is_number()) throw Failure{std::string("cannot negate a ") + type_name(v), e.line};
-      return v.is<double>() ? Value(-v.real()) : Value(static_cast<int64_t>(0 - static_cast<uint64_t>(v.integer())));
+      return v.is<double>() ? Value(-v.real())
+                            : Value(static_cast<int64_t>(0 - static_cast<uint64_t>(v.integer())));
     }
     case ExprKind::kAnd: {
       Value v = eval(*e.args[0]);
@@ -188,8 +206,10 @@ Value Evaluator::eval(const Expr& e) {
     case ExprKind::kConditional:
       if (truthy(eval(*e.args[0]))) return eval(*e.args[1]);
       return e.args[2] ? eval(*e.args[2]) : Value();
-    case ExprKind::kBinary: return binary(e);
-    case ExprKind::kCompare: return Value(compare_chain(e));
+    case ExprKind::kBinary:
+      return binary(e);
+    case ExprKind::kCompare:
+      return Value(compare_chain(e));
     case ExprKind::kAttribute: {
       const Value object = eval(*e.args[0]);
       if (object.is<Undefined>()) throw Failure{"'" + e.text + "' of something undefined", e.line};
@@ -199,8 +219,10 @@ Value Evaluator::eval(const Expr& e) {
       const Value object = eval(*e.args[0]);
       return index(object, eval(*e.args[1]), e.line);
     }
-    case ExprKind::kSlice: return slice(e);
-    case ExprKind::kCall: return call(e);
+    case ExprKind::kSlice:
+      return slice(e);
+    case ExprKind::kCall:
+      return call(e);
     case ExprKind::kFilter: {
       const Value v = eval(*e.args[0]);
       return filter(e.text, v, arguments(e, 1), e.line);
@@ -242,11 +264,15 @@ Value Evaluator::binary(const Expr& e) {
   if (op == "+") return real ? Value(a.real() + b.real()) : Value(static_cast<int64_t>(x + y));
   if (op == "-") return real ? Value(a.real() - b.real()) : Value(static_cast<int64_t>(x - y));
   if (op == "*") return real ? Value(a.real() * b.real()) : Value(static_cast<int64_t>(x * y));
-  if (op == "**") return real || b.integer() < 0 ? Value(std::pow(a.real(), b.real())) : Value(static_cast<int64_t>(std::clamp(std::pow(a.real(), b.real()), -9e18, 9e18)));
+  if (op == "**")
+    return real || b.integer() < 0
+               ? Value(std::pow(a.real(), b.real()))
+               : Value(static_cast<int64_t>(std::clamp(std::pow(a.real(), b.real()), -9e18, 9e18)));
   if (b.real() == 0) throw Failure{"a division by zero", e.line};
   if (op == "/") return Value(a.real() / b.real());
   const double floored = std::floor(a.real() / b.real());
-  if (op == "//") return real || std::fabs(floored) > 9e18 ? Value(floored) : Value(static_cast<int64_t>(floored));
+  if (op == "//")
+    return real || std::fabs(floored) > 9e18 ? Value(floored) : Value(static_cast<int64_t>(floored));
   if (real) return Value(a.real() - floored * b.real());
   if (b.integer() == -1) return Value(int64_t{0});
   const int64_t rest = a.integer() % b.integer();  // Python's sign: the divisor's
@@ -263,10 +289,14 @@ bool Evaluator::compare_chain(const Expr& e) {
       holds = equal(left, right) == (op == "==");
     } else if (op == "in" || op == "not in") {
       bool found = false;
-      if (right.is_string()) found = left.is_string() && right.string().find(left.string()) != std::string::npos;
-      else if (right.is_dict()) found = left.is_string() && find(right.dict(), left.string()) != nullptr;
-      else if (right.is_list()) found = std::ranges::any_of(right.list(), [&](const Value& v) { return equal(v, left); });
-      else if (!right.is<Undefined>()) throw Failure{std::string("'in' does not work with a ") + type_name(right), e.line};
+      if (right.is_string())
+        found = left.is_string() && right.string().find(left.string()) != std::string::npos;
+      else if (right.is_dict())
+        found = left.is_string() && find(right.dict(), left.string()) != nullptr;
+      else if (right.is_list())
+        found = std::ranges::any_of(right.list(), [&](const Value& v) { return equal(v, left); });
+      else if (!right.is<Undefined>())
+        throw Failure{std::string("'in' does not work with a ") + type_name(right), e.line};
       holds = found == (op == "in");
     } else {
       try {
@@ -318,9 +348,13 @@ Value Evaluator::index(const Value& object, const Value& key, int line) {
 
 Value Evaluator::slice(const Expr& e) {
   const Value object = eval(*e.args[0]);
-  if (!object.is_list() && !object.is_string()) throw Failure{std::string("a slice of a ") + type_name(object), e.line};
-  const int64_t n = object.is_list() ? static_cast<int64_t>(object.list().size()) : code_points(object.string());
-  const auto bound = [&](size_t i) { return i < e.args.size() && e.args[i] ? eval(*e.args[i]) : Value(None{}); };
+  if (!object.is_list() && !object.is_string())
+    throw Failure{std::string("a slice of a ") + type_name(object), e.line};
+  const int64_t n =
+      object.is_list() ? static_cast<int64_t>(object.list().size()) : code_points(object.string());
+  const auto bound = [&](size_t i) {
+    return i < e.args.size() && e.args[i] ? eval(*e.args[i]) : Value(None{});
+  };
   const Value first = bound(1), last = bound(2), by = bound(3);
   const int64_t stride = by.is_number() ? by.integer() : 1;
   if (stride == 0) throw Failure{"a slice with step 0", e.line};
@@ -337,8 +371,10 @@ Value Evaluator::slice(const Expr& e) {
   std::string text;
   for (; stride > 0 ? begin < end : begin > end; begin += stride) {
     step(e.line);
-    if (object.is_list()) items.push_back(object.list()[static_cast<size_t>(begin)]);
-    else text += substring(object.string(), begin, begin + 1);
+    if (object.is_list())
+      items.push_back(object.list()[static_cast<size_t>(begin)]);
+    else
+      text += substring(object.string(), begin, begin + 1);
     if (stride > n || stride < -n) break;
   }
   return object.is_list() ? Value(std::move(items)) : Value(std::move(text));
@@ -360,14 +396,17 @@ Value Evaluator::call(const Expr& e) {
     const auto& m = std::get<Method>(callee.data);
     return method(*m.object, m.name, args, e.line);
   }
-  throw Failure{"'" + (e.args[0]->text.empty() ? std::string(type_name(callee)) : e.args[0]->text) + "' is not a function", e.line};
+  throw Failure{"'" + (e.args[0]->text.empty() ? std::string(type_name(callee)) : e.args[0]->text) +
+                    "' is not a function",
+                e.line};
 }
 
 Value Evaluator::call_macro(const MacroNode& macro, const Expr& e) {
   const Arguments args = arguments(e, 1);
   if (++calls > kMostCalls) throw Failure{"macros call each other too deeply", e.line, false, true};
   // A macro sees the template's names, not its caller's.
-  std::vector<std::map<std::string, Value>> callers(std::make_move_iterator(scopes.begin() + 1), std::make_move_iterator(scopes.end()));
+  std::vector<std::map<std::string, Value>> callers(std::make_move_iterator(scopes.begin() + 1),
+                                                    std::make_move_iterator(scopes.end()));
   scopes.resize(1);
   scopes.emplace_back();
   for (size_t i = 0; i < macro.parameters.size(); ++i) {
@@ -377,7 +416,8 @@ Value Evaluator::call_macro(const MacroNode& macro, const Expr& e) {
   }
   std::string text = capture(macro.body);
   scopes.resize(1);
-  scopes.insert(scopes.end(), std::make_move_iterator(callers.begin()), std::make_move_iterator(callers.end()));
+  scopes.insert(scopes.end(), std::make_move_iterator(callers.begin()),
+                std::make_move_iterator(callers.end()));
   --calls;
   return Value(std::move(text));
 }
@@ -392,7 +432,8 @@ List Evaluator::sequence(const Value& v, int line) const {
     if (n > 100000) throw Failure{"a loop over the characters of a long text", line, false, true};
     std::string character;
     for (const char c : v.string()) {
-      if ((static_cast<unsigned char>(c) & 0xC0) != 0x80 && !character.empty()) items.emplace_back(std::exchange(character, {}));
+      if ((static_cast<unsigned char>(c) & 0xC0) != 0x80 && !character.empty())
+        items.emplace_back(std::exchange(character, {}));
       character += c;
     }
     if (!character.empty()) items.emplace_back(character);

@@ -13,8 +13,8 @@ inline constexpr size_t kMostOutput = size_t{64} << 20;
 inline constexpr int kMostCalls = 100;
 inline constexpr int kMostNesting = 48;
 
-// One rendering. Scopes follow Jinja: a loop body or macro sees outer names but its own `set` does not leave it
-// (that is what namespace() is for); an `if` has no scope of its own.
+// One rendering. Scopes follow Jinja: a loop body or macro sees outer names but its own `set` does not leave
+// it (that is what namespace() is for); an `if` has no scope of its own.
 struct Evaluator {
   std::vector<std::map<std::string, Value>> scopes;
   std::string out;

@@ -29,13 +29,15 @@ class Lexer {
   [[noreturn]] void refuse(const std::string& what) const { throw Failure{what, line_}; }
 
   void advance(size_t to) {
-    line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(at_), source_.begin() + static_cast<std::ptrdiff_t>(to), '\n'));
+    line_ += static_cast<int>(std::count(source_.begin() + static_cast<std::ptrdiff_t>(at_),
+                                         source_.begin() + static_cast<std::ptrdiff_t>(to), '\n'));
     at_ = to;
   }
 
   size_t next_tag() const {
     for (size_t i = at_; i + 1 < source_.size(); ++i)
-      if (source_[i] == '{' && (source_[i + 1] == '{' || source_[i + 1] == '%' || source_[i + 1] == '#')) return i;
+      if (source_[i] == '{' && (source_[i + 1] == '{' || source_[i + 1] == '%' || source_[i + 1] == '#'))
+        return i;
     return std::string_view::npos;
   }
 
@@ -47,10 +49,14 @@ class Lexer {
       const size_t first = text.find_first_not_of(" \t\r\n");
       text = first == std::string_view::npos ? std::string_view() : text.substr(first);
     } else if (trim_next_) {  // trim_blocks: the first newline after a block
-      if (text.starts_with("\r\n")) text.remove_prefix(2);
-      else if (text.starts_with('\n')) text.remove_prefix(1);
+      if (text.starts_with("\r\n"))
+        text.remove_prefix(2);
+      else if (text.starts_with('\n'))
+        text.remove_prefix(1);
     }
-    const bool line_start_known = at_ == 0 || source_[at_ - 1] == '\n' || (end > at_ && source_.substr(at_, end - at_).find('\n') != std::string_view::npos);
+    const bool line_start_known =
+        at_ == 0 || source_[at_ - 1] == '\n' ||
+        (end > at_ && source_.substr(at_, end - at_).find('\n') != std::string_view::npos);
     strip_next_ = trim_next_ = false;
     if (tag != std::string_view::npos && tag + 2 < source_.size()) {
       const char kind = source_[tag + 1], mark = source_[tag + 2];
@@ -59,8 +65,10 @@ class Lexer {
         text = last == std::string_view::npos ? std::string_view() : text.substr(0, last + 1);
       } else if (kind != '{' && mark != '+' && line_start_known) {  // lstrip_blocks
         const size_t last = text.find_last_not_of(" \t");
-        if (last == std::string_view::npos) text = {};
-        else if (text[last] == '\n') text = text.substr(0, last + 1);
+        if (last == std::string_view::npos)
+          text = {};
+        else if (text[last] == '\n')
+          text = text.substr(0, last + 1);
       }
     }
     // keep_trailing_newline is off: one newline at the very end of the template goes.
@@ -89,7 +97,8 @@ class Lexer {
     const std::string_view close = output ? "}}" : "%}";
     int depth = 0;  // of braces: {{ {"a": {}}["a"] }}
     while (true) {
-      while (at_ < source_.size() && std::string_view(" \t\r\n").find(source_[at_]) != std::string_view::npos) advance(at_ + 1);
+      while (at_ < source_.size() && std::string_view(" \t\r\n").find(source_[at_]) != std::string_view::npos)
+        advance(at_ + 1);
       if (at_ >= source_.size()) refuse("a tag is not closed");
       const std::string_view rest = source_.substr(at_);
       const bool marked = (rest[0] == '-' || rest[0] == '+') && rest.substr(1).starts_with(close);
@@ -105,7 +114,9 @@ class Lexer {
   }
 
   void read_token(std::string_view rest, int& depth) {
-    const auto name_char = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
+    const auto name_char = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+    };
     const auto digit = [](char c) { return c >= '0' && c <= '9'; };
     if (rest[0] == '"' || rest[0] == '\'') return read_string(rest[0]);
     size_t n = 0;
@@ -126,7 +137,8 @@ class Lexer {
     for (const std::string_view op : {"**", "//", "==", "!=", "<=", ">="}) {
       if (rest.starts_with(op)) return push(TokenType::kOperator, op);
     }
-    if (std::string_view("+-*/%~<>=()[]{}.,:|").find(rest[0]) == std::string_view::npos) refuse(std::string("an unexpected character '") + rest[0] + "'");
+    if (std::string_view("+-*/%~<>=()[]{}.,:|").find(rest[0]) == std::string_view::npos)
+      refuse(std::string("an unexpected character '") + rest[0] + "'");
     if (rest[0] == '{' || rest[0] == '[' || rest[0] == '(') ++depth;
     if (rest[0] == '}' || rest[0] == ']' || rest[0] == ')') --depth;
     push(TokenType::kOperator, rest.substr(0, 1));
@@ -147,15 +159,27 @@ class Lexer {
         continue;
       }
       switch (const char c = source_[++i]) {
-        case 'n': value += '\n'; break;
-        case 't': value += '\t'; break;
-        case 'r': value += '\r'; break;
+        case 'n':
+          value += '\n';
+          break;
+        case 't':
+          value += '\t';
+          break;
+        case 'r':
+          value += '\r';
+          break;
         case '\\':
         case '\'':
-        case '"': value += c; break;
-        case '\n': break;
-        case 'u': i += append_code(value, i + 1); break;
-        default: value += '\\', value += c;
+        case '"':
+          value += c;
+          break;
+        case '\n':
+          break;
+        case 'u':
+          i += append_code(value, i + 1);
+          break;
+        default:
+          value += '\\', value += c;
       }
     }
     if (i >= source_.size()) refuse("a string is not closed");

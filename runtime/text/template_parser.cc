@@ -24,7 +24,9 @@ class Parser {
   const Token& peek(size_t ahead = 0) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
   Token take() { return at_ + 1 < tokens_.size() ? tokens_[at_++] : tokens_[at_]; }
   bool is_op(std::string_view op) const { return peek().type == TokenType::kOperator && peek().text == op; }
-  bool is_name(std::string_view name, size_t ahead = 0) const { return peek(ahead).type == TokenType::kName && peek(ahead).text == name; }
+  bool is_name(std::string_view name, size_t ahead = 0) const {
+    return peek(ahead).type == TokenType::kName && peek(ahead).text == name;
+  }
   bool accept_op(std::string_view op) { return is_op(op) && (take(), true); }
   bool accept_name(std::string_view name) { return is_name(name) && (take(), true); }
   void expect_op(std::string_view op) {
@@ -41,7 +43,8 @@ class Parser {
 
   struct Nested {
     explicit Nested(Parser& p) : parser(p) {
-      if (++parser.depth_ > kMostDepth) throw Failure{"it is nested too deeply", parser.peek().line, false, true};
+      if (++parser.depth_ > kMostDepth)
+        throw Failure{"it is nested too deeply", parser.peek().line, false, true};
     }
     ~Nested() { --parser.depth_; }
     Parser& parser;
@@ -70,7 +73,8 @@ class Parser {
         body.push_back(std::move(s));
       } else {
         if (peek().type == TokenType::kName && ends.contains(peek().text)) return body;
-        if (is_name("endif") || is_name("endfor") || is_name("else") || is_name("elif")) refuse("an unexpected '" + peek().text + "'");
+        if (is_name("endif") || is_name("endfor") || is_name("else") || is_name("elif"))
+          refuse("an unexpected '" + peek().text + "'");
         body.push_back(statement());
       }
     }
@@ -316,8 +320,11 @@ class Parser {
         while (peek().type == TokenType::kString) value += take().text;  // adjacent literals join
         return constant(Value(std::move(value)));
       }
-      case TokenType::kInteger: return constant(Value(static_cast<int64_t>(std::strtoll(without_underscores(token.text).c_str(), nullptr, 10))));
-      case TokenType::kFloat: return constant(Value(std::strtod(without_underscores(token.text).c_str(), nullptr)));
+      case TokenType::kInteger:
+        return constant(
+            Value(static_cast<int64_t>(std::strtoll(without_underscores(token.text).c_str(), nullptr, 10))));
+      case TokenType::kFloat:
+        return constant(Value(std::strtod(without_underscores(token.text).c_str(), nullptr)));
       case TokenType::kName:
         if (token.text == "true" || token.text == "True") return constant(Value(true));
         if (token.text == "false" || token.text == "False") return constant(Value(false));
@@ -333,7 +340,8 @@ class Parser {
         if (token.text == "[") return list_literal();
         if (token.text == "{") return dict_literal();
         [[fallthrough]];
-      default: throw Failure{"an unexpected '" + token.text + "'", token.line};
+      default:
+        throw Failure{"an unexpected '" + token.text + "'", token.line};
     }
   }
   static std::string without_underscores(std::string text) {
@@ -368,7 +376,8 @@ class Parser {
     while (true) {
       if (accept_op(".")) {
         if (peek().type == TokenType::kInteger)
-          e = expr(ExprKind::kIndex, std::move(e), constant(Value(static_cast<int64_t>(std::strtoll(take().text.c_str(), nullptr, 10)))));
+          e = expr(ExprKind::kIndex, std::move(e),
+                   constant(Value(static_cast<int64_t>(std::strtoll(take().text.c_str(), nullptr, 10)))));
         else
           e = expr(ExprKind::kAttribute, std::move(e), nullptr, name());
       } else if (accept_op("[")) {
@@ -427,7 +436,8 @@ class Parser {
       } else if (accept_name("is")) {
         const bool negated = accept_name("not");
         ExprPtr t = expr(ExprKind::kTest, std::move(e), nullptr, name());
-        if (is_op("(")) arguments(*t);
+        if (is_op("("))
+          arguments(*t);
         else if (peek().type == TokenType::kString || peek().type == TokenType::kInteger ||
                  (peek().type == TokenType::kName && !is_reserved(peek().text)))
           t->args.push_back(postfix(primary()));
@@ -438,7 +448,8 @@ class Parser {
     }
   }
   static bool is_reserved(const std::string& word) {
-    return word == "and" || word == "or" || word == "not" || word == "if" || word == "else" || word == "in" || word == "is";
+    return word == "and" || word == "or" || word == "not" || word == "if" || word == "else" || word == "in" ||
+           word == "is";
   }
 
   std::vector<Token> tokens_;

@@ -44,8 +44,9 @@ int compare(const Value& a, const Value& b) {
 }
 
 const char* type_name(const Value& v) {
-  constexpr std::array<const char*, 11> kNames = {"undefined", "none", "boolean", "integer", "number", "string",
-                                                  "list",      "mapping", "macro", "function", "method"};
+  constexpr std::array<const char*, 11> kNames = {"undefined", "none",     "boolean", "integer",
+                                                  "number",    "string",   "list",    "mapping",
+                                                  "macro",     "function", "method"};
   return kNames[v.data.index()];
 }
 
@@ -77,14 +78,20 @@ std::string to_repr(const Value& v) {
   if (v.is<int64_t>()) return std::to_string(std::get<int64_t>(v.data));
   if (v.is<double>()) return number_text(std::get<double>(v.data));
   if (v.is_string()) {
-    const char quote = v.string().find('\'') != std::string::npos && v.string().find('"') == std::string::npos ? '"' : '\'';
+    const char quote =
+        v.string().find('\'') != std::string::npos && v.string().find('"') == std::string::npos ? '"' : '\'';
     std::string out(1, quote);
     for (const char c : v.string()) {
-      if (c == quote || c == '\\') out += '\\', out += c;
-      else if (c == '\n') out += "\\n";
-      else if (c == '\t') out += "\\t";
-      else if (c == '\r') out += "\\r";
-      else out += c;
+      if (c == quote || c == '\\')
+        out += '\\', out += c;
+      else if (c == '\n')
+        out += "\\n";
+      else if (c == '\t')
+        out += "\\t";
+      else if (c == '\r')
+        out += "\\r";
+      else
+        out += c;
     }
     return out + quote;
   }
@@ -106,13 +113,27 @@ static void json_string(const std::string& s, std::string& out) {
   out += '"';
   for (const char c : s) {
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20) {
           std::array<char, 8> buffer;

@@ -34,8 +34,8 @@ struct Method {
 };
 
 struct Value {
-  std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>, std::shared_ptr<List>,
-               std::shared_ptr<Dict>, MacroRef, Builtin, Method>
+  std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
+               std::shared_ptr<List>, std::shared_ptr<Dict>, MacroRef, Builtin, Method>
       data;
 
   Value() = default;
@@ -66,9 +66,7 @@ struct Value {
     if (is<bool>()) return std::get<bool>(data) ? 1 : 0;
     return is<double>() ? static_cast<int64_t>(std::get<double>(data)) : std::get<int64_t>(data);
   }
-  double real() const {
-    return is<double>() ? std::get<double>(data) : static_cast<double>(integer());
-  }
+  double real() const { return is<double>() ? std::get<double>(data) : static_cast<double>(integer()); }
 };
 
 // What went wrong, with the line of the template (0: unknown). Thrown inside the template files only; the

@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 namespace {
 
 // Feeds ids in chunks of `chunk` and returns the logits of all of them.
-std::vector<float> run_chunks(Engine& engine, const std::vector<int32_t>& ids, int64_t chunk, int64_t vocabulary) {
+std::vector<float> run_chunks(Engine& engine, const std::vector<int32_t>& ids, int64_t chunk,
+                              int64_t vocabulary) {
   std::vector<float> logits;
   const fb::MethodT& method = *engine.model().methods[0];
   for (size_t t = 0; t < ids.size(); t += static_cast<size_t>(chunk)) {
@@ -31,10 +32,12 @@ std::vector<float> run_chunks(Engine& engine, const std::vector<int32_t>& ids, i
       REQUIRE(symbol >= 0);
       symbols[static_cast<size_t>(symbol)] = static_cast<int64_t>(n);
     }
-    REQUIRE(engine.write_value(0, static_cast<size_t>(method.inputs[0]), std::as_bytes(std::span(ids).subspan(t, n))));
+    REQUIRE(engine.write_value(0, static_cast<size_t>(method.inputs[0]),
+                               std::as_bytes(std::span(ids).subspan(t, n))));
     const auto ran = engine.run(0, symbols, static_cast<int64_t>(n));
     REQUIRE_MESSAGE(ran, (ran ? "" : ran.error().message));
-    const auto* out = reinterpret_cast<const float*>(engine.host_value(0, static_cast<size_t>(method.outputs[0])).data());
+    const auto* out =
+        reinterpret_cast<const float*>(engine.host_value(0, static_cast<size_t>(method.outputs[0])).data());
     logits.insert(logits.end(), out, out + static_cast<int64_t>(n) * vocabulary);
   }
   return logits;
@@ -77,8 +80,13 @@ void check_case(const fs::path& folder) {
       double worst = 0;
       for (size_t p = 0; p < golden.positions.size(); ++p)
         for (int64_t v = 0; v < golden.vocabulary; ++v)
-          worst = std::max(worst, std::fabs(static_cast<double>(logits[static_cast<size_t>(golden.positions[p] * golden.vocabulary + v)]) -
-                                            static_cast<double>(golden.logits[p * static_cast<size_t>(golden.vocabulary) + static_cast<size_t>(v)])));
+          worst = std::max(
+              worst,
+              std::fabs(
+                  static_cast<double>(
+                      logits[static_cast<size_t>(golden.positions[p] * golden.vocabulary + v)]) -
+                  static_cast<double>(
+                      golden.logits[p * static_cast<size_t>(golden.vocabulary) + static_cast<size_t>(v)])));
       CHECK(worst <= golden.tolerance);
     }
     // Greedy continuation, one token at a time after a prefill in uneven pieces.

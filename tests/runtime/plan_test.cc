@@ -94,8 +94,11 @@ TEST_CASE("the ring follows the attention mode") {
   CHECK(plan->states[0].bytes * 256 == f32_bytes * 68);  // 2 x 34 bytes instead of 64 x 4
 
   // A model's own window that is smaller than the session's stays exact, without sinks.
-  CHECK(plan::attention_ring(*sliding.methods[0]->nodes[0]->args.AsSoftmaxAttention(), sliding, bounds).sinks == 0);
-  CHECK(plan::attention_ring(*sliding.methods[0]->nodes[0]->args.AsSoftmaxAttention(), sliding, bounds).window == 100);
+  CHECK(
+      plan::attention_ring(*sliding.methods[0]->nodes[0]->args.AsSoftmaxAttention(), sliding, bounds).sinks ==
+      0);
+  CHECK(plan::attention_ring(*sliding.methods[0]->nodes[0]->args.AsSoftmaxAttention(), sliding, bounds)
+            .window == 100);
 }
 
 TEST_CASE("bounds that cannot be are refused with their numbers") {

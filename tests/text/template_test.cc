@@ -19,7 +19,8 @@ TEST_CASE("templates give the strings of apply_chat_template") {
     const auto parsed = text::ChatTemplate::parse(golden["templates"][name].get<std::string>());
     REQUIRE_MESSAGE(parsed, (parsed ? "" : parsed.error().message));
     std::vector<text::Message> messages;
-    for (const auto& m : golden["conversations"][c["conversation"].get<size_t>()]) messages.push_back({m[0], m[1]});
+    for (const auto& m : golden["conversations"][c["conversation"].get<size_t>()])
+      messages.push_back({m[0], m[1]});
     text::RenderOptions options;
     options.add_generation_prompt = c["add_generation_prompt"];
     options.bos_token = "<s>";
@@ -52,12 +53,15 @@ TEST_CASE("templates that never end are stopped") {
   stopped("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}");
   stopped("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}");
   stopped("{{ 'x' * 1000000000 }}");
-  stopped("{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}");
+  stopped(
+      "{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% "
+      "endfor %}");
   stopped("{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}");
 }
 
 TEST_CASE("damaged templates name what is wrong and the line") {
-  for (const char* source : {"{{ x", "{% if x %}", "{% endif %}", "{{ 'abc }}", "{% unknown %}", "{{ x | }}", "{# open", "{{ (1 }}", "{% for x %}{% endfor %}"}) {
+  for (const char* source : {"{{ x", "{% if x %}", "{% endif %}", "{{ 'abc }}", "{% unknown %}", "{{ x | }}",
+                             "{# open", "{{ (1 }}", "{% for x %}{% endfor %}"}) {
     CAPTURE(source);
     const auto parsed = text::ChatTemplate::parse(source);
     REQUIRE_FALSE(parsed);

@@ -28,7 +28,7 @@ class Model {
   ~Model();
 
   std::string_view metadata(std::string_view key) const;  // "" if absent
-  int64_t vocabulary() const { return vocabulary_; }       // columns of the logits; 0 if not a language model
+  int64_t vocabulary() const { return vocabulary_; }      // columns of the logits; 0 if not a language model
   // Models that keep keys and values of all tokens somewhere: attention mode and window apply to them.
   bool has_softmax_attention() const { return has_softmax_; }
 

@@ -38,9 +38,9 @@ inline std::unexpected<Error> fail(ErrorCode code, std::string message) {
 }  // namespace linnet
 
 // Returns the error of `expr` from the enclosing function, if it has one.
-#define LINNET_TRY(expr)                                                             \
-  do {                                                                               \
-    if (auto linnet_try_result_ = (expr); !linnet_try_result_)                       \
+#define LINNET_TRY(expr)                                                              \
+  do {                                                                                \
+    if (auto linnet_try_result_ = (expr); !linnet_try_result_)                        \
       return std::unexpected<::linnet::Error>(std::move(linnet_try_result_).error()); \
   } while (false)
 
@@ -49,7 +49,7 @@ inline std::unexpected<Error> fail(ErrorCode code, std::string message) {
 
 // LINNET_ASSIGN(auto x, f()): declares or assigns x from a Result, or returns its error.
 #define LINNET_ASSIGN(lhs, expr) LINNET_ASSIGN_IMPL(LINNET_CONCAT(linnet_result_, __COUNTER__), lhs, expr)
-#define LINNET_ASSIGN_IMPL(tmp, lhs, expr)                                  \
-  auto tmp = (expr);                                                        \
+#define LINNET_ASSIGN_IMPL(tmp, lhs, expr)                                   \
+  auto tmp = (expr);                                                         \
   if (!tmp) return std::unexpected<::linnet::Error>(std::move(tmp).error()); \
   lhs = std::move(*tmp)

@@ -44,8 +44,8 @@ struct SessionMemory {
 // Not thread safe; sessions are independent of each other and may run on different threads. Nothing is
 // allocated after create() by prefill, decode, reset, snapshot and restore.
 //
-// After an error in the middle of a run the session is poisoned: every run fails with kPoisoned until reset(),
-// restore() or load(). A refused argument (token out of range, context full) does not poison.
+// After an error in the middle of a run the session is poisoned: every run fails with kPoisoned until
+// reset(), restore() or load(). A refused argument (token out of range, context full) does not poison.
 class Session {
  public:
   static Result<SessionMemory> memory_required(const Model& model, const Backend& backend,
@@ -83,8 +83,8 @@ class Session {
 
   // Writes the state and `attachment` (a caller's bytes, such as the history) to a file, beside and renamed.
   Result<void> save(const std::string& path, std::span<const std::byte> attachment = {}) const;
-  // Returns the attachment. Refuses a file of another model, other options, another version, or a damaged one;
-  // the session is then unchanged.
+  // Returns the attachment. Refuses a file of another model, other options, another version, or a damaged
+  // one; the session is then unchanged.
   Result<std::vector<std::byte>> load(const std::string& path);
 
   const Model& model() const { return *model_; }
