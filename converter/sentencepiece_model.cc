@@ -82,6 +82,7 @@ class Fields {
 Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, const std::string& what) {
   fb::TokenizerT out;
   uint64_t model_type = 1;
+  bool spaces_behind = false;
   out.unknown_id = 0;
   out.bos_id = 1;
   out.eos_id = 2;
@@ -115,6 +116,7 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
       while (inner.next()) {
         if (inner.wire != 0) continue;
         if (inner.number == 3) model_type = inner.value;
+        if (inner.number == 24) spaces_behind = inner.value != 0;
         if (inner.number == 35) out.byte_fallback = inner.value != 0;
         if (inner.number == 40) out.unknown_id = static_cast<int>(inner.value);
         if (inner.number == 41) out.bos_id = static_cast<int>(inner.value);
@@ -125,6 +127,10 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
       while (inner.next()) {
         if (inner.number == 1 && inner.wire == 2)
           out.normalization = inner.text() == "identity" ? "" : inner.text();
+        if (inner.number == 2 && inner.wire == 2) {
+          const auto* map = reinterpret_cast<const uint8_t*>(inner.inside.data());
+          out.charsmap.assign(map, map + inner.inside.size());
+        }
         if (inner.wire != 0) continue;
         if (inner.number == 3) out.add_dummy_prefix = inner.value != 0;
         if (inner.number == 4) out.remove_extra_whitespaces = inner.value != 0;
@@ -139,6 +145,13 @@ Result<fb::TokenizerT> import_sentencepiece(std::span<const std::byte> file, con
     return fail(
         ErrorCode::kUnsupported,
         strf("{} is of SentencePiece type {}: unigram (1) and BPE (2) are supported", what, model_type));
+  if (spaces_behind)
+    return fail(
+        ErrorCode::kUnsupported,
+        strf("{} has its spaces behind the words (treat_whitespace_as_suffix), which is not supported",
+             what));
+  // A model says what its normalisation does by its map. One without has none, whatever its name.
+  if (out.charsmap.empty()) out.normalization.clear();
   out.kind = model_type == 1 ? fb::TokenizerKind::Unigram : fb::TokenizerKind::SentencePieceBpe;
   const auto in_range = [&](int& id) {
     if (id < 0 || static_cast<size_t>(id) >= out.pieces.size()) id = -1;

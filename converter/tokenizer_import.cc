@@ -252,7 +252,10 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
     t->add_dummy_prefix = flag("tokenizer.ggml.add_space_prefix", true);
     t->remove_extra_whitespaces = flag("tokenizer.ggml.remove_extra_whitespaces", false);
     t->byte_fallback = std::find(t->kinds.begin(), t->kinds.end(), fb::TokenKind::Byte) != t->kinds.end();
-    if (*model == "t5") t->normalization = "nmt_nfkc";
+    if (const auto* map = gguf.find<std::vector<int64_t>>("tokenizer.ggml.precompiled_charsmap"))
+      for (const int64_t byte : *map) t->charsmap.push_back(static_cast<uint8_t>(byte));
+    else if (*model == "t5")
+      t->normalization = "nmt_nfkc";
   }
   if (const auto* text = gguf.find<std::string>("tokenizer.chat_template")) source.chat_template = *text;
   source.tokenizer = std::move(t);

@@ -13,11 +13,36 @@ namespace {
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+constexpr const char* kBlock = "\xE2\x96\x81";  // U+2581, SentencePiece's space
+
+bool decode_base64(const std::string& text, std::vector<uint8_t>& bytes) {
+  uint32_t bits = 0;
+  int held = 0;
+  for (const char c : text) {
+    if (c == '=') break;
+    const int value = c >= 'A' && c <= 'Z'   ? c - 'A'
+                      : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                      : c >= '0' && c <= '9' ? c - '0' + 52
+                      : c == '+'             ? 62
+                      : c == '/'             ? 63
+                                             : -1;
+    if (value < 0) return false;
+    bits = bits << 6 | static_cast<uint32_t>(value);
+    held += 6;
+    if (held >= 8) {
+      held -= 8;
+      bytes.push_back(static_cast<uint8_t>(bits >> held));
+    }
+  }
+  return true;
+}
+
 struct Builder {
   const std::string& what;
   fb::TokenizerT out;
   std::string problem;
   bool byte_level = false;
+  bool strips = false, collapses = false;  // converted SentencePiece models do both
 
   void refuse(std::string why) {
     if (problem.empty()) problem = std::move(why);
@@ -27,6 +52,7 @@ struct Builder {
   }
 
   void add_step(std::string pattern, fb::SplitBehavior behavior, bool invert = false) {
+    if (out.metaspace) refuse("its pre-tokenizer cuts behind Metaspace, which is not supported");
     auto step = std::make_unique<fb::PreTokenizerStepT>();
     step->pattern = std::move(pattern);
     step->behavior = behavior;
@@ -69,21 +95,23 @@ void read_normalizer(Builder& b, const Json& json) {
     for (const Json& part : json.value("normalizers", Json::array())) read_normalizer(b, part);
   } else if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
     set(type == "NFC" ? "nfc" : type == "NFD" ? "nfd" : type == "NFKC" ? "nfkc" : "nfkd");
-  } else if (type == "Precompiled") {  // SentencePiece's nmt_nfkc table
-    set("nmt_nfkc");
-  } else if (type == "Prepend" && json.value("prepend", "") == "\xE2\x96\x81") {
+  } else if (type == "Precompiled") {
+    if (!decode_base64(json.value("precompiled_charsmap", ""), b.out.charsmap))
+      b.refuse("its precompiled character map is no base64");
+  } else if (type == "Prepend" && json.value("prepend", "") == kBlock) {
     b.out.add_dummy_prefix = true;
   } else if (type == "Replace") {
     const Json pattern = json.value("pattern", Json::object());
     const std::string content = json.value("content", "");
-    if (pattern.value("String", "") == " " && content == "\xE2\x96\x81")
+    if (pattern.value("String", "") == " " && content == kBlock)
       b.out.escape_whitespaces = true;
-    else if ((pattern.value("Regex", "") == " {2,}") && (content == " " || content == "\xE2\x96\x81"))
-      b.out.remove_extra_whitespaces = true;
+    else if (pattern.value("Regex", "") == " {2,}" && (content == " " || content == kBlock))
+      b.collapses = true;
     else
       b.unsupported("normalizer", json);
-  } else if (type == "Strip" && b.out.escape_whitespaces == false) {
-    b.out.remove_extra_whitespaces = true;  // T5's converted tokenizers strip before they collapse
+  } else if (type == "Strip" && !json.value("strip_left", true) && json.value("strip_right", true) &&
+             !b.out.escape_whitespaces) {
+    b.strips = true;
   } else {
     b.unsupported("normalizer", json);
   }
@@ -114,17 +142,20 @@ void read_pre_tokenizer(Builder& b, const Json& json) {
       b.unsupported("pre-tokenizer", json);
     b.add_step(regex, behavior_of(b, json.value("behavior", "Isolated")), json.value("invert", false));
   } else if (type == "Metaspace") {
-    if (json.value("replacement", "\xE2\x96\x81") != "\xE2\x96\x81") b.unsupported("pre-tokenizer", json);
-    b.out.escape_whitespaces = true;
+    if (json.value("replacement", kBlock) != kBlock || b.out.escape_whitespaces || b.out.add_dummy_prefix)
+      b.unsupported("pre-tokenizer", json);
+    b.out.metaspace = b.out.escape_whitespaces = true;
+    b.out.metaspace_split = json.value("split", true);
     const std::string scheme =
         json.value("prepend_scheme", json.value("add_prefix_space", true) ? "always" : "never");
     b.out.add_dummy_prefix = scheme != "never";
+    b.out.prefix_first = scheme == "first";
   } else if (type == "Whitespace") {
     b.add_step(R"(\w+|[^\w\s]+)", fb::SplitBehavior::Removed, true);
   } else if (type == "WhitespaceSplit") {
     b.add_step(R"(\s+)", fb::SplitBehavior::Removed);
   } else if (type == "Punctuation") {
-    b.add_step(R"(\p{P})", behavior_of(b, json.value("behavior", "Isolated")));
+    b.add_step(R"([\p{P}$+<=>^`|~])", behavior_of(b, json.value("behavior", "Isolated")));
   } else {
     b.unsupported("pre-tokenizer", json);
   }
@@ -153,8 +184,6 @@ void read_bpe(Builder& b, const Json& model) {
     set_piece(b, id.get<size_t>(), std::move(bytes), fb::TokenKind::Normal);
   }
   if (!b.problem.empty()) return;
-  std::map<uint32_t, int64_t> rank_of_result;
-  int64_t rank = 0;
   for (const Json& merge : model.value("merges", Json::array())) {
     std::string left, right;
     if (merge.is_string()) {
@@ -174,7 +203,6 @@ void read_bpe(Builder& b, const Json& model) {
       return b.refuse(strf("the merge '{}' + '{}' names pieces that are not in the vocabulary", left, right));
     b.out.merges.push_back(a->second);
     b.out.merges.push_back(c->second);
-    rank_of_result.emplace(both->second, rank++);
   }
   b.out.byte_fallback = model.value("byte_fallback", false);
   b.out.ignore_merges = model.value("ignore_merges", false);
@@ -182,11 +210,9 @@ void read_bpe(Builder& b, const Json& model) {
     b.out.kind = fb::TokenizerKind::ByteLevelBpe;
     return;
   }
-  // A converted SentencePiece model: its merges are ordered by the score of the result.
   b.out.kind = fb::TokenizerKind::SentencePieceBpe;
-  b.out.scores.assign(b.out.pieces.size(), 0.0f);
-  for (const auto& [id, order] : rank_of_result) b.out.scores[id] = -static_cast<float>(order);
-  b.out.merges.clear();
+  // Where there are no merges, there is nothing to rank either.
+  if (b.out.merges.empty()) b.out.scores.assign(b.out.pieces.size(), 0.0f);
 }
 
 void mark_bytes_and_unknown(Builder& b, const Json& model) {
@@ -315,6 +341,12 @@ Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string
     read_added_tokens(b, json);
     mark_bytes_and_unknown(b, model);
     read_post_processor(b, json.value("post_processor", Json()));
+    if (b.strips != b.collapses)
+      b.refuse("its normalizer strips spaces or joins them: only both together are supported");
+    b.out.remove_extra_whitespaces = b.strips;
+    b.out.hugging_face = b.out.kind != fb::TokenizerKind::ByteLevelBpe;
+    if (!b.out.hugging_face && !b.out.charsmap.empty())
+      b.refuse("its byte-level model has a precompiled character map");
   } catch (const std::exception& e) {  // a value of an unexpected type
     b.refuse(e.what());
   }

@@ -22,6 +22,11 @@ TokenizerSpec from_fb(const fb::TokenizerT& table) {
   for (const auto& step : table.pre_tokenizer)
     spec.pre_tokenizer.push_back({step->pattern, step->invert, static_cast<SplitBehavior>(step->behavior)});
   spec.normalization = table.normalization;
+  spec.charsmap = table.charsmap;
+  spec.hugging_face = table.hugging_face;
+  spec.metaspace = table.metaspace;
+  spec.metaspace_split = table.metaspace_split;
+  spec.prefix_first = table.prefix_first;
   spec.add_prefix_space = table.add_prefix_space;
   spec.add_dummy_prefix = table.add_dummy_prefix;
   spec.remove_extra_whitespaces = table.remove_extra_whitespaces;

@@ -5,13 +5,10 @@
 #include <algorithm>
 
 #include "runtime/core/strings.h"
+#include "runtime/text/pattern.h"
 
 namespace linnet::text {
 namespace {
-
-constexpr std::string_view kSpaces = R"(\t-\r\x20\x85\p{Z})";
-constexpr std::string_view kWords =
-    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189})";
 
 template <auto free>
 struct Freed {
@@ -72,49 +69,6 @@ void apply_behavior(SplitBehavior behavior, std::vector<Range>& ranges) {
 }
 
 }  // namespace
-
-std::string portable_pattern(std::string_view pattern) {
-  std::string out;
-  bool in_class = false;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if (c == '\\' && i + 1 < pattern.size()) {
-      const char next = pattern[i + 1];
-      if (next == 's' || next == 'w') {
-        const std::string_view set = next == 's' ? kSpaces : kWords;
-        out += in_class ? std::string(set) : strf("[{}]", set);
-      } else if ((next == 'S' || next == 'W') && !in_class) {
-        out += strf("[^{}]", next == 'S' ? kSpaces : kWords);
-      } else if (pattern.substr(i).starts_with("\\p{Han}") || pattern.substr(i).starts_with("\\P{Han}")) {
-        out += next == 'p' ? "\\p{sc:Han}" : "\\P{sc:Han}";
-        i += 5;
-      } else {
-        out += {c, next};
-      }
-      ++i;
-      continue;
-    }
-    if (c == '[' && !in_class) {
-      in_class = true;
-      out += c;
-      if (i + 1 < pattern.size() && pattern[i + 1] == '^') out += pattern[++i];
-      if (i + 1 < pattern.size() && pattern[i + 1] == ']') out += pattern[++i];  // a literal bracket
-      continue;
-    }
-    if (c == '[') {
-      const size_t end = pattern.substr(i).starts_with("[:") ? pattern.find(":]", i) : std::string_view::npos;
-      if (end != std::string_view::npos) {  // [:alpha:]
-        out += pattern.substr(i, end + 2 - i);
-        i = end + 1;
-        continue;
-      }
-    } else if (c == ']' && in_class) {
-      in_class = false;
-    }
-    out += c;
-  }
-  return out;
-}
 
 struct PreTokenizer::Step {
   Code code;

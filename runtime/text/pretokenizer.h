@@ -29,8 +29,4 @@ class PreTokenizer {
   std::vector<Step> steps_;
 };
 
-// The pattern with \s, \S, \w, \W and \p{Han} written out so that PCRE2 reads them as Oniguruma does: PCRE2's
-// \s holds U+180E, its \w no marks, and its \p{Han} all script extensions.
-std::string portable_pattern(std::string_view pattern);
-
 }  // namespace linnet::text

@@ -12,6 +12,7 @@
 #include "runtime/text/bpe.h"
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/rwkv_world.h"
+#include "runtime/text/sentencepiece_spaces.h"
 #include "runtime/text/tokenizer_added.h"
 #include "runtime/text/unigram.h"
 #include "runtime/text/utf8_normalize.h"
@@ -19,7 +20,6 @@
 namespace linnet::text {
 namespace {
 
-constexpr std::string_view kBlock = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 constexpr size_t kMostText = size_t{1} << 30;
 
 // The byte of a piece like <0x0A>; -1: it is not of that form.
@@ -59,6 +59,8 @@ struct Tokenizer::Impl {
   std::array<int32_t, 256> byte_ids;
   bool words_separate = false;  // SentencePiece: no piece reaches over the start of a word
   Normalizer normalizer;
+  CharsMap charsmap;                        // with hugging_face
+  SentencePieceNormalizer sentence_spaces;  // without
   AddedMatcher raw_added, normalized_added;
   PreTokenizer pre_tokenizer;
   MergeTable merges;
@@ -74,13 +76,16 @@ struct Tokenizer::Impl {
 
   Result<void> check() const;
   Result<void> build();
+  Result<void> build_normalizer();
+  void build_unigram(std::vector<bool> use);
   void build_added();
   void build_printed();
 
   struct Call;  // the buffers of one encode
   Result<void> encode_segment(std::string_view text, std::string_view guard, Call& call) const;
   Result<void> encode_plain(std::string_view text, Call& call) const;
-  std::string spaces_of_sentence_piece(std::string_view text) const;
+  std::string normalized(std::string_view text, const Call& call) const;
+  void encode_metaspace(std::string_view part, bool prefix, Call& call) const;
   void encode_part(std::string_view part, Call& call) const;
   void encode_byte_level(std::string_view word, Call& call) const;
   void encode_sentence(std::string_view text, Call& call) const;
@@ -91,6 +96,7 @@ struct Tokenizer::Impl {
 
 struct Tokenizer::Impl::Call {
   bool parse_special = false;
+  bool at_start = true;  // nothing of the text is encoded yet
   std::vector<int32_t> ids;
   std::vector<std::string_view> words;
   BpeScratch bpe;
@@ -145,7 +151,7 @@ Result<void> Tokenizer::Impl::check() const {
 
 Result<void> Tokenizer::Impl::build() {
   const size_t count = spec.pieces.size();
-  LINNET_ASSIGN(normalizer, Normalizer::create(spec.normalization));
+  LINNET_TRY(build_normalizer());
   hidden.assign(count, false);
   for (size_t i = 0; i < spec.kinds.size(); ++i)
     hidden[i] = spec.kinds[i] == TokenKind::kControl || spec.kinds[i] == TokenKind::kUnknown;
@@ -173,7 +179,7 @@ Result<void> Tokenizer::Impl::build() {
     case TokenizerKind::kUnigram:
       map = PieceMap(spec.pieces, use);
       hidden_map = PieceMap(spec.pieces, hidden);
-      unigram = Unigram(spec.pieces, spec.scores, use);
+      build_unigram(use);
       break;
     case TokenizerKind::kRwkvWorld:
       map = PieceMap(spec.pieces, use);
@@ -187,7 +193,8 @@ Result<void> Tokenizer::Impl::build() {
       byte_ids[byte] = map.find(std::string_view(&c, 1));
     }
   if (sentence_piece()) {
-    words_separate = spec.escape_whitespaces;
+    // Not where sums are rounded: what came before a word then decides between equals in it.
+    words_separate = spec.escape_whitespaces && spec.kind == TokenizerKind::kSentencePieceBpe;
     for (size_t i = 0; words_separate && i < count; ++i) {
       const std::string_view piece = spec.pieces[i];
       for (size_t at = use[i] ? piece.find(kBlock, 1) : piece.npos; at != piece.npos;
@@ -199,14 +206,45 @@ Result<void> Tokenizer::Impl::build() {
   return {};
 }
 
+Result<void> Tokenizer::Impl::build_normalizer() {
+  LINNET_ASSIGN(CharsMap map, CharsMap::create(spec.charsmap));
+  if (map.empty()) {
+    LINNET_ASSIGN(normalizer, Normalizer::create(spec.normalization));
+  }
+  if (!sentence_piece()) return {};
+  if (spec.hugging_face) {
+    charsmap = std::move(map);
+    return {};
+  }
+  std::vector<std::string> symbols;
+  for (size_t i = 0; i < spec.kinds.size(); ++i)
+    if (spec.kinds[i] == TokenKind::kUserDefined && !find_invalid_utf8(spec.pieces[i]))
+      symbols.push_back(spec.pieces[i]);
+  sentence_spaces = SentencePieceNormalizer(std::move(map), std::move(symbols),
+                                            {.add_dummy_prefix = spec.add_dummy_prefix,
+                                             .remove_extra_whitespaces = spec.remove_extra_whitespaces,
+                                             .escape_whitespaces = spec.escape_whitespaces});
+  return {};
+}
+
+void Tokenizer::Impl::build_unigram(std::vector<bool> use) {
+  std::vector<bool> user(spec.pieces.size());
+  for (size_t i = 0; i < user.size() && !spec.hugging_face; ++i) {
+    user[i] = kind_of(i) == TokenKind::kUserDefined;
+    if (kind_of(i) == TokenKind::kUnused) use[i] = false;
+  }
+  unigram = Unigram(spec.pieces, spec.scores, use, user, !spec.hugging_face);
+}
+
 void Tokenizer::Impl::build_added() {
   std::vector<std::string> texts[2];
   std::vector<AddedPattern> patterns[2];
   std::vector<bool> listed(spec.pieces.size(), false);
   const auto add = [&](bool normalized, std::string text, const AddedToken& t) {
     if (normalized) {
+      if (!charsmap.empty()) text = charsmap.apply_by_grapheme(text);
       text = normalizer.apply(text);
-      if (sentence_piece() && spec.escape_whitespaces) replace_all(text, " ", kBlock);
+      if (sentence_piece() && spec.escape_whitespaces && !spec.metaspace) replace_all(text, " ", kBlock);
     }
     if (text.empty()) return;
     texts[normalized].push_back(std::move(text));
@@ -217,10 +255,11 @@ void Tokenizer::Impl::build_added() {
     listed[token.id] = true;
     add(token.normalized, token.text, token);
   }
-  // SentencePiece takes user-defined pieces whole, in the text as it has normalised it. Control pieces that
-  // nobody lists are still found when asked for.
+  // sentencepiece's BPE takes user-defined pieces whole, in the text as it has normalised it; its unigram
+  // model gives them a score instead. Control pieces that nobody lists are still found when asked for.
+  const bool user_scored = spec.kind == TokenizerKind::kUnigram && !spec.hugging_face;
   for (size_t i = 0; i < spec.kinds.size(); ++i) {
-    const bool user = spec.kinds[i] == TokenKind::kUserDefined,
+    const bool user = spec.kinds[i] == TokenKind::kUserDefined && !user_scored,
                control = spec.kinds[i] == TokenKind::kControl;
     if ((!user && !control) || listed[i] || find_invalid_utf8(spec.pieces[i])) continue;
     AddedToken token;
@@ -243,38 +282,27 @@ void Tokenizer::Impl::build_printed() {
   }
 }
 
-// sentencepiece's normaliser without its character map: extra spaces, the dummy prefix, U+2581.
-std::string Tokenizer::Impl::spaces_of_sentence_piece(std::string_view text) const {
-  const std::string_view space = spec.escape_whitespaces ? kBlock : std::string_view(" ");
-  std::string out;
-  out.reserve(text.size() + text.size() / 2 + 3);
-  bool keep_space = !spec.remove_extra_whitespaces;
-  if (spec.remove_extra_whitespaces) {
-    const size_t last = text.find_last_not_of(' ');
-    text = last == text.npos ? std::string_view() : text.substr(0, last + 1);
-    while (text.starts_with(' ')) text.remove_prefix(1);
+std::string Tokenizer::Impl::normalized(std::string_view text, const Call& call) const {
+  std::string out = normalizer.apply(text);
+  if (!sentence_piece()) return out;
+  if (!spec.hugging_face) return sentence_spaces.apply(out);
+  if (!charsmap.empty()) out = charsmap.apply_by_grapheme(out);
+  if (spec.remove_extra_whitespaces) {  // Strip on the right, and Replace of two and more spaces
+    for (size_t at = out.size(); at > 0 && is_space(previous_char(out, at));) out.resize(at);
+    const auto two = [](char a, char b) { return a == ' ' && b == ' '; };
+    out.erase(std::unique(out.begin(), out.end(), two), out.end());
   }
-  if (text.empty()) return out;
-  if (spec.add_dummy_prefix) out += space;
-  for (const char c : text) {
-    if (c != ' ') {
-      out += c;
-      keep_space = true;
-    } else if (keep_space) {
-      out += space;
-      keep_space = !spec.remove_extra_whitespaces;
-    }
-  }
+  if (spec.metaspace || out.empty()) return out;
+  if (spec.add_dummy_prefix && (call.at_start || !spec.prefix_first)) out.insert(0, kBlock);
+  if (spec.escape_whitespaces) replace_all(out, " ", kBlock);
   return out;
 }
 
 Result<void> Tokenizer::Impl::encode_segment(std::string_view text, std::string_view guard,
                                              Call& call) const {
   call.after_unknown = false;
-  std::string normalized;
-  if (!normalizer.identity()) text = normalized = normalizer.apply(text);
-  // With a pre-tokenizer, SentencePiece's spaces are put into each of its parts (encode_plain).
-  if (sentence_piece() && spec.pre_tokenizer.empty()) text = normalized = spaces_of_sentence_piece(text);
+  std::string changed;
+  if (sentence_piece() || !normalizer.identity()) text = changed = normalized(text, call);
   std::vector<Segment> segments;
   normalized_added.split(text, call.parse_special, segments);
   std::string without_guard;
@@ -282,6 +310,7 @@ Result<void> Tokenizer::Impl::encode_segment(std::string_view text, std::string_
     if (segment.id >= 0) {
       call.ids.push_back(segment.id);
       call.after_unknown = false;
+      call.at_start = false;
       continue;
     }
     std::string_view plain = segment.text;
@@ -291,6 +320,7 @@ Result<void> Tokenizer::Impl::encode_segment(std::string_view text, std::string_
       plain = without_guard;
     }
     LINNET_TRY(encode_plain(plain, call));
+    call.at_start = false;
   }
   return {};
 }
@@ -301,12 +331,25 @@ Result<void> Tokenizer::Impl::encode_plain(std::string_view text, Call& call) co
     text = prefixed = " " + std::string(text);
   LINNET_TRY(pre_tokenizer.split(text, call.words));
   for (const std::string_view word : call.words) {
-    if (sentence_piece() && !spec.pre_tokenizer.empty())
-      encode_part(spaces_of_sentence_piece(word), call);
+    if (sentence_piece() && spec.metaspace)
+      encode_metaspace(word, !spec.prefix_first || (call.at_start && word.data() == text.data()), call);
     else
       encode_part(word, call);
   }
   return {};
+}
+
+void Tokenizer::Impl::encode_metaspace(std::string_view part, bool prefix, Call& call) const {
+  std::string text(part);
+  replace_all(text, " ", kBlock);
+  if (prefix && spec.add_dummy_prefix && !text.starts_with(kBlock)) text.insert(0, kBlock);
+  size_t begin = 0;
+  for (size_t at = spec.metaspace_split ? text.find(kBlock, 1) : text.npos; at != text.npos;
+       at = text.find(kBlock, at + 1)) {
+    encode_part(std::string_view(text).substr(begin, at - begin), call);
+    begin = at;
+  }
+  encode_part(std::string_view(text).substr(begin), call);
 }
 
 void Tokenizer::Impl::encode_part(std::string_view part, Call& call) const {
@@ -339,6 +382,8 @@ void Tokenizer::Impl::encode_byte_level(std::string_view word, Call& call) const
 }
 
 void Tokenizer::Impl::encode_sentence(std::string_view text, Call& call) const {
+  // Hugging Face fuses unknown tokens within a part only.
+  if (spec.hugging_face) call.after_unknown = false;
   // Words that no piece connects are encoded one by one: the same ids, and a smaller heap.
   size_t begin = 0;
   for (size_t at = words_separate && !text.empty() ? text.find(kBlock, 1) : text.npos; at != text.npos;
@@ -438,10 +483,12 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const Enco
   std::vector<Segment> segments;
   impl_->raw_added.split(text, options.parse_special, segments);
   for (const Segment& segment : segments) {
-    if (segment.id >= 0)
+    if (segment.id >= 0) {
       call.ids.push_back(segment.id);
-    else
+      call.at_start = false;
+    } else {
       LINNET_TRY(impl_->encode_segment(segment.text, options.guard, call));
+    }
   }
   if (options.add_special && spec.add_eos && spec.eos_id >= 0) call.ids.push_back(spec.eos_id);
   return std::move(call.ids);

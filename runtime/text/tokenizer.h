@@ -68,6 +68,17 @@ struct TokenizerSpec {
   std::vector<PreTokenizerStep> pre_tokenizer;  // empty: the text stays in one piece
   // "" and "identity", "nfc", "nfd", "nfkc", "nfkd", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf"
   std::string normalization;
+  // SentencePiece's precompiled character map. Where there is one, it stands for its normalisation's name.
+  std::vector<uint8_t> charsmap;
+  // SentencePiece kinds: the rules of Hugging Face tokenizers in place of sentencepiece's, for a
+  // tokenizer.json. The character map goes by graphemes, scores are summed in f64, and the normalised text is
+  // cut by pre_tokenizer.
+  bool hugging_face = false;
+  // With hugging_face: spaces become U+2581 behind pre_tokenizer, in each of its parts (the Metaspace
+  // pre-tokenizer), and a part that begins with U+2581 gets no dummy prefix.
+  bool metaspace = false;
+  bool metaspace_split = false;  // each U+2581 begins a part
+  bool prefix_first = false;     // the dummy prefix only where the text begins, not behind an added token
   bool add_prefix_space = false;
   bool add_dummy_prefix = false;
   bool remove_extra_whitespaces = false;

@@ -13,12 +13,21 @@ constexpr double kUnknownPenalty = 10;  // sentencepiece's kUnkPenalty
 }  // namespace
 
 Unigram::Unigram(std::span<const std::string> pieces, std::span<const float> scores,
-                 const std::vector<bool>& use)
-    : scores_(scores), index_(pieces, use) {
-  double lowest = std::numeric_limits<double>::infinity();
+                 const std::vector<bool>& use, const std::vector<bool>& user, bool single)
+    : scores_(scores.begin(), scores.end()), index_(pieces, use), single_(single) {
+  float lowest = std::numeric_limits<float>::infinity(), highest = -lowest;
+  const auto is_user = [&](size_t i) { return !user.empty() && user[i]; };
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (!use[i] || is_user(i)) continue;
+    lowest = std::min(lowest, scores[i]);
+    highest = std::max(highest, scores[i]);
+  }
+  if (lowest > highest) lowest = highest = 0;  // there are none
+  unknown_score_ = rounded(static_cast<double>(lowest) - kUnknownPenalty);
+  // sentencepiece's bonus: about what the best piece would have for each byte.
   for (size_t i = 0; i < pieces.size(); ++i)
-    if (use[i]) lowest = std::min(lowest, static_cast<double>(scores[i]));
-  unknown_score_ = (lowest == std::numeric_limits<double>::infinity() ? 0 : lowest) - kUnknownPenalty;
+    if (use[i] && is_user(i))
+      scores_[i] = static_cast<double>(static_cast<float>(pieces[i].size()) * highest - 0.1f);
 }
 
 void Unigram::encode(std::string_view text, std::vector<UnigramCut>& cuts) const {
@@ -40,9 +49,9 @@ void Unigram::encode(std::string_view text, std::vector<UnigramCut>& cuts) const
     };
     index_.each_prefix(text.substr(at), [&](uint32_t id, size_t length) {
       has_single = has_single || length == one;
-      offer(at + length, here + static_cast<double>(scores_[id]), static_cast<int32_t>(id));
+      offer(at + length, rounded(here + scores_[id]), static_cast<int32_t>(id));
     });
-    if (!has_single) offer(at + one, here + unknown_score_, -1);
+    if (!has_single) offer(at + one, rounded(here + unknown_score_), -1);
   }
   cuts.clear();
   for (size_t end = text.size(); end > 0;) {

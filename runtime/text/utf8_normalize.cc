@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "runtime/core/strings.h"
@@ -33,6 +34,34 @@ Nmt nmt_rule(char32_t c) {
     default:
       return Nmt::kKeep;
   }
+}
+
+// What Unicode 9 did not know yet of characters that decompose or are marks, up to Unicode 18. Hugging Face
+// tokenizers normalises with tables of Unicode 9: to it these are letters that stay as and where they are,
+// and models were trained on the ids this gives.
+constexpr char32_t kNewer[][2] = {
+    {0x558, 0x558},     {0x58B, 0x58C},     {0x5C8, 0x5C9},     {0x7FD, 0x7FD},     {0x897, 0x89F},
+    {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},
+    {0x1715, 0x1715},   {0x1ABF, 0x1AF0},   {0x1DF6, 0x1DFA},   {0x209D, 0x209F},   {0x32FF, 0x32FF},
+    {0xA7F1, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x105C9, 0x105C9}, {0x105E4, 0x105E4},
+    {0x10781, 0x10785}, {0x10787, 0x107B0}, {0x107B2, 0x107BF}, {0x10D24, 0x10D27}, {0x10D69, 0x10D6D},
+    {0x10EAB, 0x10EAC}, {0x10ECB, 0x10ECF}, {0x10EF0, 0x10EFB}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x11383, 0x11383}, {0x11385, 0x11385},
+    {0x1138E, 0x1138E}, {0x11391, 0x11391}, {0x113C5, 0x113C5}, {0x113C7, 0x113C8}, {0x113CE, 0x113D0},
+    {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943},
+    {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
+    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16121, 0x16128}, {0x1612F, 0x1612F},
+    {0x16D68, 0x16D6A}, {0x16FF0, 0x16FF1}, {0x1B123, 0x1B126}, {0x1CCD6, 0x1CCF9}, {0x1D127, 0x1D128},
+    {0x1D250, 0x1D252}, {0x1D25B, 0x1D25C}, {0x1D25F, 0x1D25F}, {0x1D280, 0x1D281}, {0x1D6A6, 0x1D6A6},
+    {0x1DF95, 0x1DF95}, {0x1DFCD, 0x1DFFF}, {0x1E030, 0x1E06D}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136},
+    {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF}, {0x1E5EE, 0x1E5EF}, {0x1E6E3, 0x1E6E3},
+    {0x1E6E6, 0x1E6E6}, {0x1E6EE, 0x1E6EF}, {0x1E6F5, 0x1E6F5}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+
+bool newer_than_unicode_9(char32_t c) {
+  if (c < kNewer[0][0]) return false;
+  const auto after = std::upper_bound(std::begin(kNewer), std::end(kNewer), c,
+                                      [](char32_t value, const auto& range) { return value < range[0]; });
+  return c <= (*std::prev(after))[1];
 }
 
 }  // namespace
@@ -80,6 +109,10 @@ std::string Normalizer::apply(std::string_view text) const {
       if (rule == Nmt::kDrop) continue;
       if (rule == Nmt::kSpace) c = ' ';
     }
+    if (newer_than_unicode_9(c)) {
+      out.push_back(static_cast<utf8proc_int32_t>(c));
+      continue;
+    }
     int boundary = 0;
     // The longest decomposition has 18 characters.
     const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts, std::size(parts),
@@ -92,7 +125,8 @@ std::string Normalizer::apply(std::string_view text) const {
   }
   // Canonical order: marks by class. utf8proc's own sort is quadratic in the length of a run of marks.
   const auto combining = [](utf8proc_int32_t c) {
-    return c < 0x300 ? 0 : utf8proc_get_property(c)->combining_class;
+    if (c < 0x300 || newer_than_unicode_9(static_cast<char32_t>(c))) return 0;
+    return static_cast<int>(utf8proc_get_property(c)->combining_class);
   };
   for (size_t i = 0; i < out.size();) {
     if (combining(out[i]) == 0) {

@@ -1,11 +1,13 @@
-"""Goldens of runtime/text: tokenizers trained here, and what Hugging Face tokenizers and sentencepiece make of 10,000 texts.
+"""Goldens of tokenizers (tests/golden/text): real tokenizer libraries on 10,000 hard texts.
 
-    text_tokenizers.py golden/text                 remakes the committed goldens
+    text_tokenizers.py golden/text --committed     remakes the committed goldens
+    text_tokenizers.py OUT                         the same with the ids themselves, to look at
     text_tokenizers.py OUT --tokenizer FILE.json   the same texts and checksums for a real tokenizer.json
 
-OUT gets strings.bin (each text: length as u16, then UTF-8), and for each tokenizer NAME.json (a TokenizerSpec; bytes as
-the characters U+0000 to U+00FF) and NAME.crc: for each text the CRC-32 of its ids as little-endian i32, with
-special tokens in the text parsed, then -2, then with special tokens as text. --dump INDEX prints one text's ids.
+OUT gets strings.bin (each text: length as u16, then UTF-8), and for each tokenizer what a checkpoint would hold,
+NAME.tokenizer.json or NAME.model (RWKV World, whose rule is done here by brute force: NAME.spec.json, bytes as the
+characters U+0000 to U+00FF), and NAME.crc: for each text the CRC-32 of its ids as little-endian i32, with special tokens
+in the text parsed, then -2, then with special tokens as text. NAME.ids has the two lists of each text as a line of JSON.
 """
 import argparse
 import io
@@ -20,109 +22,11 @@ TEXTS, TEXTS_SEED, TRAIN_SEED = 10000, 20250711, 7
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
           r"\s+(?!\S)|\s+")
-BEHAVIORS = {'isolated': 0, 'removed': 1, 'merged_with_previous': 2, 'merged_with_next': 3, 'contiguous': 4}
-KINDS = {'byte': 0, 'sentencepiece_bpe': 1, 'unigram': 2, 'rwkv_world': 3}
-NORMAL, UNKNOWN, CONTROL, USER, BYTE, UNUSED = range(6)
-
-
-def byte_alphabet():
-    printable = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
-    table, extra = {chr(b): b for b in printable}, 0x100
-    for b in range(256):
-        if b not in printable:
-            table[chr(extra)] = b
-            extra += 1
-    return table
-
-
-BYTE_OF = byte_alphabet()
-
-
-def as_bytes(piece):
-    return bytes(BYTE_OF[c] for c in piece) if all(c in BYTE_OF for c in piece) else piece.encode()
+NORMAL, CONTROL = 0, 2
 
 
 def latin(data):
     return data.decode('latin-1')
-
-
-def spec_of_hf(parsed):
-    """TokenizerSpec of a tokenizer.json, as far as the tokenizers made here (and SmolLM2's) need it."""
-    model, spec = parsed['model'], {'pre_tokenizer': []}
-    byte_level = (parsed.get('decoder') or {}).get('type') == 'ByteLevel'
-    special = {t['content']: t for t in parsed['added_tokens']}
-
-    def normalizer(part):
-        if not part:
-            return
-        if part['type'] == 'Sequence':
-            for inner in part['normalizers']:
-                normalizer(inner)
-        elif part['type'] == 'Prepend':
-            spec['add_dummy_prefix'] = True
-        elif part['type'] == 'Replace' and part['pattern'] == {'String': ' '}:
-            spec['escape_whitespaces'] = True
-        elif part['type'] in ('NFC', 'NFD', 'NFKC', 'NFKD'):
-            spec['normalization'] = part['type'].lower()
-        else:
-            raise ValueError(part)
-
-    def step(pattern, behavior='isolated', invert=False):
-        spec['pre_tokenizer'].append({'pattern': pattern, 'behavior': BEHAVIORS[behavior], 'invert': invert})
-
-    def pre_tokenizer(part):
-        if not part:
-            return
-        if part['type'] == 'Sequence':
-            for inner in part['pretokenizers']:
-                pre_tokenizer(inner)
-        elif part['type'] == 'ByteLevel':
-            spec['add_prefix_space'] = part['add_prefix_space']
-            if part['use_regex']:
-                step(GPT2)
-        elif part['type'] == 'Digits':
-            step(r'\p{N}', 'isolated' if part['individual_digits'] else 'contiguous')
-        elif part['type'] == 'Split':
-            names = {'Isolated': 'isolated', 'Removed': 'removed', 'MergedWithPrevious': 'merged_with_previous',
-                     'MergedWithNext': 'merged_with_next', 'Contiguous': 'contiguous'}
-            step(part['pattern']['Regex'], names[part['behavior']], part['invert'])
-        else:
-            raise ValueError(part)
-
-    normalizer(parsed['normalizer'])
-    pre_tokenizer(parsed['pre_tokenizer'])
-    size = 1 + max([*model['vocab'].values(), *(t['id'] for t in parsed['added_tokens'])])
-    pieces, kinds = [b''] * size, [UNUSED] * size
-    for piece, i in model['vocab'].items():
-        pieces[i] = as_bytes(piece) if byte_level and piece not in special else piece.encode()
-        kinds[i] = NORMAL
-        if model['byte_fallback'] and len(piece) == 6 and piece.startswith('<0x'):
-            kinds[i] = BYTE
-    for token in parsed['added_tokens']:
-        pieces[token['id']] = token['content'].encode()
-        kinds[token['id']] = CONTROL if token['special'] else USER
-    merges = [m.split(' ') if isinstance(m, str) else m for m in model['merges']]
-    spec.update(kind=KINDS['byte' if byte_level else 'sentencepiece_bpe'], pieces=[latin(p) for p in pieces], kinds=kinds,
-                merges=[i for m in merges for i in (model['vocab'][m[0]], model['vocab'][m[1]])],
-                added_tokens=parsed['added_tokens'], byte_fallback=model['byte_fallback'],
-                ignore_merges=model['ignore_merges'],
-                unknown_id=model['vocab'].get(model['unk_token'], -1) if model['unk_token'] else -1)
-    if spec['unknown_id'] >= 0:
-        kinds[spec['unknown_id']] = UNKNOWN
-    return spec
-
-
-def spec_of_sentencepiece(proto_bytes):
-    from sentencepiece import sentencepiece_model_pb2
-    proto = sentencepiece_model_pb2.ModelProto.FromString(proto_bytes)
-    kinds = {1: NORMAL, 2: UNKNOWN, 3: CONTROL, 4: USER, 5: UNUSED, 6: BYTE}
-    norm, train = proto.normalizer_spec, proto.trainer_spec
-    return {'kind': KINDS['unigram' if train.model_type == 1 else 'sentencepiece_bpe'],
-            'pieces': [latin(p.piece.encode()) for p in proto.pieces], 'scores': [p.score for p in proto.pieces],
-            'kinds': [kinds[p.type] for p in proto.pieces], 'normalization': norm.name,
-            'add_dummy_prefix': norm.add_dummy_prefix, 'remove_extra_whitespaces': norm.remove_extra_whitespaces,
-            'escape_whitespaces': norm.escape_whitespaces, 'byte_fallback': train.byte_fallback,
-            'unknown_id': train.unk_id, 'bos_id': train.bos_id, 'eos_id': train.eos_id}
 
 
 def hf_encoder(tokenizer):
@@ -149,7 +53,7 @@ def train_hf(corpus, normalizer, steps, size, added=(), extra_words=(), **option
     for text, special, flags in added:
         token = AddedToken(text, special=special, **{'normalized': False, **flags})
         (tokenizer.add_special_tokens if special else tokenizer.add_tokens)([token])
-    return spec_of_hf(json.loads(tokenizer.to_str())), hf_encoder(tokenizer)
+    return tokenizer.to_str(), hf_encoder(tokenizer)
 
 
 def make_hf(corpus):
@@ -186,7 +90,7 @@ def make_sentencepiece(corpus):
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=out, minloglevel=2,
                                                  num_threads=1, **options)
         processor = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
-        return spec_of_sentencepiece(out.getvalue()), lambda text, _: processor.encode(text)
+        return out.getvalue(), lambda text, _: processor.encode(text)
 
     yield 'sp_bpe', train(model_type='bpe', vocab_size=1100, byte_fallback=True, normalization_rule_name='identity',
                           remove_extra_whitespaces=False, character_coverage=.98,
@@ -197,29 +101,58 @@ def make_sentencepiece(corpus):
                                     normalization_rule_name='identity', character_coverage=.98, split_by_whitespace=False)
 
 
-def make_llama2(spec):
-    """The first SentencePiece tokenizer as Llama 2's tokenizer.json has it: merges, and spaces by the normaliser."""
-    from tokenizers import Tokenizer
-    pieces = [p.encode('latin-1').decode() for p in spec['pieces']]
-    ids = {p: i for i, p in enumerate(pieces)}
+def make_converted(models):
+    """SentencePiece models as the tokenizer.json files of real checkpoints have them."""
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models as m, normalizers as n, pre_tokenizers as p
+    read = sentencepiece_model_pb2.ModelProto.FromString
+    bpe, unigram = read(models['sp_bpe']), read(models['sp_unigram'])
+    ids = {piece.piece: i for i, piece in enumerate(bpe.pieces)}
     merges = []
-    for i, piece in enumerate(pieces):
-        if spec['kinds'][i] != NORMAL:
-            continue
-        cuts = [(piece[:k], piece[k:]) for k in range(1, len(piece)) if piece[:k] in ids and piece[k:] in ids]
-        merges += [(-spec['scores'][i], ids[a], ids[b], [a, b]) for a, b in cuts]
-    space = {'type': 'Sequence', 'normalizers': [{'type': 'Prepend', 'prepend': '▁'},
-                                                 {'type': 'Replace', 'pattern': {'String': ' '}, 'content': '▁'}]}
-    added = [{'id': ids[t], 'content': t, 'special': True, 'lstrip': False, 'rstrip': False, 'single_word': False,
-              'normalized': False} for t in ('<unk>', '<s>', '</s>')]
-    parsed = {'version': '1.0', 'added_tokens': added, 'normalizer': space, 'pre_tokenizer': None, 'post_processor': None,
-              'decoder': None, 'truncation': None, 'padding': None,
-              'model': {'type': 'BPE', 'dropout': None, 'unk_token': '<unk>', 'continuing_subword_prefix': None,
-                        'end_of_word_suffix': None, 'fuse_unk': True, 'byte_fallback': True, 'ignore_merges': False,
-                        'vocab': ids, 'merges': [m[3] for m in sorted(merges)]}}
-    tokenizer = Tokenizer.from_str(json.dumps(parsed))
-    # Hugging Face takes the texts of control pieces out of the vocabulary wherever they are text; Linnet does not.
-    return spec_of_hf(json.loads(tokenizer.to_str())), hf_encoder(tokenizer)
+    for piece in bpe.pieces:
+        if piece.type == 1:
+            text = piece.piece
+            cuts = [(text[:k], text[k:]) for k in range(1, len(text)) if text[:k] in ids and text[k:] in ids]
+            merges += [(-piece.score, ids[a], ids[b], (a, b)) for a, b in cuts]
+    merges = [x[3] for x in sorted(merges)]
+    scores = [(piece.piece, piece.score) for piece in unigram.pieces]
+    map_ = unigram.normalizer_spec.precompiled_charsmap
+
+    special = ('<unk>', '<s>', '</s>')
+
+    def made(model, normalizer, pre_tokenizer, words=(), model_of_text=None):
+        def build(model, special):
+            tokenizer = Tokenizer(model)
+            if normalizer:
+                tokenizer.normalizer = normalizer
+            if pre_tokenizer:
+                tokenizer.pre_tokenizer = pre_tokenizer
+            tokenizer.decoder = decoders.Metaspace()
+            tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+            tokenizer.add_tokens([AddedToken(t, normalized=True) for t in words])
+            return tokenizer
+        tokenizer = build(model, special)
+        parsed = hf_encoder(tokenizer)
+        as_text = hf_encoder(build(model_of_text, ())) if model_of_text else parsed
+        return tokenizer.to_str(), lambda text, parse: (parsed if parse else as_text)(text, parse)
+
+    def pieces():
+        return m.BPE(vocab=ids, merges=merges, unk_token='<unk>', fuse_unk=True, byte_fallback=True)
+
+    def scored(scores=scores):
+        return m.Unigram(scores, unk_id=0, byte_fallback=False)
+
+    # Hugging Face's unigram model finds the texts of control pieces in plain text; Linnet does not. There they are
+    # expected to be as the same model gives them with its control pieces renamed.
+    renamed = [('\U0010fffd%d' % i if text in special else text, score) for i, (text, score) in enumerate(scores)]
+    yield 'llama2', made(pieces(), n.Sequence([n.Prepend('▁'), n.Replace(' ', '▁')]), None)
+    yield 'llama2_first', made(pieces(), None, p.Metaspace(prepend_scheme='first', split=False), ['<user>'])
+    yield 'gemma', made(pieces(), n.Replace(' ', '▁'), p.Split(' ', 'merged_with_previous'))
+    yield 't5', made(scored(), n.Precompiled(map_), p.Sequence([p.WhitespaceSplit(), p.Metaspace()]),
+                     model_of_text=scored(renamed))
+    yield 't5_converted', made(
+        scored(), n.Sequence([n.Precompiled(map_), n.Strip(left=False, right=True), n.Replace(Regex(' {2,}'), '▁')]),
+        p.Metaspace(), ['<word>'], scored(renamed))
 
 
 def make_rwkv(corpus):
@@ -244,12 +177,12 @@ def make_rwkv(corpus):
             out.append(ids[data[at:at + size]])
             at += size
         return out
-    return {'kind': KINDS['rwkv_world'], 'pieces': [latin(p) for p in pieces],
+    return {'kind': 3, 'pieces': [latin(p) for p in pieces],
             'kinds': [CONTROL] + [NORMAL] * (len(pieces) - 1)}, encode
 
 
-def checksum(encode, text):
-    ids = [*encode(text, True), -2, *encode(text, False)]
+def checksum(parsed, as_text):
+    ids = [*parsed, -2, *as_text]
     return zlib.crc32(struct.pack(f'<{len(ids)}i', *ids))
 
 
@@ -257,7 +190,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out')
     parser.add_argument('--tokenizer')
-    parser.add_argument('--dump', type=int)
+    parser.add_argument('--committed', action='store_true')
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     texts = strings(TEXTS, TEXTS_SEED)
@@ -267,21 +200,26 @@ def main():
     if args.tokenizer:
         from tokenizers import Tokenizer
         with open(args.tokenizer) as file:
-            parsed = json.load(file)
-        made = [('real', (spec_of_hf(parsed), hf_encoder(Tokenizer.from_file(args.tokenizer))))]
+            made = [('real', (file.read(), hf_encoder(Tokenizer.from_file(args.tokenizer))))]
     else:
         corpus = strings(20000, TRAIN_SEED)
         made = [*make_hf(corpus), *make_sentencepiece(corpus), ('rwkv_world', make_rwkv(corpus))]
-        made.append(('llama2', make_llama2(dict(made)['sp_bpe'][0])))
-    for name, (spec, encode) in made:
-        if args.dump is not None:
-            print(name, repr(texts[args.dump]), encode(texts[args.dump], True), encode(texts[args.dump], False))
-            continue
-        with open(os.path.join(args.out, name + '.json'), 'w') as file:
-            json.dump(spec, file, ensure_ascii=False, separators=(',', ':'))
-        with open(os.path.join(args.out, name + '.crc'), 'wb') as file:
+        made += make_converted({name: source for name, (source, _) in made})
+    for name, (source, encode) in made:
+        path = os.path.join(args.out, name)
+        if isinstance(source, bytes):
+            with open(path + '.model', 'wb') as file:
+                file.write(source)
+        else:
+            kind = '.tokenizer.json' if isinstance(source, str) else '.spec.json'
+            with open(path + kind, 'w') as file:
+                json.dump(json.loads(source) if isinstance(source, str) else source, file, ensure_ascii=False,
+                          separators=(',', ':'))
+        with open(path + '.crc', 'wb') as file, open(os.devnull if args.committed else path + '.ids', 'w') as ids:
             for text in texts:
-                file.write(struct.pack('<I', checksum(encode, text)))
+                both = encode(text, True), encode(text, False)
+                file.write(struct.pack('<I', checksum(*both)))
+                ids.write(json.dumps(both) + '\n')
 
 
 if __name__ == '__main__':

@@ -11,6 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "converter/readers/json.h"
+#include "converter/sentencepiece_model.h"
+#include "converter/tokenizer_import.h"
+#include "runtime/session/tokenizer_io.h"
 #include "runtime/text/tokenizer.h"
 
 namespace linnet::text {
@@ -28,33 +32,26 @@ inline std::string from_latin(const std::string& text) {
   return out;
 }
 
-inline TokenizerSpec read_spec(const std::string& path) {
-  const auto json = nlohmann::json::parse(read_bytes(path));
+// The tokenizer of `name` in the folder, from the file a checkpoint would hold.
+inline Result<TokenizerSpec> read_tokenizer(const std::string& folder, const std::string& name) {
+  const std::string path = folder + "/" + name;
+  if (std::filesystem::exists(path + ".tokenizer.json")) {
+    LINNET_ASSIGN(const convert::Json json, convert::read_json(path + ".tokenizer.json"));
+    LINNET_ASSIGN(const fb::TokenizerT table, convert::import_tokenizer_json(json, name));
+    return from_fb(table);
+  }
+  if (std::filesystem::exists(path + ".model")) {
+    const std::string bytes = read_bytes(path + ".model");
+    LINNET_ASSIGN(const fb::TokenizerT table,
+                  convert::import_sentencepiece(std::as_bytes(std::span(bytes)), name));
+    return from_fb(table);
+  }
+  const auto json = nlohmann::json::parse(read_bytes(path + ".spec.json"));
   TokenizerSpec spec;
   spec.kind = static_cast<TokenizerKind>(json.at("kind").get<int>());
   for (const auto& piece : json.at("pieces")) spec.pieces.push_back(from_latin(piece.get<std::string>()));
-  spec.scores = json.value("scores", std::vector<float>());
-  for (const auto& kind : json.value("kinds", std::vector<int>()))
+  for (const auto& kind : json.at("kinds").get<std::vector<int>>())
     spec.kinds.push_back(static_cast<TokenKind>(kind));
-  spec.merges = json.value("merges", std::vector<uint32_t>());
-  for (const auto& t : json.value("added_tokens", nlohmann::json::array()))
-    spec.added_tokens.push_back({t.at("id").get<uint32_t>(), t.at("content").get<std::string>(),
-                                 t.value("special", false), t.value("lstrip", false),
-                                 t.value("rstrip", false), t.value("single_word", false),
-                                 t.value("normalized", false)});
-  for (const auto& s : json.value("pre_tokenizer", nlohmann::json::array()))
-    spec.pre_tokenizer.push_back({s.at("pattern").get<std::string>(), s.at("invert").get<bool>(),
-                                  static_cast<SplitBehavior>(s.at("behavior").get<int>())});
-  spec.normalization = json.value("normalization", "");
-  spec.add_prefix_space = json.value("add_prefix_space", false);
-  spec.add_dummy_prefix = json.value("add_dummy_prefix", false);
-  spec.remove_extra_whitespaces = json.value("remove_extra_whitespaces", false);
-  spec.escape_whitespaces = json.value("escape_whitespaces", false);
-  spec.byte_fallback = json.value("byte_fallback", false);
-  spec.ignore_merges = json.value("ignore_merges", false);
-  spec.bos_id = json.value("bos_id", -1);
-  spec.eos_id = json.value("eos_id", -1);
-  spec.unknown_id = json.value("unknown_id", -1);
   return spec;
 }
 
