@@ -4,9 +4,54 @@
 
 namespace linnet::reference {
 
+// What follows normalisation and gate: modulation (adaptive norms of DiT), activation, residual.
+static void finish(const KernelContext& c) {
+  const auto& args = c.args<fb::NormT>();
+  const int64_t d = c.in[0].channels();
+  const float* modulation = c.in.size() > 2 ? c.in[2].as() : nullptr;
+  const float* residual = c.in.size() > 3 ? c.in[3].as() : nullptr;
+  for (int64_t i = 0; i < c.out[0].elements(); ++i) {
+    float& y = c.out[0].as()[i];
+    if (args.scale_part >= 0) y *= 1.0f + modulation[args.scale_part * d + i % d];
+    if (args.shift_part >= 0) y += modulation[args.shift_part * d + i % d];
+    y = host::activate(args.activation, y);
+    if (residual) y += residual[i];
+  }
+}
+
+// GroupNorm (Wu and He 2018): one mean and deviation for a group of channels over all rows.
+static void image(const KernelContext& c) {
+  const auto& args = c.args<fb::NormT>();
+  const int64_t d = c.in[0].channels(), rows = c.in[0].rows(), group = args.group;
+  const float* w = !c.weights.empty() ? c.weights[0].as() : nullptr;
+  const float* b = c.weights.size() > 1 ? c.weights[1].as() : nullptr;
+  for (int64_t g = 0; g < d; g += group) {
+    const auto each = [&](const auto& f) {
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = g; i < g + group; ++i) f(r * d + i, i);
+    };
+    double sum = 0, squares = 0;
+    each([&](int64_t at, int64_t) { sum += static_cast<double>(c.in[0].as()[at]); });
+    const double n = static_cast<double>(rows * group), mean = sum / n;
+    each([&](int64_t at, int64_t) {
+      const double v = static_cast<double>(c.in[0].as()[at]) - mean;
+      squares += v * v;
+    });
+    const double inverse = 1.0 / std::sqrt(squares / n + static_cast<double>(args.epsilon));
+    each([&](int64_t at, int64_t i) {
+      auto y = static_cast<float>((static_cast<double>(c.in[0].as()[at]) - mean) * inverse);
+      if (w) y *= w[i] + args.weight_offset;
+      if (b) y += b[i];
+      c.out[0].as()[at] = y;
+    });
+  }
+  finish(c);
+}
+
 // RMSNorm (Zhang and Sennrich 2019), LayerNorm, and fla's l2norm with epsilon inside the root.
 static void run(const KernelContext& c) {
   const auto& args = c.args<fb::NormT>();
+  if (args.kind == fb::NormKind::Group) return image(c);
   const int64_t d = c.in[0].channels(), rows = c.in[0].rows();
   const int64_t group = args.group > 0 ? args.group : d;
   const Tensor none;
@@ -38,6 +83,7 @@ static void run(const KernelContext& c) {
       }
     }
   }
+  finish(c);
 }
 
 Kernel kernel_norm() { return {run, nullptr}; }

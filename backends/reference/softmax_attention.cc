@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backends/host/embeddings.h"
 #include "backends/reference/kernels.h"
 
 namespace linnet::reference {
@@ -84,6 +85,7 @@ void bidirectional(const KernelContext& c) {
   const auto& args = c.args<fb::SoftmaxAttentionT>();
   const int64_t d = args.head_dim, dv = args.value_dim, heads = args.heads, kv_heads = args.kv_heads;
   const int64_t queries = c.in[0].rows(), length = c.in[1].rows();
+  const float* bias = c.weights.empty() ? nullptr : c.weights[0].as();
   std::vector<double> scores;
   for (int64_t t = 0; t < queries; ++t) {
     for (int64_t h = 0; h < heads; ++h) {
@@ -93,6 +95,7 @@ void bidirectional(const KernelContext& c) {
         const double score =
             dot(c.in[0].as() + (t * heads + h) * d, c.in[1].as() + (j * kv_heads + kv) * d, d);
         scores.push_back(capped(score * static_cast<double>(args.scale), args.softcap));
+        if (bias) scores.back() += static_cast<double>(bias[host::relative_bucket(args, j - t) * heads + h]);
       }
       mix(
           scores, dv, [&](size_t j) { return c.in[2].as() + (static_cast<int64_t>(j) * kv_heads + kv) * dv; },

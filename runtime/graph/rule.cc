@@ -166,4 +166,16 @@ Rule& Rule::same_shape(const fb::ValueT* a, const fb::ValueT* b) {
   return *this;
 }
 
+Rule& Rule::parts(const fb::ValueT* value, int64_t channels, int64_t part) {
+  const int64_t all = this->channels(value);
+  if (!ok()) return *this;
+  bool row = all > 0 && channels > 0 && all % channels == 0;
+  for (size_t i = 0; row && i + 1 < value->shape.size(); ++i)
+    row = is_fixed(value->shape[i]) && value->shape[i].add() == 1;
+  if (!row || part < 0 || part >= all / channels)
+    fail(strf("'{}' {} has no part {} of {} channels", value->name, shape_text(*view_.model, value->shape),
+              part, channels));
+  return *this;
+}
+
 }  // namespace linnet::graph

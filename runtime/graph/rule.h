@@ -42,6 +42,8 @@ class Rule {
   // value has the shape of `like` with the last dimension replaced by `channels`.
   Rule& shaped_like(const fb::ValueT* value, const fb::ValueT* like, int64_t channels);
   Rule& same_shape(const fb::ValueT* a, const fb::ValueT* b);
+  // value is one row of whole parts of `channels`, and has part `part`.
+  Rule& parts(const fb::ValueT* value, int64_t channels, int64_t part);
 
  private:
   const NodeView& view_;

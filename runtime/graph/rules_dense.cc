@@ -21,12 +21,13 @@ Result<void> check_embedding(const NodeView& view) {
 
 // inputs: x [rows, K], residual? [rows, N]; weights: W_0 [N_0, K], b_0? [N_0], W_1, b_1?, ...;
 // outputs: y_i [rows, N_i], or one y [rows, N] when gated (exactly two matrices of equal N).
-// A residual is allowed with a single output and is added after the activation.
+// A residual is allowed with a single output and is added after the activation. inputs 2: gate? [parts * N]
+// (leading dimensions of 1): part `gate_part` multiplies the output, channel by channel, before the residual.
 Result<void> check_linear(const NodeView& view) {
   Rule rule(view);
   const auto& args = view.args<fb::LinearT>();
   const size_t matrices = view.weight_count() / 2;
-  rule.inputs(1, 2).weights(2, 16).states(0, 0);
+  rule.inputs(1, 3).weights(2, 16).states(0, 0);
   rule.require(view.weight_count() % 2 == 0, "weights come in pairs: a matrix and a bias (or none)");
   rule.require(!args.gated || matrices == 2, "a gated linear has exactly two matrices");
   const size_t outputs = args.gated ? 1 : matrices;
@@ -45,15 +46,25 @@ Result<void> check_linear(const NodeView& view) {
     rule.require(outputs == 1, "a residual needs a single output");
     if (rule.ok()) rule.same_shape(residual, rule.output(0));
   }
+  if (const auto* gate = rule.optional_input(2)) {
+    rule.require(outputs == 1, "a gate needs a single output");
+    if (rule.ok()) rule.parts(gate, rule.channels(rule.output(0)), args.gate_part);
+  }
   return rule.result();
 }
 
-// inputs: x [rows, D], gate? [rows, D]; weights: w? [D] or [group], b? [D] or [group]; outputs: y [rows, D].
+// inputs: x [rows, D], gate? [rows, D], modulation? [parts * D] (leading dimensions of 1), residual? [rows,
+// D] weights: w? [D] or [group], b? [D] or [group] (kind Group: [D]) outputs: y [rows, D] = act(norm(x) w +
+// b, gated, * (1 + modulation part scale) + part shift) + residual.
 Result<void> check_norm(const NodeView& view) {
   Rule rule(view);
   const auto& args = view.args<fb::NormT>();
-  rule.inputs(1, 2).weights(0, 2).states(0, 0).outputs(1, 1);
+  const bool image = args.kind == fb::NormKind::Group;
+  rule.inputs(1, 4).weights(0, 2).states(0, 0).outputs(1, 1);
   rule.require(args.kind <= fb::NormKind::MAX, "unknown kind of norm");
+  rule.require(args.activation <= fb::Activation::MAX && args.gate_activation <= fb::Activation::MAX,
+               "unknown activation");
+  rule.require(!image || args.group > 0, "a group norm needs its group's channels");
   const auto* x = rule.input(0);
   const int64_t d = rule.channels(x);
   rule.require(args.group >= 0 && (args.group == 0 || (d > 0 && d % args.group == 0)),
@@ -61,10 +72,20 @@ Result<void> check_norm(const NodeView& view) {
   rule.require(args.epsilon >= 0, "epsilon must not be negative");
   for (size_t i = 0; i < view.weight_count() && rule.ok(); ++i) {
     const auto* w = view.weight(i);
-    const bool per_group = w && args.group > 0 && w->shape.size() == 1 && w->shape[0] == args.group;
+    const bool per_group = w && !image && args.group > 0 && w->shape.size() == 1 && w->shape[0] == args.group;
     rule.optional_tensor(i, {per_group ? args.group : d});
   }
-  if (const auto* gate = rule.optional_input(1)) rule.same_shape(gate, x);
+  if (const auto* gate = rule.optional_input(1)) {
+    rule.require(!image, "a group norm has no gate");
+    rule.same_shape(gate, x);
+  }
+  if (const auto* modulation = rule.optional_input(2)) {
+    if (args.shift_part >= 0) rule.parts(modulation, d, args.shift_part);
+    if (args.scale_part >= 0) rule.parts(modulation, d, args.scale_part);
+  } else {
+    rule.require(args.shift_part < 0 && args.scale_part < 0, "shift and scale need a modulation input");
+  }
+  if (const auto* residual = rule.optional_input(3)) rule.same_shape(residual, x);
   if (rule.ok()) rule.same_shape(rule.output(0), x);
   return rule.result();
 }
@@ -92,7 +113,10 @@ Result<void> check_rotary_embedding(const NodeView& view) {
 }
 
 // inputs: q [tokens, heads * head_dim], k [tokens, kv_heads * head_dim], v [tokens, kv_heads * value_dim],
-//         gate? [tokens, heads * value_dim]
+//         gate? [tokens, heads * value_dim]. Bidirectional: k and v have rows of their own (cross attention),
+//         and q may be an image [height, width, ...]
+// weights: bias? [relative_buckets, heads] (bidirectional only): added to the score of query i and key j, by
+//         T5's bucket of j - i
 // states: keys [context, kv_heads * head_dim], values [context, kv_heads * value_dim] (causal only; a session
 //         makes the first dimension its ring and chooses the precision)
 // outputs: o [tokens, heads * value_dim]
@@ -100,7 +124,7 @@ Result<void> check_softmax_attention(const NodeView& view) {
   Rule rule(view);
   const auto& args = view.args<fb::SoftmaxAttentionT>();
   const bool causal = args.mask == fb::AttentionMask::Causal;
-  rule.inputs(3, 4).weights(0, 0).states(causal ? 2 : 0, causal ? 2 : 0).outputs(1, 1);
+  rule.inputs(3, 4).weights(0, causal ? 0 : 1).states(causal ? 2 : 0, causal ? 2 : 0).outputs(1, 1);
   rule.require(args.mask <= fb::AttentionMask::MAX, "unknown mask");
   rule.require(args.heads > 0 && args.kv_heads > 0 && args.heads % args.kv_heads == 0,
                "heads must be a multiple of kv_heads");
@@ -118,6 +142,15 @@ Result<void> check_softmax_attention(const NodeView& view) {
   if (const auto* gate = rule.optional_input(3)) rule.shaped_like(gate, q, heads * args.value_dim);
   if (rule.ok()) rule.shaped_like(rule.output(0), q, heads * args.value_dim);
   if (args.rope) check_rope_args(rule, *args.rope, args.head_dim);
+  if (view.weight_count() > 0 && view.weight(0)) {
+    rule.require(
+        args.relative_buckets >= 4 && args.relative_buckets % 4 == 0 && args.relative_buckets <= 4096,
+        "relative buckets must be a multiple of 4, at most 4096");
+    rule.require(
+        args.relative_max_distance > args.relative_buckets / 4 && args.relative_max_distance <= 1 << 20,
+        "the largest relative distance must exceed the exact buckets");
+    rule.tensor(0, {args.relative_buckets, heads});
+  }
   if (causal && rule.ok()) {
     const auto* keys = rule.state(0, fb::StateRole::KeyCache);
     const auto* values = rule.state(1, fb::StateRole::ValueCache);
@@ -132,16 +165,28 @@ Result<void> check_softmax_attention(const NodeView& view) {
 
 // Add, Multiply: y = a op b. Activate: act(a). ActivateMultiply: act(a) * b. Scale: alpha * a + beta.
 // Softcap: alpha * tanh(a / alpha). ScaledAdd: alpha * a + beta * b.
+// inputs: a, b? of one shape; weights: b? [C], in the place of b, for every row of C channels (a's channels
+// may be fewer and are repeated: modulation tables); outputs: y.
 Result<void> check_pointwise(const NodeView& view) {
   Rule rule(view);
   const auto& args = view.args<fb::PointwiseT>();
   using Kind = fb::PointwiseKind;
   const bool binary = args.kind == Kind::Add || args.kind == Kind::Multiply ||
                       args.kind == Kind::ActivateMultiply || args.kind == Kind::ScaledAdd;
-  rule.inputs(binary ? 2 : 1, binary ? 2 : 1).weights(0, 0).states(0, 0).outputs(1, 1);
+  const bool table = binary && view.weight_count() > 0;
+  rule.inputs(binary && !table ? 2 : 1, binary && !table ? 2 : 1);
+  rule.weights(0, binary ? 1 : 0).states(0, 0).outputs(1, 1);
   rule.require(args.kind <= Kind::MAX && args.activation <= fb::Activation::MAX, "unknown function");
   rule.require(args.kind != Kind::Softcap || args.alpha > 0, "a softcap must be positive");
   const auto* a = rule.input(0);
+  if (table) {
+    const auto* y = rule.output(0);
+    const int64_t channels = rule.channels(y), own = rule.channels(a);
+    rule.tensor(0, {channels});
+    rule.require(own > 0 && channels % own == 0, "the table's channels must be a multiple of the input's");
+    rule.shaped_like(y, a, channels);
+    return rule.result();
+  }
   if (binary) rule.same_shape(rule.input(1), a);
   if (rule.ok()) rule.same_shape(rule.output(0), a);
   return rule.result();
