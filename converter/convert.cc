@@ -153,6 +153,7 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
   GraphBuilder graph;
   Importer importer(source.config, *source.tensors, graph);
   import(importer);
+  report.notes.insert(report.notes.end(), importer.notes().begin(), importer.notes().end());
   std::vector<std::string> errors = importer.errors();
   if (errors.empty())
     for (const std::string& name : importer.unused())

@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "converter/gguf_layout.h"
 #include "converter/readers/rows.h"
 #include "runtime/core/strings.h"
 
@@ -15,28 +16,7 @@ const std::map<std::string, std::string>& architectures() {
   return kNames;
 }
 
-struct Keys {
-  const Gguf& gguf;
-  std::string prefix;
-  std::string missing;
-
-  int64_t integer(const std::string& key) {
-    const auto* value = gguf.find<int64_t>(prefix + key);
-    if (!value && missing.empty()) missing = prefix + key;
-    return value ? *value : 1;
-  }
-  double number(const std::string& key) {
-    const auto* value = gguf.find<double>(prefix + key);
-    if (!value && missing.empty()) missing = prefix + key;
-    return value ? *value : 1;
-  }
-  template <typename T>
-  void copy(Json& config, const char* to, const std::string& key) {
-    if (const T* value = gguf.find<T>(prefix + key)) config[to] = *value;
-  }
-};
-
-void read_rope_scaling(Keys& keys, Json& config) {
+void read_rope_scaling(const GgufKeys& keys, Json& config) {
   if (const TensorInfo* factors = keys.gguf.checkpoint().find("rope_freqs.weight")) {
     std::vector<float> values(static_cast<size_t>(factors->elements()));
     if (keys.gguf.checkpoint().read_f32(*factors, 0, factors->rows(), values.data()))
@@ -85,67 +65,63 @@ std::string hugging_face_name(const std::string& name, const std::string& type) 
   return inner.empty() ? inner : "model.layers." + name.substr(4, dot - 4) + "." + inner;
 }
 
+void softmax_layout(const Gguf& gguf, const Json& config, GgufLayout& layout) {
+  const std::string type = config.value("model_type", "");
+  const int64_t heads = config.value("num_attention_heads", int64_t{1});
+  const int64_t kv_heads = config.value("num_key_value_heads", heads);
+  const auto turned_back = [](int64_t n, bool vector) -> GgufLayout::Change {
+    return [n, vector](Rows source) -> Result<Rows> {
+      return vector ? unturned_columns(std::move(source), n) : unturned(std::move(source), n);
+    };
+  };
+  for (const auto& [name, tensor] : gguf.checkpoint().tensors()) {
+    const std::string hf = hugging_face_name(name, type);
+    if (hf.empty()) continue;
+    GgufLayout::Change change;
+    const bool q = hf.find("self_attn.q_proj.") != std::string::npos,
+               k = hf.find("self_attn.k_proj.") != std::string::npos;
+    if (type == "llama" && (q || k)) change = turned_back(q ? heads : kv_heads, hf.ends_with(".bias"));
+    if (type == "gemma2" && hf.ends_with("norm.weight")) change = each_value([](double w) { return w - 1; });
+    layout.map(hf, name, {}, std::move(change));
+  }
+  layout.finish(1 << 20);
+}
+
 class GgufTensors final : public TensorSet {
  public:
-  GgufTensors(std::shared_ptr<const Gguf> gguf, const Json& config, std::string path)
-      : gguf_(std::move(gguf)), path_(std::move(path)) {
-    type_ = config.value("model_type", "");
-    heads_ = config.value("num_attention_heads", int64_t{1});
-    kv_heads_ = config.value("num_key_value_heads", heads_);
-    for (const auto& [name, tensor] : gguf_->checkpoint().tensors()) {
-      std::string hf = hugging_face_name(name, type_);
-      names_[hf.empty() ? name : hf] = name;
-    }
-  }
-  bool has(const std::string& name) const override { return names_.contains(name); }
+  GgufTensors(std::shared_ptr<const Gguf> gguf, GgufLayout layout, std::string path)
+      : gguf_(std::move(gguf)), layout_(std::move(layout)), path_(std::move(path)) {}
+  bool has(const std::string& name) const override { return layout_.entries().contains(name); }
   std::vector<int64_t> shape(const std::string& name) const override {
-    const TensorInfo* tensor = find(name);
-    return tensor ? tensor->shape : std::vector<int64_t>{};
+    const auto it = layout_.entries().find(name);
+    return it == layout_.entries().end() ? std::vector<int64_t>{} : it->second.shape;
   }
   std::vector<std::string> names() const override {
     std::vector<std::string> result;
-    for (const auto& [name, gguf] : names_) result.push_back(name);
+    for (const auto& [name, entry] : layout_.entries()) result.push_back(name);
     return result;
   }
   const std::string& origin() const override { return path_; }
 
   Result<Rows> rows(const std::string& name) const override {
-    const TensorInfo* tensor = find(name);
-    if (!tensor) return fail(ErrorCode::kNotFound, strf("'{}' has no tensor '{}'", path_, name));
-    Rows source = checkpoint_rows(gguf_->checkpoint(), *tensor);
-    const bool q = name.find("self_attn.q_proj.") != std::string::npos,
-               k = name.find("self_attn.k_proj.") != std::string::npos;
-    if (type_ == "llama" && (q || k))
-      return unturned(source, q ? heads_ : kv_heads_, name.ends_with(".bias"));
-    if (type_ == "gemma2" && name.ends_with("norm.weight"))
-      return map_rows(source, [n = source->columns](int64_t, float* row) {
-        for (int64_t i = 0; i < n; ++i) row[i] -= 1.0f;
-      });
-    return source;
+    const auto it = layout_.entries().find(name);
+    if (it == layout_.entries().end())
+      return fail(ErrorCode::kNotFound, strf("'{}' has no tensor '{}'", path_, name));
+    std::vector<Rows> sources;
+    for (const std::string& tensor : it->second.sources)
+      sources.push_back(checkpoint_rows(gguf_->checkpoint(), *gguf_->checkpoint().find(tensor)));
+    if (it->second.join) return it->second.join(std::move(sources));
+    for (const Rows& source : sources)
+      if (source->columns != sources.front()->columns)
+        return fail(ErrorCode::kInvalidFile, strf("'{}': '{}' and '{}' have rows of different lengths", path_,
+                                                  sources.front()->name, source->name));
+    return sources.size() == 1 ? sources.front() : concat_rows(std::move(sources));
   }
 
  private:
-  const TensorInfo* find(const std::string& name) const {
-    const auto it = names_.find(name);
-    return it == names_.end() ? nullptr : gguf_->checkpoint().find(it->second);
-  }
-  // llama.cpp interleaves the two halves of each head, for its pairwise rotation.
-  static Result<Rows> unturned(Rows source, int64_t heads, bool vector) {
-    const int64_t n = vector ? source->columns : source->rows;
-    if (heads < 1 || n % (2 * heads) != 0) return source;  // the shape check names it
-    const int64_t dim = n / heads;
-    std::vector<int64_t> order;
-    for (int64_t h = 0; h < heads; ++h)
-      for (int64_t side = 0; side < 2; ++side)
-        for (int64_t i = 0; i < dim / 2; ++i) order.push_back(h * dim + 2 * i + side);
-    return vector ? permute_columns(std::move(source), std::move(order))
-                  : permute_rows(std::move(source), std::move(order));
-  }
-
   std::shared_ptr<const Gguf> gguf_;
-  std::string path_, type_;
-  int64_t heads_ = 1, kv_heads_ = 1;
-  std::map<std::string, std::string> names_;  // Hugging Face -> GGUF
+  GgufLayout layout_;
+  std::string path_;
 };
 
 }  // namespace
@@ -153,21 +129,29 @@ class GgufTensors final : public TensorSet {
 Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   const auto* architecture = gguf.find<std::string>("general.architecture");
   if (!architecture) return fail(ErrorCode::kInvalidFile, strf("'{}' has no general.architecture", path));
+  GgufKeys keys{gguf, *architecture + ".", {}};
+  Json config;
+  const TensorInfo* table = gguf.checkpoint().find("token_embd.weight");
+  if (!table) return fail(ErrorCode::kInvalidFile, strf("'{}' has no tensor 'token_embd.weight'", path));
+  config["vocab_size"] = table->rows();
+  config["tie_word_embeddings"] = gguf.checkpoint().find("output.weight") == nullptr;
+  const auto complete = [&]() -> Result<Json> {
+    if (keys.missing.empty()) return config;
+    return fail(ErrorCode::kInvalidFile, strf("'{}' has no metadata key '{}'", path, keys.missing));
+  };
+  read_rope_scaling(keys, config);
+  if (recurrent_config(*architecture, keys, config)) return complete();
   const auto type = architectures().find(*architecture);
   if (type == architectures().end())
     return fail(
         ErrorCode::kUnsupported,
         strf("'{}' has the GGUF architecture '{}', which Linnet does not import", path, *architecture));
-  Keys keys{gguf, *architecture + ".", {}};
-  Json config;
   config["model_type"] = type->second;
   config["hidden_size"] = keys.integer("embedding_length");
   config["num_hidden_layers"] = keys.integer("block_count");
   config["num_attention_heads"] = keys.integer("attention.head_count");
   config["intermediate_size"] = keys.integer("feed_forward_length");
   config["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon");
-  if (!keys.missing.empty())
-    return fail(ErrorCode::kInvalidFile, strf("'{}' has no metadata key '{}'", path, keys.missing));
   keys.copy<int64_t>(config, "num_key_value_heads", "attention.head_count_kv");
   keys.copy<int64_t>(config, "head_dim", "attention.key_length");
   keys.copy<int64_t>(config, "max_position_embeddings", "context_length");
@@ -176,20 +160,20 @@ Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   keys.copy<int64_t>(config, "sliding_window", "attention.sliding_window");
   keys.copy<double>(config, "attn_logit_softcapping", "attn_logit_softcapping");
   keys.copy<double>(config, "final_logit_softcapping", "final_logit_softcapping");
-  read_rope_scaling(keys, config);
-  const TensorInfo* table = gguf.checkpoint().find("token_embd.weight");
-  if (!table) return fail(ErrorCode::kInvalidFile, strf("'{}' has no tensor 'token_embd.weight'", path));
-  config["vocab_size"] = table->rows();
-  config["tie_word_embeddings"] = gguf.checkpoint().find("output.weight") == nullptr;
   config["attention_bias"] =
       gguf.checkpoint().find("blk.0.attn_q.bias") != nullptr && type->second != "qwen2";
   if (type->second == "gemma2") config["hidden_act"] = "gelu_pytorch_tanh";
-  return config;
+  return complete();
 }
 
 std::unique_ptr<TensorSet> gguf_tensors(std::shared_ptr<const Gguf> gguf, const Json& config,
                                         const std::string& path) {
-  return std::make_unique<GgufTensors>(std::move(gguf), config, path);
+  GgufLayout layout(*gguf);
+  const auto* architecture = gguf->find<std::string>("general.architecture");
+  const std::string name = architecture ? *architecture : "";
+  if (!recurrent_layout(name, GgufKeys{*gguf, name + ".", {}}, config, layout))
+    softmax_layout(*gguf, config, layout);
+  return std::make_unique<GgufTensors>(std::move(gguf), std::move(layout), path);
 }
 
 }  // namespace linnet::convert

@@ -1,5 +1,6 @@
 #include "converter/architectures/experts.h"
 
+#include "converter/architectures/attention_layer.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -19,6 +20,29 @@ Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suf
 
 Rows stacked_rows(Importer& in, const std::string& name, int64_t experts, int64_t n, int64_t k) {
   return in.rows(name, {experts, n, k});
+}
+
+void read_expert_matrices(Importer& in, const std::string& prefix, int64_t n, Experts& e) {
+  const int64_t count = e.experts, k = e.hidden;
+  for (const char* suffix : {"", ".weight"}) {
+    const std::string both = prefix + ".gate_up_proj" + suffix;
+    if (!in.has(both)) continue;
+    const Rows rows = stacked_rows(in, both, count, 2 * n, k);
+    e.gate = grouped_rows(rows, count, 0, n);
+    e.up = grouped_rows(rows, count, n, n);
+    e.down = stacked_rows(in, prefix + ".down_proj" + suffix, count, k, n);
+    return;
+  }
+  if (in.has(prefix + ".gate_proj.weight")) {
+    e.gate = stacked_rows(in, prefix + ".gate_proj.weight", count, n, k);
+    e.up = stacked_rows(in, prefix + ".up_proj.weight", count, n, k);
+    e.down = stacked_rows(in, prefix + ".down_proj.weight", count, k, n);
+    return;
+  }
+  const bool named = in.has(prefix + ".0.w1.weight");  // Mixtral's names
+  e.gate = expert_rows(in, prefix, named ? "w1" : "gate_proj", count, n, k);
+  e.up = expert_rows(in, prefix, named ? "w3" : "up_proj", count, n, k);
+  e.down = expert_rows(in, prefix, named ? "w2" : "down_proj", count, k, n);
 }
 
 Value mixture_of_experts(Importer& in, const std::string& name, const Experts& e, Value x, Value residual) {

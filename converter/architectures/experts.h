@@ -24,6 +24,10 @@ Rows expert_rows(Importer& in, const std::string& prefix, const std::string& suf
                  int64_t n, int64_t k);
 // One tensor [experts, n, k], or one matrix for each expert: whichever the checkpoint has.
 Rows stacked_rows(Importer& in, const std::string& name, int64_t experts, int64_t n, int64_t k);
+// gate, up and down of `experts` in whichever of their published forms the checkpoint has them:
+// prefix.N.{gate,up,down}_proj.weight, prefix.N.{w1,w3,w2}.weight, prefix.gate_up_proj [experts, 2n, k] with
+// prefix.down_proj, or prefix.{gate,up,down}_proj.weight stacked.
+void read_expert_matrices(Importer& in, const std::string& prefix, int64_t n, Experts& experts);
 Value mixture_of_experts(Importer& in, const std::string& name, const Experts& experts, Value x,
                          Value residual);
 

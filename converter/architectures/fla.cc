@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "converter/architectures/mixers.h"
 #include "converter/architectures/rope.h"
@@ -10,25 +11,24 @@
 namespace linnet::convert {
 namespace {
 
-// Config `attn`: plain softmax attention in some layers.
+// Plain softmax attention in some layers.
 struct HybridAttention {
-  std::vector<int64_t> layers;
   int64_t heads = 0, kv_heads = 0, window = 0;
   bool bias = false;
   double theta = 10000;
 };
 
-HybridAttention read_hybrid(Importer& in, const FlaModel& model) {
-  HybridAttention a;
-  if (!in.has_key("attn")) return a;
-  const Json& attn = in.config()["attn"];
+// One specification of config `attn`; the layers it names get it.
+void read_specification(Importer& in, const FlaModel& model, const Json& attn,
+                        std::vector<std::optional<HybridAttention>>& layers) {
+  if (!attn.is_object())
+    return in.fail(strf("config.json: 'attn' has {}, expected an object or a list of objects", attn.dump()));
   const auto refuse = [&](const std::string& key, const char* wanted) {
     in.fail(strf("config.json: attn.{} is {}, expected {}", key, attn[key].dump(), wanted));
   };
-  if (!attn.is_object())
-    return in.fail(strf("config.json: 'attn' is {}, expected an object", attn.dump())), a;
+  const auto given = [&](const char* key) { return attn.contains(key) && !attn[key].is_null(); };
   const auto integer = [&](const char* key, int64_t absent) {
-    if (!attn.contains(key) || attn[key].is_null()) return absent;
+    if (!given(key)) return absent;
     if (attn[key].is_number_integer() && attn[key].get<int64_t>() > 0 && attn[key].get<int64_t>() < (1 << 30))
       return attn[key].get<int64_t>();
     refuse(key, "a positive integer");
@@ -40,34 +40,48 @@ HybridAttention read_hybrid(Importer& in, const FlaModel& model) {
     const bool off = value.is_null() || value == false;
     if (!known && !off) refuse(key, "null: Linnet does not know this key");
   }
+  HybridAttention a;
   a.heads = integer("num_heads", 0);
   a.kv_heads = integer("num_kv_heads", a.heads);
   a.window = integer("window_size", 0);
-  if (attn.contains("qkv_bias") && !attn["qkv_bias"].is_null()) {
+  if (given("qkv_bias")) {
     if (attn["qkv_bias"].is_boolean())
       a.bias = attn["qkv_bias"].get<bool>();
     else
       refuse("qkv_bias", "true or false");
   }
-  if (attn.contains("rope_theta") && !attn["rope_theta"].is_null()) {
+  if (given("rope_theta")) {
     if (attn["rope_theta"].is_number() && attn["rope_theta"].get<double>() > 0)
       a.theta = attn["rope_theta"].get<double>();
     else
       refuse("rope_theta", "a positive number");
   }
-  if (!attn.contains("layers") || !attn["layers"].is_array())
-    return in.fail("config.json: attn.layers must be a list"), a;
-  for (const Json& layer : attn["layers"]) {
-    if (layer.is_number_integer() && layer.get<int64_t>() >= 0 && layer.get<int64_t>() < model.layers)
-      a.layers.push_back(layer.get<int64_t>());
-    else
-      in.fail(strf("config.json: attn.layers has {}, expected layers below {}", layer.dump(), model.layers));
-  }
   if (a.heads == 0 || model.hidden % a.heads != 0 || a.heads % a.kv_heads != 0 ||
       (model.hidden / a.heads) % 2 != 0)
     in.fail(strf("config.json: attn has {} heads and {} key heads, which do not divide a hidden size of {}",
                  a.heads, a.kv_heads, model.hidden));
-  return a;
+  if (!given("layers") || !attn["layers"].is_array())
+    return in.fail("config.json: attn.layers must be a list");
+  for (const Json& layer : attn["layers"]) {
+    if (!layer.is_number_integer() || layer.get<int64_t>() < 0 || layer.get<int64_t>() >= model.layers)
+      in.fail(strf("config.json: attn.layers has {}, expected layers below {}", layer.dump(), model.layers));
+    else if (auto& slot = layers[static_cast<size_t>(layer.get<int64_t>())]; slot)
+      in.fail(strf("config.json: attn.layers names layer {} twice", layer.dump()));
+    else
+      slot = a;
+  }
+}
+
+// Config `attn`: one specification or a list of them (sliding windows in some layers, all tokens in others).
+std::vector<std::optional<HybridAttention>> read_hybrid(Importer& in, const FlaModel& model) {
+  std::vector<std::optional<HybridAttention>> layers(static_cast<size_t>(std::max<int64_t>(model.layers, 0)));
+  if (!in.has_key("attn")) return layers;
+  const Json& attn = in.config()["attn"];
+  if (!attn.is_array())
+    read_specification(in, model, attn, layers);
+  else
+    for (const Json& one : attn) read_specification(in, model, one, layers);
+  return layers;
 }
 
 Value softmax_layer(Importer& in, const HybridAttention& attn, const std::string& p, Value h, Value residual,
@@ -114,7 +128,7 @@ Value fla_mlp(Importer& in, const std::string& p, Value x, const FlaModel& m, Va
 FlaModel read_fla(Importer& in) {
   FlaModel m;
   m.hidden = in.integer("hidden_size");
-  m.layers = in.integer("num_hidden_layers");
+  m.layers = in.layer_count();
   m.vocabulary = in.integer("vocab_size");
   m.epsilon = static_cast<float>(in.number("norm_eps", 1e-6));
   m.activation = in.activation("hidden_act", "swish");
@@ -131,7 +145,7 @@ FlaModel read_fla(Importer& in) {
 
 void build_fla(Importer& in, const FlaModel& m, const FlaMixer& mixer) {
   GraphBuilder& g = in.graph;
-  const HybridAttention hybrid = read_hybrid(in, m);
+  const auto hybrid = read_hybrid(in, m);
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "model.embeddings.weight", m.vocabulary, m.hidden, 1, m.tied);
   Value x = frame.x;
@@ -139,8 +153,8 @@ void build_fla(Importer& in, const FlaModel& m, const FlaMixer& mixer) {
     const std::string layer = "model.layers." + std::to_string(i);
     const Value h =
         g.rms_norm(layer + ".attn_norm", x, in.vector(layer + ".attn_norm.weight", m.hidden), m.epsilon);
-    const bool softmax = std::find(hybrid.layers.begin(), hybrid.layers.end(), i) != hybrid.layers.end();
-    x = softmax ? softmax_layer(in, hybrid, layer + ".attn", h, x, m.hidden)
+    const auto& softmax = hybrid[static_cast<size_t>(i)];
+    x = softmax ? softmax_layer(in, *softmax, layer + ".attn", h, x, m.hidden)
                 : mixer(layer + ".attn", h, x, i);
     const Value h2 =
         g.rms_norm(layer + ".mlp_norm", x, in.vector(layer + ".mlp_norm.weight", m.hidden), m.epsilon);

@@ -42,6 +42,11 @@ fb::GatedDeltaRuleT delta_args(Importer& in, const DeltaHeads& h) {
   return a;
 }
 
+// Without convolutions the mixer does what their activation would.
+void activate_inputs(fb::GatedDeltaRuleT& args) {
+  args.query_map->activation = args.key_map->activation = args.value_activation = fb::Activation::Silu;
+}
+
 }  // namespace
 
 void import_delta_net(Importer& in) {
@@ -94,16 +99,17 @@ void import_delta_net(Importer& in) {
 void import_gated_deltanet(Importer& in) {
   const FlaModel m = read_fla(in);
   const DeltaHeads heads = read_delta_heads(in, 256, 6, 2);
-  in.expect("use_short_conv", true);
+  const bool convolve = in.flag("use_short_conv", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const int64_t keys = heads.heads * heads.key_dim, values = heads.value_heads * heads.value_dim;
     const FlaInputs x =
-        fla_inputs(in, p, h, m, keys, keys, values, true, fb::Activation::Silu, fb::Activation::Silu);
+        fla_inputs(in, p, h, m, keys, keys, values, convolve, fb::Activation::Silu, fb::Activation::Silu);
     const auto ab = in.graph.linear(
         p + ".ab", h,
         {in.projection(p + ".a_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall),
          in.projection(p + ".b_proj", heads.value_heads, m.hidden, false, WeightRole::kSmall)});
     auto args = delta_args(in, heads);
+    if (!convolve) activate_inputs(args);
     args.decay = decay(fb::DecayKind::Softplus);
     const Weight rate =
         mapped_vector(in, p + ".A_log", heads.value_heads, [](double a) { return -std::exp(a); });
@@ -120,7 +126,7 @@ void import_gated_deltanet(Importer& in) {
 void import_kda(Importer& in) {
   const FlaModel m = read_fla(in);
   const DeltaHeads heads = read_delta_heads(in, 128, 16, 1);
-  in.expect("use_short_conv", true);
+  const bool convolve = in.flag("use_short_conv", true);
   in.expect("use_gate", true);
   const bool bounded = in.has_key("lower_bound");
   const double bound = in.number("lower_bound", 0);
@@ -133,7 +139,7 @@ void import_kda(Importer& in) {
     const int64_t keys = heads.heads * heads.key_dim, values = heads.value_heads * heads.value_dim;
     const int64_t decays = heads.value_heads * heads.key_dim;
     const FlaInputs x =
-        fla_inputs(in, p, h, m, keys, keys, values, true, fb::Activation::Silu, fb::Activation::Silu);
+        fla_inputs(in, p, h, m, keys, keys, values, convolve, fb::Activation::Silu, fb::Activation::Silu);
     const auto rank = [&](const std::string& name) {
       const auto shape = in.shape(name + ".0.weight");
       return shape.empty() ? heads.value_dim : shape[0];
@@ -150,6 +156,7 @@ void import_kda(Importer& in) {
     const Value gate =
         g.linear(p + ".g", low[1], in.projection(p + ".g_proj.1", values, g_rank, bias, WeightRole::kSmall));
     auto args = delta_args(in, heads);
+    if (!convolve) activate_inputs(args);
     DecayWeights weights;
     weights.offset = in.vector(p + ".dt_bias", decays);
     if (bounded) {

@@ -41,6 +41,30 @@ Value output_gate(Importer& in, const std::string& p, Value h, const FlaModel& m
   return in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", heads.heads * heads.value_dim, m.hidden));
 }
 
+// q, k and v with as many key and value heads as query heads: where the checkpoint has fewer, the decay
+// differs among the query heads that share one, so each gets rows of its own.
+FlaInputs head_inputs(Importer& in, const std::string& p, Value h, const FlaModel& m, const Heads& heads,
+                      bool convolve) {
+  const int64_t keys = heads.heads * heads.key_dim, values = heads.heads * heads.value_dim;
+  if (heads.kv_heads == heads.heads)
+    return fla_inputs(in, p, h, m, keys, keys, values, convolve, fb::Activation::Silu, fb::Activation::Silu);
+  if (convolve)
+    in.fail("config.json: use_short_conv with fewer num_kv_heads than num_heads is not supported");
+  const auto repeated = [&](const std::string& name, int64_t dim) {
+    const Rows rows = in.rows(p + name + ".weight", {heads.kv_heads * dim, m.hidden});
+    std::vector<int64_t> order;
+    for (int64_t i = 0; i < heads.heads; ++i)
+      for (int64_t r = 0; r < dim; ++r) order.push_back(i / (heads.heads / heads.kv_heads) * dim + r);
+    return Projection{
+        in.graph.matrix(p + name + ".weight", WeightRole::kMatrix, permute_rows(rows, std::move(order)))};
+  };
+  const auto qkv =
+      in.graph.linear(p + ".qkv", h,
+                      {in.projection(p + ".q_proj", keys, m.hidden), repeated(".k_proj", heads.key_dim),
+                       repeated(".v_proj", heads.value_dim)});
+  return {qkv[0], qkv[1], qkv[2], false};
+}
+
 // The negative floor of a log decay.
 float clamp(Importer& in) {
   const double least = in.number("clamp_min", 0);
@@ -87,19 +111,14 @@ void import_simple_gla(Importer& in) {
   const FlaModel m = read_fla(in);
   const Heads heads = read_heads(in, m, 1.0, 1.0);
   in.expect("feature_map", Json());
-  if (heads.kv_heads != heads.heads)
-    in.fail(
-        "config.json: num_kv_heads differs from num_heads; with a decay for each query head Linnet has no "
-        "shared state");
   const bool convolve = in.flag("use_short_conv", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
-    const FlaInputs x =
-        fla_inputs(in, p, h, m, heads.heads * heads.key_dim, heads.heads * heads.key_dim,
-                   heads.heads * heads.value_dim, convolve, fb::Activation::Silu, fb::Activation::Silu);
+    const FlaInputs x = head_inputs(in, p, h, m, heads, convolve);
     const bool bias = in.has(p + ".gk_proj.bias");
     const Value gk = in.graph.linear(
         p + ".gk", h, in.projection(p + ".gk_proj", heads.heads, m.hidden, bias, WeightRole::kSmall));
     auto args = linear_args(heads);
+    args.key_heads = args.value_heads = static_cast<int>(heads.heads);
     args.decay = decay(fb::DecayKind::LogSigmoid);
     args.decay->divisor = 16;
     const Value gate = output_gate(in, p, h, m, heads);
@@ -111,19 +130,19 @@ void import_simple_gla(Importer& in) {
 void import_retnet(Importer& in) {
   const FlaModel m = read_fla(in);
   const Heads heads = read_heads(in, m, 1.0, 2.0);
-  in.expect("feature_map", Json());
-  if (heads.kv_heads != heads.heads)
-    in.fail(
-        "config.json: num_kv_heads differs from num_heads; with a decay for each query head Linnet has no "
-        "shared state");
+  const bool mapped = in.has_key("feature_map");
+  const fb::Activation feature = mapped ? in.activation("feature_map", "relu") : fb::Activation::None;
   const bool convolve = in.flag("use_short_conv", false);
   const fb::RotaryEmbeddingT rope = plain_rope(heads.key_dim, 10000);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
-    const FlaInputs x =
-        fla_inputs(in, p, h, m, heads.heads * heads.key_dim, heads.heads * heads.key_dim,
-                   heads.heads * heads.value_dim, convolve, fb::Activation::Silu, fb::Activation::Silu);
+    FlaInputs x = head_inputs(in, p, h, m, heads, convolve);
+    if (mapped)
+      for (Value* v : {&x.q, &x.k})
+        *v = in.graph.pointwise(strf("{}.mapped.{}", p, v == &x.q ? "q" : "k"), fb::PointwiseKind::Activate,
+                                *v, -1, feature);
     const auto turned = in.graph.rotary(p + ".rotary", rope, {x.q, x.k});
     auto args = linear_args(heads);
+    args.key_heads = args.value_heads = static_cast<int>(heads.heads);
     args.decay = decay(fb::DecayKind::Constant);
     std::vector<float> rates;  // log(1 - 2^(-5 - head))
     for (int64_t i = 0; i < heads.heads; ++i)
@@ -143,7 +162,7 @@ void import_hgrn2(Importer& in) {
   const int64_t heads = in.integer("num_heads", ratio > 0 ? m.hidden / ratio : 0);
   if (heads <= 0 || m.hidden % heads != 0)
     in.fail(strf("config.json: {} heads do not divide a hidden size of {}", heads, m.hidden));
-  in.expect("use_short_conv", false);
+  const bool convolve = in.flag("use_short_conv", false);
   if (!in.errors().empty()) return;
   const int64_t key_dim = in.has_key("expand_ratio") ? ratio : m.hidden / heads, keys = heads * key_dim;
   // A layer forgets no faster than its bound: the share of the layers before it, without the first's.
@@ -165,10 +184,14 @@ void import_hgrn2(Importer& in) {
     }
   }
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t layer) {
-    const auto qfi = in.graph.linear(
+    auto qfi = in.graph.linear(
         p + ".qfi", h,
         {in.projection(p + ".q_proj", keys, m.hidden), in.projection(p + ".f_proj", keys, m.hidden),
          in.projection(p + ".i_proj", m.hidden, m.hidden)});
+    if (convolve)
+      qfi = short_convolution(
+          in, p + ".conv", {{qfi[0], p + ".q_conv1d"}, {qfi[1], p + ".f_conv1d"}, {qfi[2], p + ".i_conv1d"}},
+          in.integer("conv_size", 4), fb::Activation::None);
     Heads shape{heads, heads, key_dim, m.hidden / heads};
     auto args = linear_args(shape);
     args.query_map = head_map(fb::Activation::Silu);

@@ -10,7 +10,7 @@ namespace linnet::convert {
 
 void import_gemma2(Importer& in) {
   GraphBuilder& g = in.graph;
-  const int64_t hidden = in.integer("hidden_size"), layers = in.integer("num_hidden_layers");
+  const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
   const int64_t heads = in.integer("num_attention_heads"), vocabulary = in.integer("vocab_size");
   const int64_t kv_heads = in.integer("num_key_value_heads", heads);
   const int64_t head_dim = in.integer("head_dim", 256), intermediate = in.integer("intermediate_size");

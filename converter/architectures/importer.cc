@@ -50,6 +50,24 @@ const Json* Importer::find(const std::string& key) const {
 
 bool Importer::has_key(const std::string& key) const { return find(key) != nullptr; }
 
+void Importer::enter(const std::string& key) {
+  const Json* inner = find(key);
+  if (!inner) return;
+  if (!inner->is_object())
+    return fail(strf("config.json: '{}' is {}, expected an object", key, inner->dump()));
+  Json config = *inner;
+  if (const Json* tied = find("tie_word_embeddings"); tied && !config.contains("tie_word_embeddings"))
+    config["tie_word_embeddings"] = *tied;
+  config_ = std::move(config);
+}
+
+void Importer::skip(const std::string& prefix, const std::string& what) {
+  int count = 0;
+  for (const std::string& name : tensors_.names())
+    if (name.starts_with(prefix)) ignore(name), ++count;
+  if (count > 0) notes_.push_back(strf("skipped {} tensors '{}*' ({})", count, prefix, what));
+}
+
 void Importer::fail(std::string message) {
   if (std::find(errors_.begin(), errors_.end(), message) == errors_.end())
     errors_.push_back(std::move(message));
@@ -73,6 +91,13 @@ int64_t Importer::integer(const std::string& key, int64_t absent) {
     return absent > 0 ? absent : 1;
   }
   return value->get<int64_t>();
+}
+
+int64_t Importer::layer_count() {
+  const int64_t n = integer("num_hidden_layers");
+  if (n >= 1 && n <= 4096) return n;
+  fail(strf("config.json: 'num_hidden_layers' is {}, expected 1 to 4096", n));
+  return 1;
 }
 
 double Importer::number(const std::string& key) {
@@ -108,6 +133,13 @@ std::string Importer::text(const std::string& key, const std::string& absent) {
     return absent;
   }
   return value->get<std::string>();
+}
+
+std::string Importer::element(const std::string& key, int64_t i) const {
+  const Json* list = find(key);
+  if (!list || !list->is_array() || i < 0 || static_cast<size_t>(i) >= list->size()) return "null";
+  const Json& element = (*list)[static_cast<size_t>(i)];
+  return element.is_string() ? element.get<std::string>() : element.dump();
 }
 
 void Importer::expect(const std::string& key, const Json& supported, const std::string& why) {

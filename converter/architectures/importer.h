@@ -43,11 +43,19 @@ class Importer {
   bool has_key(const std::string& key) const;  // present and not null
   int64_t integer(const std::string& key);
   int64_t integer(const std::string& key, int64_t absent);
+  // num_hidden_layers, from 1 to 4096; 1 after an error.
+  int64_t layer_count();
   double number(const std::string& key);
   double number(const std::string& key, double absent);
   bool flag(const std::string& key, bool absent);
   std::string text(const std::string& key, const std::string& absent);
+  // Element i of the list under `key`: a string as it is, anything else as JSON writes it; "null" if there is
+  // none.
+  std::string element(const std::string& key, int64_t i) const;
   const Json& config() const { return config_; }
+  // Reads on in the object under `key` alone (config.json of a multimodal model nests the text part), if
+  // there is one. Of the outer keys only tie_word_embeddings stays, as it concerns both.
+  void enter(const std::string& key);
   // Refuses a value that this importer would otherwise ignore, naming key, value and what is supported.
   void expect(const std::string& key, const Json& supported, const std::string& why = "");
   fb::Activation activation(const std::string& key, const std::string& absent);
@@ -57,6 +65,9 @@ class Importer {
   std::vector<int64_t> shape(const std::string& name) const { return tensors_.shape(name); }
   // Marks a tensor as known and not needed.
   void ignore(const std::string& name) { used_.insert(name); }
+  // Leaves out every tensor whose name starts with `prefix`, and says so in the report of the conversion.
+  void skip(const std::string& prefix, const std::string& what);
+  const std::vector<std::string>& notes() const { return notes_; }
   // The tensor's rows, its shape checked first (dimensions of 1 may be missing or extra, as in [D, 1, W]).
   Rows rows(const std::string& name, std::vector<int64_t> expected);
   Weight matrix(const std::string& name, int64_t n, int64_t k, WeightRole role = WeightRole::kMatrix);
@@ -74,10 +85,10 @@ class Importer {
 
  private:
   const Json* find(const std::string& key) const;
-  const Json& config_;
+  Json config_;
   const TensorSet& tensors_;
   std::set<std::string> used_;
-  std::vector<std::string> errors_;
+  std::vector<std::string> errors_, notes_;
 };
 
 using ImportFunction = void (*)(Importer&);

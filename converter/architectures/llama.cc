@@ -22,12 +22,11 @@ std::vector<int64_t> read_windows(Importer& in, int64_t layers, int64_t window, 
   for (int64_t i = 0; i < layers; ++i) {
     bool slides = window > 0 && i >= first;
     if (listed) {
-      const Json& types = in.config()["layer_types"];
-      const Json type = static_cast<size_t>(i) < types.size() ? types[static_cast<size_t>(i)] : Json();
+      const std::string type = in.element("layer_types", i);
       slides = type == "sliding_attention";
       if (!slides && type != "full_attention")
         in.fail(strf("config.json: layer_types[{}] is {}, expected full_attention or sliding_attention", i,
-                     type.dump()));
+                     type));
       if (slides && window <= 0)
         in.fail("config.json: layer_types has sliding_attention but there is no sliding_window");
     }
@@ -38,7 +37,7 @@ std::vector<int64_t> read_windows(Importer& in, int64_t layers, int64_t window, 
 
 void import_decoder(Importer& in, const Switches& switches) {
   GraphBuilder& g = in.graph;
-  const int64_t hidden = in.integer("hidden_size"), layers = in.integer("num_hidden_layers");
+  const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
   const int64_t heads = in.integer("num_attention_heads"), vocabulary = in.integer("vocab_size");
   const int64_t kv_heads = in.integer("num_key_value_heads", heads);
   const int64_t head_dim = in.integer("head_dim", heads > 0 ? hidden / heads : 0);
@@ -94,13 +93,13 @@ void import_llama(Importer& in) {
   Switches s;
   s.qkv_bias = s.output_bias = in.flag("attention_bias", false);
   s.mlp_bias = in.flag("mlp_bias", false);
-  s.windows = read_windows(in, in.integer("num_hidden_layers"), 0, 0);
+  s.windows = read_windows(in, in.layer_count(), 0, 0);
   import_decoder(in, s);
 }
 
 void import_mistral(Importer& in) {
   Switches s;
-  s.windows = read_windows(in, in.integer("num_hidden_layers"), in.integer("sliding_window", 0), 0);
+  s.windows = read_windows(in, in.layer_count(), in.integer("sliding_window", 0), 0);
   import_decoder(in, s);
 }
 
@@ -108,7 +107,7 @@ void import_qwen2(Importer& in) {
   Switches s;
   s.qkv_bias = true;
   const bool slides = in.flag("use_sliding_window", false);
-  const int64_t layers = in.integer("num_hidden_layers");
+  const int64_t layers = in.layer_count();
   s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0,
                            in.integer("max_window_layers", layers));
   import_decoder(in, s);
@@ -119,7 +118,7 @@ void import_qwen3(Importer& in) {
   s.qkv_bias = s.output_bias = in.flag("attention_bias", false);
   s.qk_norm = true;
   const bool slides = in.flag("use_sliding_window", false);
-  const int64_t layers = in.integer("num_hidden_layers");
+  const int64_t layers = in.layer_count();
   s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0,
                            in.integer("max_window_layers", layers));
   import_decoder(in, s);

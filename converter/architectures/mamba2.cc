@@ -51,6 +51,9 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
     if (m.multipliers[i] != 1)
       parts[i] = g.pointwise(strf("{}.scaled_{}", p, names[i]), fb::PointwiseKind::Scale, parts[i], -1,
                              fb::Activation::None, static_cast<float>(m.multipliers[i]), 0);
+  if (m.convolution_bias != in.has(p + ".conv1d.bias"))
+    in.fail(strf("'{}.conv1d.bias' is {} in {}, but the config says otherwise", p,
+                 m.convolution_bias ? "missing" : "there", in.origin()));
   const auto xbc = short_convolution(in, p + ".conv",
                                      {{parts[1], p + ".conv1d", 0, convolved},
                                       {parts[2], p + ".conv1d", m.inner, convolved},
@@ -97,11 +100,12 @@ void import_mamba2(Importer& in) {
   m.kernel = in.integer("conv_kernel", 4);
   m.epsilon = static_cast<float>(in.number("layer_norm_epsilon", 1e-5));
   m.bias = m.output_bias = in.flag("use_bias", false);
+  m.convolution_bias = in.flag("use_conv_bias", true);
   m.activation = in.activation("hidden_act", "silu");
   in.expect("rms_norm", true);
   in.expect("norm_before_gate", false);
   finish_mamba2(in, m);
-  const int64_t layers = in.integer("num_hidden_layers"), vocabulary = in.integer("vocab_size");
+  const int64_t layers = in.layer_count(), vocabulary = in.integer("vocab_size");
   const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "backbone.embeddings.weight", vocabulary, m.hidden, 1, tied);

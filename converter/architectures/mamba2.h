@@ -8,7 +8,7 @@ namespace linnet::convert {
 struct Mamba2 {
   int64_t hidden = 0, inner = 0, heads = 0, head_dim = 0, groups = 1, state = 0, kernel = 4;
   float epsilon = 1e-5f;
-  bool bias = false, output_bias = false;
+  bool bias = false, output_bias = false, convolution_bias = true;
   bool norm = true, norm_before_gate = false;
   fb::Activation activation = fb::Activation::Silu;  // of the convolution
   float step_minimum = 0, step_maximum = 0;          // of the time step; 0: none

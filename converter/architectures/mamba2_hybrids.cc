@@ -27,6 +27,7 @@ Mamba2 read_hybrid_mamba(Importer& in, int64_t hidden) {
   m.kernel = in.integer("mamba_d_conv", 4);
   m.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-5));
   m.bias = in.flag("mamba_proj_bias", false);
+  m.convolution_bias = in.flag("mamba_conv_bias", true);
   m.activation = in.activation("hidden_act", "silu");
   finish_mamba2(in, m);
   return m;
@@ -70,7 +71,7 @@ Value add_scaled(GraphBuilder& g, const std::string& name, Value x, Value y, dou
 
 void import_falcon_h1(Importer& in) {
   GraphBuilder& g = in.graph;
-  const int64_t hidden = in.integer("hidden_size"), layers = in.integer("num_hidden_layers");
+  const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
   const int64_t vocabulary = in.integer("vocab_size"), intermediate = in.integer("intermediate_size");
   Mamba2 mamba = read_hybrid_mamba(in, hidden);
   mamba.output_bias = in.flag("projectors_bias", false);
@@ -120,11 +121,12 @@ void import_falcon_h1(Importer& in) {
 
 void import_granite_hybrid(Importer& in) {
   GraphBuilder& g = in.graph;
-  const int64_t hidden = in.integer("hidden_size"), layers = in.integer("num_hidden_layers");
+  const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
   const int64_t vocabulary = in.integer("vocab_size"), shared = in.integer("shared_intermediate_size", 1024);
   const int64_t experts = in.integer("num_local_experts", 0), top_k = in.integer("num_experts_per_tok", 0);
   const int64_t intermediate = in.integer("intermediate_size");
-  const Mamba2 mamba = read_hybrid_mamba(in, hidden);
+  Mamba2 mamba = read_hybrid_mamba(in, hidden);
+  mamba.output_bias = mamba.bias;
   AttentionLayer attention = read_attention(in, hidden);
   attention.scale = in.number("attention_multiplier", 1);
   const std::string positions = in.text("position_embedding_type", "nope");
@@ -140,13 +142,11 @@ void import_granite_hybrid(Importer& in) {
   const char* key = in.has_key("layer_types") ? "layer_types" : "layers_block_type";
   std::vector<bool> is_attention(static_cast<size_t>(layers), false);
   if (in.has_key(key)) {
-    const Json& types = in.config()[key];
     for (int64_t i = 0; i < layers; ++i) {
-      const Json type =
-          types.is_array() && static_cast<size_t>(i) < types.size() ? types[static_cast<size_t>(i)] : Json();
+      const std::string type = in.element(key, i);
       is_attention[static_cast<size_t>(i)] = type == "attention" || type == "full_attention";
       if (!is_attention[static_cast<size_t>(i)] && type != "mamba" && type != "linear_attention")
-        in.fail(strf("config.json: {}[{}] is {}, expected mamba or attention", key, i, type.dump()));
+        in.fail(strf("config.json: {}[{}] is {}, expected mamba or attention", key, i, type));
     }
   }
   if (!in.errors().empty()) return;

@@ -63,14 +63,13 @@ std::vector<bool> read_layers(Importer& in, int64_t layers) {
       lightning[n] = i % 2 == 0;
       continue;
     }
-    const Json& list = in.config()[key];
-    const Json type = list.is_array() && n < list.size() ? list[n] : Json();
-    lightning[n] = type == 0 || type == "linear_attention";
-    if (!lightning[n] && type != 1 && type != "full_attention")
+    const std::string type = in.element(key, i);
+    lightning[n] = type == "0" || type == "linear_attention";
+    if (!lightning[n] && type != "1" && type != "full_attention")
       in.fail(
           strf("config.json: {}[{}] is {}, expected lightning (0, linear_attention) or softmax (1, "
                "full_attention)",
-               key, i, type.dump()));
+               key, i, type));
   }
   return lightning;
 }
@@ -79,7 +78,7 @@ std::vector<bool> read_layers(Importer& in, int64_t layers) {
 
 void import_minimax(Importer& in) {
   GraphBuilder& g = in.graph;
-  const int64_t hidden = in.integer("hidden_size"), layers = in.integer("num_hidden_layers");
+  const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
   const int64_t vocabulary = in.integer("vocab_size"), intermediate = in.integer("intermediate_size");
   const int64_t experts = in.integer("num_local_experts", 8), top_k = in.integer("num_experts_per_tok", 2);
   AttentionLayer attention;

@@ -72,13 +72,14 @@ float scale_yarn(Importer& in, const Json& scaling, double theta, int64_t dim, s
 
 }  // namespace
 
-fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta) {
+fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta,
+                               double default_fraction) {
   Json scaling = Json::object();
   for (const char* key : {"rope_parameters", "rope_scaling"})
     if (in.has_key(key) && in.config()[key].is_object()) scaling = in.config()[key];
   const double theta = field(in, scaling, "rope_theta", in.number("rope_theta", default_theta));
   const double fraction =
-      field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", 1.0));
+      field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", default_fraction));
   auto dim = static_cast<int64_t>(static_cast<double>(head_dim) * fraction);
   if (in.has_key("rotary_dim")) dim = in.integer("rotary_dim");
   fb::RotaryEmbeddingT rope;

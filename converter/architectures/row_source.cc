@@ -137,6 +137,13 @@ class PermutedColumns final : public RowSource {
     rows = source_->rows;
     columns = static_cast<int64_t>(order_.size());
     name = source_->name;
+    // Whole groups that move together keep their block format.
+    whole_groups_ = columns % kGroupSize == 0;
+    for (int64_t j = 0; whole_groups_ && j < columns; ++j) {
+      const int64_t from = order_[static_cast<size_t>(j)],
+                    first = order_[static_cast<size_t>(j - j % kGroupSize)];
+      whole_groups_ = first % kGroupSize == 0 && from == first + j % kGroupSize;
+    }
   }
   Result<void> read(int64_t begin, int64_t count, float* out) const override {
     std::vector<float> row(static_cast<size_t>(source_->columns));
@@ -147,10 +154,29 @@ class PermutedColumns final : public RowSource {
     }
     return {};
   }
+  std::optional<DType> lossless() const override {
+    return whole_groups_ ? source_->lossless() : std::nullopt;
+  }
+  std::optional<DType> stored() const override { return source_->stored(); }
+  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
+    const DType dtype = *lossless();
+    const size_t bytes = group_bytes(dtype);
+    std::vector<std::byte> row(group_row_bytes(*source_, dtype));
+    for (int64_t i = 0; i < count; ++i) {
+      LINNET_TRY(source_->read_groups(begin + i, 1, row.data()));
+      for (int64_t j = 0; j < columns; j += kGroupSize) {
+        const auto from = static_cast<size_t>(order_[static_cast<size_t>(j)] / kGroupSize);
+        std::memcpy(out, row.data() + from * bytes, bytes);
+        out += bytes;
+      }
+    }
+    return {};
+  }
 
  private:
   Rows source_;
   std::vector<int64_t> order_;
+  bool whole_groups_ = false;
 };
 
 }  // namespace

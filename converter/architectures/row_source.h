@@ -38,7 +38,7 @@ Rows slice_rows(Rows source, int64_t begin, int64_t count);
 Rows permute_rows(Rows source, std::vector<int64_t> order);
 // All rows of the first source, then all of the next. Lossless if all are, in the same format.
 Rows concat_rows(std::vector<Rows> sources);
-// Column j of the result is column order[j] of the source. Not lossless.
+// Column j of the result is column order[j] of the source. Lossless if whole groups of columns move.
 Rows permute_columns(Rows source, std::vector<int64_t> order);
 // The transpose, held in memory (small matrices only).
 Result<Rows> transpose(Rows source);

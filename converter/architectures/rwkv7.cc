@@ -104,7 +104,7 @@ void import_rwkv7(Importer& in) {
         strf("config.json: heads of {} channels do not divide a hidden size of {}", m.head_dim, m.hidden));
   m.heads = m.hidden / m.head_dim;
   if (in.has_key("num_heads")) in.expect("num_heads", m.heads, "hidden_size / head_dim");
-  const int64_t layers = in.integer("num_hidden_layers"), vocabulary = in.integer("vocab_size");
+  const int64_t layers = in.layer_count(), vocabulary = in.integer("vocab_size");
   // As the library computes it: hidden times the ratio, up to a multiple of 32.
   const auto wide = static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", 4));
   const int64_t intermediate = in.integer("intermediate_size", (wide + 31) / 32 * 32);

@@ -49,45 +49,51 @@ EngineOptions options_for(int64_t chunk, int64_t context) {
   return options;
 }
 
-void check_case(const fs::path& folder) {
-  const Golden golden = read_golden(folder);
-  // A case may come before its importer; which families must have one is listed at the end of this file.
-  if (!convert::find_architecture(golden.model_type)) return;
-  const fs::path file = fs::temp_directory_path() / ("linnet_" + folder.filename().string() + ".lnt");
+std::shared_ptr<const format::ModelFile> converted(const fs::path& source, const std::string& name) {
+  const fs::path file = fs::temp_directory_path() / ("linnet_" + name + ".lnt");
   convert::ConvertOptions options;
-  options.source = (folder / "model").string();
+  options.source = source.string();
   options.output = file.string();
   options.quantize = "f32";
   options.self_test = false;
-  const auto converted = convert::convert(options);
-  REQUIRE_MESSAGE(converted, (converted ? "" : converted.error().message));
+  const auto report = convert::convert(options);
+  REQUIRE_MESSAGE(report, (report ? "" : report.error().message));
   auto opened = format::ModelFile::open(file);
   fs::remove(file);
   REQUIRE(opened);
-  const auto model = std::make_shared<const format::ModelFile>(std::move(*opened));
+  return std::make_shared<const format::ModelFile>(std::move(*opened));
+}
+
+// The largest distance from the official logits, over all positions that were kept.
+double distance(const Golden& golden, const std::vector<float>& logits) {
+  double worst = 0;
+  for (size_t p = 0; p < golden.positions.size(); ++p)
+    for (int64_t v = 0; v < golden.vocabulary; ++v) {
+      const auto found = static_cast<size_t>(golden.positions[p] * golden.vocabulary + v),
+                 kept = p * static_cast<size_t>(golden.vocabulary) + static_cast<size_t>(v);
+      const double error =
+          std::fabs(static_cast<double>(logits[found]) - static_cast<double>(golden.logits[kept]));
+      worst = std::isfinite(error) ? std::max(worst, error) : INFINITY;
+    }
+  return worst;
+}
+
+void check_case(const fs::path& folder) {
+  const Golden golden = read_golden(folder);
+  REQUIRE_MESSAGE(convert::find_architecture(golden.model_type), golden.model_type, " has no importer");
+  const auto model = converted(folder / "model", folder.filename().string());
   const auto total = static_cast<int64_t>(golden.ids.size());
   const auto context = total + static_cast<int64_t>(golden.greedy.size());
 
   const auto cpu = cpu_backend();
   REQUIRE(cpu);
   for (const Backend* backend : {&reference_backend(), *cpu}) {
+    CAPTURE(backend->name());
     for (const int64_t chunk : {total, int64_t{64}, int64_t{7}, int64_t{1}}) {
-      CAPTURE(backend->name());
       CAPTURE(chunk);
       auto engine = Engine::create(model, *backend, options_for(chunk, context));
       REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
-      const std::vector<float> logits = run_chunks(**engine, golden.ids, chunk, golden.vocabulary);
-      double worst = 0;
-      for (size_t p = 0; p < golden.positions.size(); ++p)
-        for (int64_t v = 0; v < golden.vocabulary; ++v)
-          worst = std::max(
-              worst,
-              std::fabs(
-                  static_cast<double>(
-                      logits[static_cast<size_t>(golden.positions[p] * golden.vocabulary + v)]) -
-                  static_cast<double>(
-                      golden.logits[p * static_cast<size_t>(golden.vocabulary) + static_cast<size_t>(v)])));
-      CHECK(worst <= golden.tolerance);
+      CHECK(distance(golden, run_chunks(**engine, golden.ids, chunk, golden.vocabulary)) <= golden.tolerance);
     }
     // Greedy continuation, one token at a time after a prefill in uneven pieces.
     auto engine = Engine::create(model, *backend, options_for(33, context));
@@ -102,6 +108,19 @@ void check_case(const fs::path& folder) {
   }
 }
 
+// The same model as llama.cpp's converter writes it gives the official logits too.
+void check_gguf(const fs::path& file) {
+  const std::string name = file.stem().string();
+  const Golden golden = read_golden(fs::path(LINNET_GOLDEN "/language") / name);
+  const auto model = converted(file, name + "_gguf");
+  const auto total = static_cast<int64_t>(golden.ids.size());
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  auto engine = Engine::create(model, **cpu, options_for(total, total));
+  REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
+  CHECK(distance(golden, run_chunks(**engine, golden.ids, total, golden.vocabulary)) <= golden.tolerance);
+}
+
 }  // namespace
 
 TEST_CASE("tiny language models equal the official code") {
@@ -114,9 +133,11 @@ TEST_CASE("tiny language models equal the official code") {
   CHECK(cases > 0);
 }
 
-TEST_CASE("every family that docs/models.md lists has an importer") {
-  for (const char* type : {"llama", "mistral", "qwen2", "qwen3", "gemma2"}) {
-    CAPTURE(type);
-    CHECK((convert::find_architecture(type) != nullptr));
+TEST_CASE("GGUF files of recurrent families equal the official code") {
+  int cases = 0;
+  for (const auto& entry : fs::directory_iterator(LINNET_GOLDEN "/gguf")) {
+    SUBCASE(entry.path().filename().c_str()) { check_gguf(entry.path()); }
+    ++cases;
   }
+  CHECK(cases > 0);
 }

@@ -56,6 +56,36 @@ TEST_CASE("dplr_recurrence: like the reference with and without each optional op
   });
 }
 
+TEST_CASE("dplr_recurrence: decays and rates out of any range stay finite") {
+  for (const float most : {-1e4f, 1e4f}) {
+    const auto op = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::DplrRecurrenceT args;
+          args.heads = 2;
+          args.key_dim = args.value_dim = 32;
+          args.decay = decay_of(fb::DecayKind::Sigmoid);
+          args.decay->slope = -0.606531f;
+          args.rate_activation = fb::Activation::Sigmoid;
+          args.removal_epsilon = 1e-24f;
+          b.args(args);
+          b.input({kTokens, 64});
+          b.input({kTokens, 64}, uniform(most - 10, most + 10));
+          for (int i = 0; i < 2; ++i) b.input({kTokens, 64});
+          b.input({kTokens, 64}, uniform(most - 10, most + 10));
+          b.absent_input();
+          for (int i = 0; i < 5; ++i) b.absent_weight();
+          b.state(fb::StateRole::Recurrent, {2, 32, 32});
+          b.output({kTokens, 64});
+        },
+        1, 200);
+    for (const Backend* backend : all_backends()) {
+      const OpRun run = run_op(*op, *backend);
+      for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
+      for (const float x : run.states[0]) REQUIRE(std::isfinite(x));
+    }
+  }
+}
+
 TEST_CASE("dplr_recurrence: golden of flash-linear-attention's RWKV-7") {
   const GoldenFile golden("rwkv7");
   const auto op = make_op(

@@ -65,6 +65,35 @@ TEST_CASE("gated_delta_rule: betas and keys out of any range stay finite") {
   }
 }
 
+TEST_CASE("gated_delta_rule: log decays down to -10000 and above 0 stay finite") {
+  for (const float most : {-1e4f, 1e4f})
+    for (const int64_t width : {int64_t{2}, int64_t{64}}) {  // per head, per channel
+      const auto op = make_op(
+          [&](OpBuilder& b, Random&) {
+            fb::GatedDeltaRuleT args;
+            args.key_heads = args.value_heads = 2;
+            args.key_dim = args.value_dim = 32;
+            args.decay = decay_of(fb::DecayKind::Log);
+            args.query_map = std::make_unique<fb::HeadMapT>();
+            args.key_map = std::make_unique<fb::HeadMapT>();
+            args.query_map->norm = args.key_map->norm = fb::HeadNorm::L2;
+            args.query_map->epsilon = args.key_map->epsilon = 1e-6f;
+            b.args(args);
+            for (int i = 0; i < 3; ++i) b.input({kTokens, 64});
+            b.input({kTokens, 2}, uniform(-1, 3));
+            b.input({kTokens, width}, uniform(most - 10, most + 10));
+            b.state(fb::StateRole::Recurrent, {2, 32, 32});
+            b.output({kTokens, 64});
+          },
+          1, 200);
+      for (const Backend* backend : all_backends()) {
+        const OpRun run = run_op(*op, *backend);
+        for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
+        for (const float x : run.states[0]) REQUIRE(std::isfinite(x));
+      }
+    }
+}
+
 TEST_CASE("gated_delta_rule: goldens of flash-linear-attention") {
   struct Case {
     const char* file;
