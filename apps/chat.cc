@@ -1,4 +1,7 @@
 // linnet chat: a conversation at a terminal, through a pipe, or one prompt.
+#include <termios.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <optional>
@@ -20,6 +23,7 @@ struct Options {
   ChatOptions chat;
   std::vector<std::string> variables;
   std::optional<uint64_t> checkpoint_budget;
+  std::string checkpoint_precision = "exact";
   bool json = false, stats = false;
   BoundsOptions bounds;
 };
@@ -35,6 +39,26 @@ constexpr const char* kHelp =
     "/stats          memory of this conversation\n"
     "/exit           leave, as does Ctrl-D\n"
     "Ctrl-C stops an answer and keeps what was said. A line that ends in \\ goes on in the next.\n";
+
+// What is typed while an answer is written is not shown in the midst of it; it waits for the prompt.
+class QuietTerminal {
+ public:
+  QuietTerminal() {
+    if (!stdin_is_terminal() || tcgetattr(STDIN_FILENO, &before_) != 0) return;
+    termios quiet = before_;
+    quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+    changed_ = tcsetattr(STDIN_FILENO, TCSANOW, &quiet) == 0;
+  }
+  ~QuietTerminal() {
+    if (changed_) tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+  }
+  QuietTerminal(const QuietTerminal&) = delete;
+  QuietTerminal& operator=(const QuietTerminal&) = delete;
+
+ private:
+  termios before_ = {};
+  bool changed_ = false;
+};
 
 class Conversation {
  public:
@@ -57,6 +81,7 @@ class Conversation {
  private:
   template <typename F>
   int turn(const F& run, std::string_view where) {
+    const QuietTerminal quiet;
     ProgressBar bar;
     const auto on_text = [&](std::string_view piece) {
       bar.clear();
@@ -101,8 +126,8 @@ bool command(Conversation& conversation, const std::string& line) {
   } else if (name == "/reset") {
     say(chat.reset(), "forgotten");
   } else if (name == "/undo") {
-    say(chat.undo(),
-        strf("taken back; {} messages are left", chat.messages().size() >= 2 ? chat.messages().size() : 0));
+    const auto undone = chat.undo();
+    say(undone, strf("taken back; {} messages are left", chat.messages().size()));
   } else if (name == "/regen") {
     conversation.regenerate();
   } else if (name == "/stats") {
@@ -184,21 +209,20 @@ Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt) {
   LINNET_TRY(check_bounds(options.bounds));
   LINNET_ASSIGN(const Backend* backend, find_backend(options.bounds.backend));
   LINNET_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.path));
-  LINNET_ASSIGN(std::unique_ptr<Session> session,
-                Session::create(std::move(model), *backend, session_options(options.bounds)));
   ChatOptions chat = options.chat;
+  // Nothing goes back in a conversation of one turn.
+  const size_t budget = options.checkpoint_budget.value_or(one_prompt ? 0 : chat.checkpoint_bytes);
+  SessionOptions bounds = session_options(options.bounds);
+  bounds.history_bytes = budget / 16 * 15;  // the rest is for the logits of checkpoints
+  LINNET_ASSIGN(std::unique_ptr<Session> session, Session::create(std::move(model), *backend, bounds));
+  chat.checkpoint_bytes = budget - session->memory().history_bytes;
+  chat.half_checkpoints = options.checkpoint_precision == "f16";
   chat.system = options.system;
   for (const std::string& variable : options.variables) {
     const size_t equals = variable.find('=');
     if (equals == std::string::npos || equals == 0)
       return fail(ErrorCode::kInvalidArgument, strf("--template-variable '{}' is not NAME=VALUE", variable));
     chat.template_variables.emplace_back(variable.substr(0, equals), variable.substr(equals + 1));
-  }
-  // Nothing goes back in a conversation of one turn.
-  if (one_prompt) chat.checkpoints = 0;
-  if (options.checkpoint_budget) {
-    chat.checkpoint_bytes = *options.checkpoint_budget;
-    chat.checkpoints = ChatOptions().checkpoints;
   }
   return Chat::create(std::move(session), std::move(chat));
 }
@@ -221,7 +245,9 @@ int chat(const Options& options) {
 }
 
 void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
-  const std::string group = "Sampling (without them: the model file's)";
+  const std::string group =
+      "Sampling (without any of them: the model file's; if it has none, 0.7, top-p 0.9, min-p 0.05, penalty "
+      "1.1)";
   command.add_option("--temperature", sampling.temperature, "0: always the most likely token")
       ->check(CLI::Range(0.0, 100.0))
       ->group(group);
@@ -246,6 +272,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
 
 void add_chat(CLI::App& app, Action& action) {
   const auto options = std::make_shared<Options>();
+  options->chat.max_tokens = 2048;
   CLI::App* command = app.add_subcommand("chat", "Talk to a language model");
   command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
   command->add_option(
@@ -254,7 +281,7 @@ void add_chat(CLI::App& app, Action& action) {
   command->add_option("--system", options->system, "system message");
   command
       ->add_option("--max-tokens", options->chat.max_tokens,
-                   "most tokens of an answer; -1: until the model ends it")
+                   "most tokens of an answer; -1: until the model ends it, which it may never do")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
       ->capture_default_str();
   command->add_flag("--raw", options->chat.raw, "no chat template: the model goes on with the text as it is");
@@ -267,8 +294,13 @@ void add_chat(CLI::App& app, Action& action) {
                       "file for the state after the system message; written when missing or outdated");
   command
       ->add_option("--checkpoint-budget", options->checkpoint_budget,
-                   "most bytes of snapshots for /undo and /regen, such as 64M; 0: none (without it: 256M)")
+                   "most bytes for going back with /undo and /regen, such as 64M; 0: none (without it: 128M)")
       ->transform(CLI::AsSizeValue(false));
+  command
+      ->add_option("--checkpoint-precision", options->checkpoint_precision,
+                   "of f32 states in snapshots; with f16 twice as many fit, and going back is not exact")
+      ->check(CLI::IsMember({"exact", "f16"}))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "one JSON object a line: events token, done, error");
   command->add_flag("--stats", options->stats,
                     "after each answer: tokens re-used, speed, bytes, memory (on stderr)");

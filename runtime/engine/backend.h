@@ -45,6 +45,8 @@ class Executable {
   // The state block, in the plan's layout whatever the backend, so that a conversation can move between them.
   virtual Result<void> write_state(std::span<const std::byte> block) = 0;
   virtual Result<void> read_state(std::span<std::byte> block) = 0;
+  // The live block if the host can address it, else empty.
+  virtual std::span<std::byte> host_state() { return {}; }
 };
 
 class Backend {

@@ -61,6 +61,33 @@ uint64_t key_of(uint64_t model_id, const fb::ModelT& model, const plan::Plan& pl
   return key;
 }
 
+std::vector<std::vector<int64_t>> id_limits(const fb::ModelT& model) {
+  std::vector<std::vector<int64_t>> limits;
+  for (const auto& method : model.methods) {
+    std::vector<int64_t>& of_method = limits.emplace_back(method->values.size(), 0);
+    for (const auto& node : method->nodes) {
+      if (graph::op_kind(node->args.type) != graph::OpKind::kEmbedding) continue;
+      const int64_t rows = model.weights[static_cast<size_t>(node->weights[0])]->shape[0];
+      int64_t& limit = of_method[static_cast<size_t>(node->inputs[0])];
+      limit = limit == 0 ? rows : std::min(limit, rows);
+    }
+  }
+  return limits;
+}
+
+// True if all states are keys and values of causal layers that keep every position up to the context.
+bool keeps_every_row(const fb::ModelT& model, const plan::Plan& plan, const plan::Bounds& bounds) {
+  const int context = graph::find_symbol(model, "context");
+  if (!bounds.attention.full || context < 0 || model.states.empty()) return false;
+  const int64_t longest = bounds.symbols[static_cast<size_t>(context)];
+  for (size_t i = 0; i < model.states.size(); ++i) {
+    const fb::StateRole role = model.states[i]->role;
+    if (role != fb::StateRole::KeyCache && role != fb::StateRole::ValueCache) return false;
+    if (plan.states[i].shape[0] < longest) return false;
+  }
+  return true;
+}
+
 size_t weights_bytes(const fb::ModelT& model) {
   size_t bytes = 0;
   for (const auto& weight : model.weights) bytes += weight->bytes;
@@ -83,12 +110,13 @@ Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, co
   LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), options));
   LINNET_ASSIGN(const plan::Plan plan, plan_for(file.model(), backend, bounds, options.threads));
   return MemoryRequired{weights_bytes(file.model()), plan.state_bytes, plan.work_bytes,
-                        backend.overhead_bytes(plan, options.threads)};
+                        backend.overhead_bytes(plan, options.threads),
+                        RowHistory::bytes_required(file.model(), bounds, plan, options.history_bytes)};
 }
 
 MemoryRequired Engine::memory() const {
   return {weights_bytes(model()), plan_.state_bytes, plan_.work_bytes,
-          backend_.overhead_bytes(plan_, threads_)};
+          backend_.overhead_bytes(plan_, threads_), history_ ? history_->bytes() : 0};
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::ModelFile> file,
@@ -125,7 +153,11 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   if (!engine->work_.empty()) std::memset(engine->work_.data(), 0, engine->work_.size());
   LINNET_ASSIGN(engine->executable_, backend.compile({*engine->file_, engine->bounds_, engine->plan_,
                                                       options.threads, engine->work_, engine->state_}));
+  engine->id_limits_ = id_limits(engine->model());
   engine->state_key_ = key_of(engine->file_->model_id(), engine->model(), plan, engine->bounds_);
+  engine->keeps_every_row_ = keeps_every_row(engine->model(), plan, engine->bounds_);
+  if (options.history_bytes > 0 && !engine->executable_->host_state().empty())
+    engine->history_ = RowHistory::create(engine->model(), engine->bounds_, plan, options.history_bytes);
   LINNET_TRY(engine->reset());
   return engine;
 }
@@ -145,6 +177,7 @@ Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_
     poisoned_ = true;
     return ran;
   }
+  if (history_) history_->follow(executable_->host_state(), position_, position_ + advance);
   position_ += advance;
   return {};
 }
@@ -165,6 +198,16 @@ Error Engine::diagnose_non_finite(size_t method, std::span<const int64_t> symbol
 }
 
 Result<void> Engine::write_value(size_t method, size_t value, std::span<const std::byte> bytes) {
+  if (const int64_t limit = id_limits_[method][value]; limit > 0) {
+    for (size_t i = 0; i < bytes.size() / sizeof(int32_t); ++i) {
+      int32_t id;
+      std::memcpy(&id, bytes.data() + i * sizeof(id), sizeof(id));
+      if (id < 0 || id >= limit)
+        return fail(ErrorCode::kInvalidArgument,
+                    strf("'{}' holds the id {} at {}, the vocabulary has {}: ids are 0 to {}",
+                         model().methods[method]->values[value]->name, id, i, limit, limit - 1));
+    }
+  }
   return executable_->write_value(method, value, bytes);
 }
 Result<void> Engine::read_value(size_t method, size_t value, std::span<std::byte> bytes) {
@@ -183,13 +226,22 @@ Result<void> Engine::reset() {
   LINNET_TRY(executable_->write_state(state_));
   position_ = 0;
   poisoned_ = false;
+  if (history_) history_->restart(state_, 0);
   return {};
 }
 
-Result<void> Engine::set_position(int64_t position) {
-  if (position < 0 || position > position_)
+int64_t Engine::rewind_floor() const {
+  if (poisoned_) return position_;
+  if (keeps_every_row_) return 0;
+  return history_ ? history_->floor() : position_;
+}
+
+Result<void> Engine::rewind(int64_t position) {
+  if (position < rewind_floor() || position > position_)
     return fail(ErrorCode::kInvalidArgument,
-                strf("position {} is not within the {} tokens seen", position, position_));
+                strf("cannot go back to token {}: the state at {} can go back to {} at most", position,
+                     position_, rewind_floor()));
+  if (history_ && position < position_) history_->rewind(executable_->host_state(), position);
   position_ = position;
   return {};
 }
@@ -216,6 +268,7 @@ Result<void> Engine::restore(std::span<const std::byte> block) {
   LINNET_TRY(executable_->write_state(block));
   position_ = position;
   poisoned_ = false;
+  if (history_) history_->restart(executable_->host_state(), position);
   return {};
 }
 

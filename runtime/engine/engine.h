@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/engine/backend.h"
+#include "runtime/engine/row_history.h"
 
 namespace linnet {
 
@@ -18,6 +19,8 @@ struct EngineOptions {
   // Memory of the caller, 64-byte aligned and living as long as the engine; empty: the engine allocates.
   // Sizes as memory_required() says.
   std::span<std::byte> work, state;
+  // Most memory for keys and values that left their window, so that rewind() reaches them (RowHistory).
+  size_t history_bytes = 0;
 };
 
 struct MemoryRequired {
@@ -26,6 +29,7 @@ struct MemoryRequired {
   size_t state_bytes = 0;
   size_t work_bytes = 0;
   size_t backend_bytes = 0;  // outside the plan: thread pool, device copies
+  size_t history_bytes = 0;
 };
 
 // Not thread safe: one call at a time. Several engines may share one ModelFile and one Backend.
@@ -53,6 +57,7 @@ class Engine {
   // Poisons the engine and returns the error that names the node where a non-finite value first appeared in a
   // repetition of the last run. May allocate.
   Error diagnose_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position);
+  // Refuses ids that an embedding's table does not have, before anything is written.
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes);
   Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes);
   std::span<const std::byte> host_value(size_t method, size_t value) {
@@ -60,8 +65,12 @@ class Engine {
   }
 
   int64_t position() const { return position_; }  // tokens the state has seen
-  // For states that are caches by position only, which a smaller position simply cuts.
-  Result<void> set_position(int64_t position);
+  // True if rewind() can go back at all.
+  bool can_rewind() const { return keeps_every_row_ || history_ != nullptr; }
+  // The lowest position that rewind() can go to; position() if it can go nowhere.
+  int64_t rewind_floor() const;
+  // Forgets the tokens after `position`. Only where all states are keys and values by position.
+  Result<void> rewind(int64_t position);
   bool poisoned() const { return poisoned_; }
   void poison() { poisoned_ = true; }
 
@@ -89,6 +98,10 @@ class Engine {
   std::unique_ptr<std::byte[], Free> owned_work_, owned_state_;
   std::span<std::byte> work_, state_;
   std::unique_ptr<Executable> executable_;
+  std::unique_ptr<RowHistory> history_;
+  bool keeps_every_row_ = false;  // all states are caches that no position leaves
+  // By method and value: rows of the smallest table that the value's ids choose from; 0: it holds no ids.
+  std::vector<std::vector<int64_t>> id_limits_;
   int64_t position_ = 0;
   uint64_t state_key_ = 0;
   bool poisoned_ = false;

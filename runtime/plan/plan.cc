@@ -62,7 +62,8 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
   return {};
 }
 
-// A value lives from its writer (or the start, for inputs) to its last reader (or the end, for outputs).
+// A value lives from its writer to its last reader (or the end, for outputs). Inputs live all the time: a run
+// can be repeated to find the source of a number that is not finite, and ids must never be other bytes.
 Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds, MethodPlan& plan) {
   const fb::MethodT& method = *model.methods[m];
   plan.values.resize(method.values.size());
@@ -83,7 +84,10 @@ Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds
     buffer.first = std::min(buffer.first, node);
     buffer.last = std::max(buffer.last, node);
   };
-  for (const int value : method.inputs) touch(value, -1);
+  for (const int value : method.inputs) {
+    touch(value, -1);
+    touch(value, static_cast<int>(method.nodes.size()));
+  }
   for (size_t n = 0; n < method.nodes.size(); ++n) {
     for (const int value : method.nodes[n]->inputs) touch(value, static_cast<int>(n));
     for (const int value : method.nodes[n]->outputs) touch(value, static_cast<int>(n));

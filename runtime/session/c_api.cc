@@ -79,6 +79,7 @@ Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) 
   if (from.sinks >= 0) options.sinks = from.sinks;
   if (from.context > 0) options.context = from.context;
   options.full_attention = from.full_attention != 0;
+  options.history_bytes = from.checkpoint_bytes / 16 * 15;  // the rest for the logits of checkpoints
   switch (from.cache_bits) {
     case 32:
       options.cache = linnet::CachePrecision::kF32;
@@ -173,7 +174,7 @@ linnet_status linnet_chat_memory(const linnet_model* model, const linnet_backend
     LINNET_ASSIGN(const auto session, session_options(chosen));
     LINNET_ASSIGN(const auto need,
                   linnet::Session::memory_required(*model->model, backend_of(backend), session));
-    *memory = {need.weights_bytes, need.state_bytes, need.work_bytes, need.backend_bytes};
+    *memory = {need.weights_bytes, need.state_bytes, need.work_bytes, need.backend_bytes, need.history_bytes};
     return {};
   });
 }
@@ -187,7 +188,9 @@ linnet_chat* linnet_chat_create(const linnet_model* model, const linnet_backend*
     if (options) chosen = *options;
     LINNET_ASSIGN(const auto bounds, session_options(chosen));
     LINNET_ASSIGN(auto session, linnet::Session::create(model->model, backend_of(backend), bounds));
-    LINNET_ASSIGN(auto created, linnet::Chat::create(std::move(session), chat_options(chosen)));
+    linnet::ChatOptions rest = chat_options(chosen);
+    rest.checkpoint_bytes -= session->memory().history_bytes;
+    LINNET_ASSIGN(auto created, linnet::Chat::create(std::move(session), std::move(rest)));
     chat = new linnet_chat{std::move(created), {}};
     return {};
   });

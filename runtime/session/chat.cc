@@ -26,7 +26,7 @@ double seconds_since(Clock::time_point start) {
 
 std::string hex(char byte) {
   char text[8];
-  std::snprintf(text, sizeof(text), "0x%02x", static_cast<unsigned>(static_cast<unsigned char>(byte)));
+  std::snprintf(text, sizeof(text), "%02x", static_cast<unsigned>(static_cast<unsigned char>(byte)));
   return text;
 }
 
@@ -63,6 +63,14 @@ Result<text::Sampler> make_sampler(const Model& model, const SamplingOptions& wa
     options.top_p = defaults->top_p;
     options.min_p = defaults->min_p;
     options.repetition_penalty = defaults->repetition_penalty;
+  } else if (!wanted.temperature && !wanted.top_k && !wanted.top_p && !wanted.min_p &&
+             !wanted.repetition_penalty) {
+    // Always the likeliest token, as the library's bare defaults have it, makes small models go round in
+    // circles.
+    options.temperature = 0.7f;
+    options.top_p = 0.9f;
+    options.min_p = 0.05f;
+    options.repetition_penalty = 1.1f;
   }
   options.temperature = wanted.temperature.value_or(options.temperature);
   options.top_k = wanted.top_k.value_or(options.top_k);
@@ -90,7 +98,7 @@ struct Chat::Impl {
         options(std::move(chosen)),
         text(std::move(chat_text)),
         sampler(std::move(chat_sampler)),
-        timeline(*session, options.checkpoint_bytes, options.checkpoints) {}
+        timeline(*session, options.checkpoint_bytes, options.checkpoints, options.half_checkpoints) {}
 
   std::unique_ptr<Session> session;
   ChatOptions options;
@@ -109,6 +117,7 @@ struct Chat::Impl {
 
   Result<Turn> answer(bool seen_before, const OnText& on_text, const OnPrompt& on_prompt);
   Result<void> generate(Turn& turn, Clock::time_point start, const OnText& on_text);
+  std::string answer_text(const std::string& answer, bool first_space, std::string_view end) const;
   size_t known_text(const std::string& rendering, bool seen_before) const;
   std::string explain(const Timeline::Aligned& aligned) const;
 
@@ -117,16 +126,21 @@ struct Chat::Impl {
 };
 
 // The bytes of the rendering that have been run before in some form: all of it when an answer is generated
-// anew, else what the history without the new message gives.
+// anew, else what the history without the new message gives, up to the end of its last answer: how the
+// template goes on from there is part of the new message.
 size_t Chat::Impl::known_text(const std::string& rendering, bool seen_before) const {
   if (seen_before) return rendering.size();
   const auto before = text.render(std::span(messages).first(messages.size() - 1), false);
   if (!before) return 0;
   const size_t n = std::min(before->size(), rendering.size());
-  return static_cast<size_t>(
+  const auto same = static_cast<size_t>(
       std::mismatch(before->begin(), before->begin() + static_cast<std::ptrdiff_t>(n), rendering.begin())
           .first -
       before->begin());
+  if (messages.size() < 2) return same;
+  const std::string last = text.guarded(messages[messages.size() - 2].content);
+  const size_t at = before->rfind(last);
+  return at == std::string::npos ? same : std::min(same, at + last.size());
 }
 
 std::string Chat::Impl::explain(const Timeline::Aligned& aligned) const {
@@ -134,9 +148,9 @@ std::string Chat::Impl::explain(const Timeline::Aligned& aligned) const {
   std::string reason =
       change.empty() ? "the template writes an earlier answer otherwise than the model said it" : change;
   if (aligned.reused > 0) return reason;
-  const size_t state = session->state_bytes();
-  if (options.checkpoints <= 0 || options.checkpoint_bytes < state)
-    return strf("{}, and no checkpoints are kept (one takes {} bytes, the budget is {})", reason, state,
+  const size_t each = timeline.bytes_each();
+  if (options.checkpoints <= 0 || options.checkpoint_bytes < each)
+    return strf("{}, and no checkpoints are kept (one takes {} bytes, the budget is {})", reason, each,
                 options.checkpoints <= 0 ? 0 : options.checkpoint_bytes);
   return reason + ", and no checkpoint reaches back so far";
 }
@@ -170,8 +184,7 @@ Result<Turn> Chat::Impl::answer(bool seen_before, const OnText& on_text, const O
 Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnText& on_text) {
   sampler.seed(mix(mix(options.sampling.seed, static_cast<uint64_t>(session->position())), attempt));
   text::Utf8Stream stream;
-  std::string bytes;  // of the answer's tokens
-  size_t fed_bytes = 0;
+  bool first_space = false;  // that the tokenizer put before the first word
   std::optional<int32_t> pending;
   std::string pending_text;
   bool kept = false;
@@ -194,7 +207,6 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
         break;
       }
       LINNET_TRY(timeline.feed(*std::exchange(pending, std::nullopt)));
-      fed_bytes = bytes.size();
     }
     LINNET_ASSIGN(const int32_t token, sampler.sample(timeline.logits(), timeline.tokens()));
     if (turn.stats.first_token_seconds == 0) {
@@ -209,11 +221,10 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
     }
     ++turn.stats.answer_tokens;
     std::string_view piece = text.piece(token);
-    if (bytes.empty() && text.drops_first_space() && piece.starts_with(' ')) {
-      bytes += ' ';
+    if (turn.stats.answer_tokens == 1 && text.drops_first_space() && piece.starts_with(' ')) {
+      first_space = true;
       piece.remove_prefix(1);
     }
-    bytes += piece;
     if (!show(stream.push(piece))) {
       turn.stop = StopReason::kStopped;
       break;
@@ -222,13 +233,34 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
   turn.stats.decode_seconds = seconds_since(decoding);
   show(stream.finish());
   LINNET_TRY(keep());
-  const std::string fed = text.guarded(std::string_view(bytes).substr(0, fed_bytes));
-  if (pending && turn.stop != StopReason::kEndOfAnswer) {
-    const std::string all = text.guarded(bytes);
-    pending_text = all.substr(std::min(all.size(), fed.size()));
-  }
-  timeline.end_answer(fed, pending, pending_text);
+  timeline.end_answer(answer_text(turn.answer, first_space, pending_text), pending, pending_text);
   return {};
+}
+
+// The answer as the template will write it when the conversation goes on: some put a space before it or take
+// the spaces around it away, and its tokens are its tokens all the same. Where the template writes something
+// else altogether (an answer without its thoughts), the answer as it was said, which the next turn will not
+// find in the rendering.
+std::string Chat::Impl::answer_text(const std::string& answer, bool first_space, std::string_view end) const {
+  const std::string said = text.guarded(answer);
+  std::vector<Message> with = messages;
+  with.push_back({"assistant", answer});
+  const auto rendering = text.render(with, false);
+  if (!rendering) return said;
+  const std::string_view rest =
+      std::string_view(*rendering)
+          .substr(rendering->starts_with(timeline.text()) ? timeline.text().size() : rendering->size());
+  constexpr std::string_view kSpaces = " \t\r\n";
+  const size_t first = said.find_first_not_of(kSpaces), last = said.find_last_not_of(kSpaces);
+  const std::string bare = first == std::string::npos ? "" : said.substr(first, last + 1 - first);
+  const size_t lead = first == std::string::npos ? 0 : first;
+  const std::vector<std::string> forms = {(first_space ? " " : "") + said, said, bare, said.substr(lead),
+                                          said.substr(0, lead + bare.size())};
+  for (const std::string& form : forms)
+    if (rest.starts_with(form) && rest.substr(form.size()).starts_with(end)) return form;
+  for (const std::string& form : forms)
+    if (rest.starts_with(form)) return form;
+  return said;
 }
 
 // What every conversation with this system message begins with, whatever the user says.
@@ -334,7 +366,7 @@ Result<Turn> Chat::regenerate(const OnText& on_text, const OnPrompt& on_prompt) 
     return fail(ErrorCode::kInvalidArgument, "there is no message to answer anew");
   }
   ++impl_->attempt;
-  impl_->change = "the answer is generated anew";
+  if (impl_->change.empty()) impl_->change = "the answer is generated anew";
   auto turn = impl_->answer(old.has_value(), on_text, on_prompt);
   if (!turn && old) messages.push_back(std::move(*old));
   return turn;

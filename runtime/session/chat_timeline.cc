@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "runtime/core/strings.h"
-#include "runtime/engine/engine.h"
 
 namespace linnet {
 namespace {
@@ -21,40 +21,55 @@ bool starts_with(std::string_view text, std::string_view start, std::string_view
   return text.substr(0, start.size()) == start && text.substr(start.size(), then.size()) == then;
 }
 
-// True if every state is a cache that keeps all positions up to the largest context.
-bool always_cuttable(const Session& session) {
-  if (!session.can_rewind()) return false;
-  const int64_t longest = session.position() + std::max<int64_t>(0, session.remaining());
-  const auto& states = session.engine().plan().states;
-  return std::ranges::all_of(states, [&](const plan::StatePlan& state) { return state.shape[0] >= longest; });
-}
-
 }  // namespace
 
-Timeline::Timeline(Session& session, size_t checkpoint_bytes, int checkpoints)
-    : session_(session),
-      budget_bytes_(checkpoint_bytes),
-      most_(static_cast<size_t>(std::max(0, checkpoints))),
-      cuttable_(always_cuttable(session)) {
-  logits_.reserve(static_cast<size_t>(session.model().vocabulary()));
+Timeline::Timeline(Session& session, size_t checkpoint_bytes, int checkpoints, bool half)
+    : session_(session), packer_(session, half), cuttable_(session.can_rewind()) {
+  const auto vocabulary = static_cast<size_t>(session.model().vocabulary());
+  logits_.reserve(vocabulary);
+  // All memory is taken now, and is resident, so that it does not grow with the conversation.
+  spare_.resize(std::min(static_cast<size_t>(std::max(0, checkpoints)), checkpoint_bytes / bytes_each()));
+  checkpoints_.reserve(spare_.size());
+  for (Checkpoint& c : spare_) {
+    c.state.resize(cuttable_ ? 0 : packer_.bytes());
+    c.logits.resize(vocabulary);
+  }
+}
+
+size_t Timeline::bytes_each() const {
+  return (cuttable_ ? 0 : packer_.bytes()) + logits_.capacity() * sizeof(float);
+}
+
+size_t Timeline::cut_floor() const {
+  return cuttable_ && !session_.poisoned() ? static_cast<size_t>(session_.rewind_floor())
+                                           : tokens_.size() + 1;
+}
+
+// What a rendering that goes on after `text` is continued from: the pending token counts if the rendering has
+// its text as well. One without a text of its own is in `text`.
+std::optional<Timeline::Base> Timeline::base_at(const std::string& rendering, std::string_view text,
+                                                size_t tokens, std::optional<int32_t> pending,
+                                                std::string_view pending_text) {
+  if (starts_with(rendering, text, pending_text))
+    return Base{tokens, text.size() + pending_text.size(), pending};
+  if (!pending_text.empty() && starts_with(rendering, text, "")) return Base{tokens, text.size(), {}};
+  return std::nullopt;
 }
 
 Timeline::Base Timeline::find_base(const std::string& rendering) const {
-  if (exact_ && !session_.poisoned()) {
-    if (starts_with(rendering, text_, pending_text_))
-      return {tokens_.size(), text_.size() + pending_text_.size(), pending_.has_value()};
-    if (starts_with(rendering, text_, "")) return {tokens_.size(), text_.size(), false};
+  if (exact_ && !session_.poisoned())
+    if (const auto base = base_at(rendering, text_, tokens_.size(), pending_, pending_text_)) return *base;
+  for (auto m = marks_.rbegin(); m != marks_.rend(); ++m) {
+    const std::string_view text = std::string_view(text_).substr(0, m->text);
+    if (const auto base = base_at(rendering, text, m->tokens, m->pending, m->pending_text)) return *base;
   }
-  const size_t agree = common_prefix(rendering, text_);
-  for (auto c = checkpoints_.rbegin(); c != checkpoints_.rend(); ++c)
-    if (c->text <= agree && c->text > 0) return {c->tokens, c->text, false};
   return {};
 }
 
 const Timeline::Checkpoint* Timeline::best_checkpoint(size_t common, size_t target) const {
   for (auto c = checkpoints_.rbegin(); c != checkpoints_.rend(); ++c) {
-    const bool reachable = !c->state.empty() || (cuttable_ && !session_.poisoned());
-    if (reachable && c->tokens <= common && (c->tokens < target || !c->logits.empty())) return &*c;
+    const bool reachable = !c->state.empty() || c->tokens >= cut_floor();
+    if (reachable && c->tokens <= common && (c->tokens < target || c->has_logits)) return &*c;
   }
   return nullptr;
 }
@@ -62,13 +77,13 @@ const Timeline::Checkpoint* Timeline::best_checkpoint(size_t common, size_t targ
 Result<void> Timeline::go_back(const Checkpoint* checkpoint, size_t cut) {
   const size_t position = std::max(cut, checkpoint ? checkpoint->tokens : 0);
   if (checkpoint && checkpoint->tokens == position && !checkpoint->state.empty()) {
-    LINNET_TRY(session_.restore(checkpoint->state));
+    LINNET_TRY(packer_.restore(session_, checkpoint->state));
   } else if (position > 0) {
     LINNET_TRY(session_.rewind(static_cast<int64_t>(position)));
   } else {
     LINNET_TRY(session_.reset());
   }
-  if (checkpoint && checkpoint->tokens == position) logits_ = checkpoint->logits;
+  if (checkpoint && checkpoint->tokens == position && checkpoint->has_logits) logits_ = checkpoint->logits;
   tokens_.resize(position);
   return {};
 }
@@ -88,7 +103,7 @@ Result<Timeline::Aligned> Timeline::run_to(const std::string& rendering, const E
                                            const KnownText& known, const Session::Progress& progress) {
   const Base base = find_base(rendering);
   std::vector<int32_t> target(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(base.tokens));
-  if (base.pending) target.push_back(*pending_);
+  if (base.pending) target.push_back(*base.pending);
   if (base.text < rendering.size()) {
     LINNET_ASSIGN(const std::vector<int32_t> rest,
                   encode(std::string_view(rendering).substr(base.text), target.empty()));
@@ -100,7 +115,8 @@ Result<Timeline::Aligned> Timeline::run_to(const std::string& rendering, const E
   const size_t seen = tokens_.size();
   const size_t common = common_prefix(target, tokens_);
   const bool standing = !session_.poisoned() && common == seen && seen < target.size();
-  const size_t cut = cuttable_ && !session_.poisoned() ? std::min(common, target.size() - 1) : 0;
+  const size_t longest = std::min(common, target.size() - 1);
+  const size_t cut = longest >= cut_floor() ? longest : 0;
   const Checkpoint* checkpoint = best_checkpoint(common, target.size());
   const size_t restart = standing ? seen : std::max(cut, checkpoint ? checkpoint->tokens : 0);
 
@@ -121,7 +137,9 @@ Result<Timeline::Aligned> Timeline::run_to(const std::string& rendering, const E
   } else {
     LINNET_TRY(go_back(checkpoint, cut));
   }
-  std::erase_if(checkpoints_, [&](const Checkpoint& c) { return c.tokens > restart || c.text > agree; });
+  for (size_t i = checkpoints_.size(); i-- > 0;)
+    if (checkpoints_[i].tokens > common) release(i);
+  std::erase_if(marks_, [&](const Mark& m) { return m.tokens > common || m.text > agree; });
   text_.resize(agree);
   exact_ = false;
   pending_.reset();
@@ -151,10 +169,10 @@ Result<void> Timeline::feed(int32_t token) {
   return prefill({&token, 1}, {});
 }
 
-void Timeline::end_answer(std::string_view fed_text, std::optional<int32_t> pending,
+void Timeline::end_answer(std::string_view answer_text, std::optional<int32_t> pending,
                           std::string_view pending_text) {
   if (session_.poisoned()) return;
-  text_ += fed_text;
+  text_ += answer_text;
   pending_ = pending;
   pending_text_ = pending_text;
   exact_ = true;
@@ -163,36 +181,52 @@ void Timeline::end_answer(std::string_view fed_text, std::optional<int32_t> pend
 Result<void> Timeline::keep_prompt_end() { return keep(true); }
 
 Result<void> Timeline::keep(bool with_logits) {
+  if (exact_ && !tokens_.empty() && (marks_.empty() || marks_.back().tokens < tokens_.size()))
+    marks_.push_back({tokens_.size(), text_.size(), pending_, pending_text_});
   if (!checkpoints_.empty() && checkpoints_.back().tokens == tokens_.size()) {
-    Checkpoint& last = checkpoints_.back();
-    last.text = std::max(last.text, text_.size());
-    if (with_logits) last.logits = logits_;
+    if (with_logits) set_logits(checkpoints_.back());
     return {};
   }
-  const size_t state = cuttable_ ? 0 : session_.state_bytes();
-  const size_t most_bytes = state + logits_.size() * sizeof(float);
-  if (most_ == 0 || most_bytes > budget_bytes_ || tokens_.empty()) return {};
-  // The memory of the one that makes room is taken over, so that a long conversation's does not move.
-  Checkpoint kept;
-  while (checkpoints_.size() >= most_ || checkpoint_bytes() + most_bytes > budget_bytes_) {
-    kept = std::move(checkpoints_.front());
-    checkpoints_.erase(checkpoints_.begin());
-  }
+  if (spare_.empty() && !checkpoints_.empty()) release(least_useful());
+  if (spare_.empty() || tokens_.empty()) return {};
+  Checkpoint kept = std::move(spare_.back());
+  spare_.pop_back();
   kept.tokens = tokens_.size();
-  kept.text = text_.size();
-  kept.logits.clear();
-  if (with_logits) kept.logits = logits_;
-  kept.state.resize(state);
-  if (state > 0) LINNET_TRY(session_.snapshot(kept.state));
-  checkpoints_.push_back(std::move(kept));
-  return {};
+  kept.has_logits = false;
+  if (with_logits) set_logits(kept);
+  auto packed = cuttable_ ? Result<void>() : packer_.pack(session_, kept.state);
+  (packed ? checkpoints_ : spare_).push_back(std::move(kept));
+  return packed;
 }
 
-size_t Timeline::checkpoint_bytes() const {
-  size_t bytes = 0;
-  for (const Checkpoint& c : checkpoints_) bytes += c.state.capacity() + c.logits.capacity() * sizeof(float);
-  return bytes;
+void Timeline::set_logits(Checkpoint& checkpoint) const {
+  checkpoint.has_logits = !logits_.empty();
+  if (checkpoint.has_logits) std::copy(logits_.begin(), logits_.end(), checkpoint.logits.begin());
 }
+
+// Going back a little is frequent and going back far is rare: the last ones and the first stay, and of the
+// others goes the one whose neighbours are closest together, measured by how long ago it was.
+size_t Timeline::least_useful() const {
+  if (cuttable_ || checkpoints_.size() < 4) return 0;
+  size_t best = 0;
+  double least = std::numeric_limits<double>::infinity();
+  for (size_t i = 1; i + 2 < checkpoints_.size(); ++i) {
+    const auto gap = static_cast<double>(checkpoints_[i + 1].tokens - checkpoints_[i - 1].tokens);
+    const double score = gap / static_cast<double>(tokens_.size() + 1 - checkpoints_[i].tokens);
+    if (score < least) {
+      least = score;
+      best = i;
+    }
+  }
+  return best;
+}
+
+void Timeline::release(size_t index) {
+  spare_.push_back(std::move(checkpoints_[index]));
+  checkpoints_.erase(checkpoints_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
+size_t Timeline::checkpoint_bytes() const { return (checkpoints_.size() + spare_.size()) * bytes_each(); }
 
 void Timeline::adopt(std::vector<int32_t> tokens, std::string text, bool exact,
                      std::optional<int32_t> pending, std::string pending_text) {
@@ -201,7 +235,8 @@ void Timeline::adopt(std::vector<int32_t> tokens, std::string text, bool exact,
   exact_ = exact;
   pending_ = pending;
   pending_text_ = std::move(pending_text);
-  checkpoints_.clear();
+  while (!checkpoints_.empty()) release(checkpoints_.size() - 1);
+  marks_.clear();
   logits_.clear();
 }
 

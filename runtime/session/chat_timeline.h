@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "linnet/session.h"
+#include "runtime/session/state_pack.h"
 
 namespace linnet {
 
@@ -30,8 +31,9 @@ class Timeline {
     double prefill_seconds = 0;
   };
 
-  // Checkpoints take at most `checkpoint_bytes` together and are at most `checkpoints`.
-  Timeline(Session& session, size_t checkpoint_bytes, int checkpoints);
+  // Checkpoints take at most `checkpoint_bytes` together, which are allocated here, and are at most
+  // `checkpoints`. `half`: their f32 states are rounded to f16.
+  Timeline(Session& session, size_t checkpoint_bytes, int checkpoints, bool half);
 
   // Brings the session to the end of `rendering` and leaves the logits after it in logits(). Errors: from
   // encode and the session; kInvalidArgument when full attention has no room, before anything changes.
@@ -41,9 +43,11 @@ class Timeline {
   Result<void> feed(int32_t token);
   std::span<const float> logits() const { return logits_; }
 
-  // Ends an answer: `fed_text` is the text of its tokens that were fed, `pending` the last sampled token,
-  // which was not, with its text.
-  void end_answer(std::string_view fed_text, std::optional<int32_t> pending, std::string_view pending_text);
+  // Ends an answer: `pending` is the last sampled token, which was not fed. `answer_text` is the text of the
+  // answer's tokens as a rendering writes it; `pending_text` that of `pending`, or empty if `answer_text`
+  // holds it already.
+  void end_answer(std::string_view answer_text, std::optional<int32_t> pending,
+                  std::string_view pending_text);
 
   // Keeps the present point with its logits, right after run_to().
   Result<void> keep_prompt_end();
@@ -60,37 +64,54 @@ class Timeline {
   Result<void> reset();
 
   int checkpoint_count() const { return static_cast<int>(checkpoints_.size()); }
-  size_t checkpoint_bytes() const;
+  size_t checkpoint_bytes() const;  // of all, in use or not
+  size_t bytes_each() const;
 
  private:
+  // Where the text of a beginning of tokens_ ends: at the ends of prompts and answers.
+  struct Mark {
+    size_t tokens = 0, text = 0;
+    std::optional<int32_t> pending;
+    std::string pending_text;
+  };
   struct Checkpoint {
-    size_t tokens = 0, text = 0;   // how much of tokens_ and text_ it stands after
+    size_t tokens = 0;             // how much of tokens_ it stands after
     std::vector<std::byte> state;  // empty where the session can be cut instead
-    std::vector<float> logits;     // empty if they are not known there
+    std::vector<float> logits;
+    bool has_logits = false;
   };
   // Text that a new rendering can be continued from.
   struct Base {
     size_t tokens = 0, text = 0;
-    bool pending = false;
+    std::optional<int32_t> pending;
   };
 
+  static std::optional<Base> base_at(const std::string& rendering, std::string_view text, size_t tokens,
+                                     std::optional<int32_t> pending, std::string_view pending_text);
   Base find_base(const std::string& rendering) const;
   const Checkpoint* best_checkpoint(size_t common, size_t target) const;
+  // The lowest number of tokens that the state can be cut to without a checkpoint.
+  size_t cut_floor() const;
+  size_t least_useful() const;
+  void release(size_t index);
+  void set_logits(Checkpoint& checkpoint) const;
   Result<void> keep(bool with_logits);
   Result<void> go_back(const Checkpoint* checkpoint, size_t cut);
   Result<void> prefill(std::span<const int32_t> tokens, const Session::Progress& progress);
 
   Session& session_;
-  size_t budget_bytes_;
-  size_t most_;
-  bool cuttable_;  // the state can always be cut to a prefix
+  StatePacker packer_;
+  bool cuttable_;  // the state can be cut to a prefix: checkpoints keep only logits
 
   std::vector<int32_t> tokens_;
-  std::string text_;  // of tokens_, if exact_; else of a beginning of them
+  std::string text_;  // of tokens_ (and of pending_, if it has no text of its own), if exact_; else of a
+                      // beginning of them
   bool exact_ = true;
   std::optional<int32_t> pending_;
   std::string pending_text_;
+  std::vector<Mark> marks_;              // by position
   std::vector<Checkpoint> checkpoints_;  // by position
+  std::vector<Checkpoint> spare_;        // not in use
   std::vector<float> logits_;
 };
 

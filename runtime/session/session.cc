@@ -32,11 +32,12 @@ Result<EngineOptions> engine_options(const SessionOptions& options) {
   engine.threads = options.threads;
   engine.work = options.work;
   engine.state = options.state;
+  engine.history_bytes = options.history_bytes;
   return engine;
 }
 
 SessionMemory to_session(const MemoryRequired& m) {
-  return {m.weights_bytes, m.state_bytes, m.work_bytes, m.backend_bytes};
+  return {m.weights_bytes, m.state_bytes, m.work_bytes, m.backend_bytes, m.history_bytes};
 }
 
 }  // namespace
@@ -125,26 +126,19 @@ int64_t Session::remaining() const {
   return std::max<int64_t>(0, options_.context - position());
 }
 
-bool Session::can_rewind() const {
-  if (!options_.full_attention) return false;
-  const fb::ModelT& m = engine_->model();
-  return std::ranges::all_of(m.states,
-                             [&](const auto& state) {
-                               return state->role == fb::StateRole::KeyCache ||
-                                      state->role == fb::StateRole::ValueCache;
-                             }) &&
-         std::ranges::all_of(engine_->plan().states,
-                             [&](const auto& state) { return state.shape[0] >= position(); });
-}
+bool Session::can_rewind() const { return engine_->can_rewind(); }
+int64_t Session::rewind_floor() const { return engine_->rewind_floor(); }
 
 Result<void> Session::rewind(int64_t to) {
   if (to < 0 || to > position())
     return fail(ErrorCode::kInvalidArgument,
                 strf("cannot rewind to token {}: the session stands at {}", to, position()));
-  if (poisoned() || !can_rewind())
+  if (to < rewind_floor())
     return fail(ErrorCode::kUnsupported,
-                "this session's state cannot be cut to a prefix: restore a snapshot instead");
-  return engine_->set_position(to);
+                strf("this session's state cannot be cut to its first {} tokens (to {} at least): restore a "
+                     "snapshot instead",
+                     to, rewind_floor()));
+  return engine_->rewind(to);
 }
 
 Result<std::unique_ptr<Session>> Session::fork() const {

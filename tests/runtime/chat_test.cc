@@ -83,6 +83,7 @@ TEST_CASE("regenerating runs nothing again") {
     CHECK(again.stats.rerun_tokens == 0);
     CHECK(again.stats.new_tokens == 0);
     CHECK(again.stats.reused_tokens == before.stats.reused_tokens + before.stats.new_tokens);
+    CHECK(again.stats.reason.empty());
     other = other || again.answer != before.answer;
   }
   CHECK(other);
@@ -207,10 +208,8 @@ TEST_CASE("an answer that is stopped stays and the conversation goes on") {
   const int64_t position = chat->session().position();
   int more = 0;
   const Turn next = must(chat->send("Go on", [&](std::string_view) { return ++more < 5; }));
-  if (turn.answer.find("\xEF\xBF\xBD") == std::string::npos) {
-    CHECK(next.stats.reused_tokens == position);
-    CHECK(next.stats.rerun_tokens == 0);
-  }
+  CHECK(next.stats.reused_tokens == position);
+  CHECK(next.stats.rerun_tokens == 0);
 }
 
 TEST_CASE("a prompt that is stopped leaves the messages as they were") {
@@ -326,20 +325,17 @@ TEST_CASE("a state that is not finite fails the turn, names the node, and the ne
   const auto path = (scratch() / "nan.state").string();
   const auto chat = tiny_chat(sampled());
   must(chat->send("First"));
+  must(chat->save(path));
   const Engine& engine = chat->session().engine();
-  std::vector<std::byte> block = state_of(chat->session());
+  const StateKeys file_keys{engine.state_key(), tiny_model()->file().model_id()};
+  StateFile file = must(read_state_file(path, file_keys, chat->session().state_bytes()));
   const plan::StatePlan& keys = engine.plan().states[0];
   REQUIRE(keys.dtype == DType::kF16);
   for (size_t i = 0; i < keys.bytes; i += 2) {
     const uint16_t nan = 0x7E00;
-    std::memcpy(block.data() + keys.offset + i, &nan, sizeof(nan));
+    std::memcpy(file.block.data() + keys.offset + i, &nan, sizeof(nan));
   }
-  ChatRecord record;
-  record.messages = chat->messages();
-  record.tokens = chat->tokens();
-  record.exact = false;
-  must(write_state_file(path, {engine.state_key(), tiny_model()->file().model_id()}, encode_record(record),
-                        block));
+  must(write_state_file(path, file_keys, file.attachment, file.block));
   const auto victim = tiny_chat(sampled());
   must(victim->load(path));
   const auto failed = victim->send("Second");

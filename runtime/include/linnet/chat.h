@@ -20,7 +20,8 @@ struct Message {
   std::string content;
 };
 
-// What is not set comes from the model file's sampler defaults.
+// What is not set comes from the model file's sampler defaults. If the file has none and nothing at all is
+// set: temperature 0.7, top-p 0.9, min-p 0.05 and a repetition penalty of 1.1.
 struct SamplingOptions {
   std::optional<float> temperature;         // 0: always the most likely token
   std::optional<int> top_k;                 // 0: off
@@ -41,10 +42,14 @@ struct ChatOptions {
   std::vector<std::pair<std::string, std::string>> template_variables;
   // No template: the text goes to the model as it is, and special tokens written in it count.
   bool raw = false;
-  // Snapshots of the state at turn boundaries, for undo, regenerate and edits. The oldest make room. A
-  // session with full attention needs none: its state can be cut.
-  size_t checkpoint_bytes = size_t{256} << 20;
+  // Snapshots of the state at turn boundaries, for undo, regenerate and edits, in memory taken at creation.
+  // When it is full they are thinned out: the last ones stay close together, older ones further apart. A
+  // session that can rewind (full attention, or SessionOptions::history_bytes) keeps only logits in them.
+  size_t checkpoint_bytes = size_t{128} << 20;
   int checkpoints = 8;
+  // Rounds the f32 states in them to f16: twice as many fit, and what follows going back is no longer exactly
+  // what it would have been.
+  bool half_checkpoints = false;
   // File that keeps the state after the system prompt; written when it is missing or of another prompt.
   std::string prefix_cache;
 };
@@ -120,7 +125,7 @@ class Chat {
   Result<std::string> render() const;
   const Session& session() const;
   int checkpoint_count() const;
-  size_t checkpoint_bytes() const;  // held now; at most ChatOptions::checkpoint_bytes
+  size_t checkpoint_bytes() const;  // at most ChatOptions::checkpoint_bytes
 
   Chat(const Chat&) = delete;
   Chat& operator=(const Chat&) = delete;

@@ -72,7 +72,7 @@ typedef struct linnet_chat_options {
   uint64_t seed;
   int64_t max_tokens;      /* of an answer; -1: until the model ends it */
   int raw;                 /* no template */
-  size_t checkpoint_bytes; /* most memory of snapshots for undo and regenerate */
+  size_t checkpoint_bytes; /* most memory of snapshots and history for undo and regenerate */
 } linnet_chat_options;
 
 /* Fills in the defaults. */
@@ -83,6 +83,7 @@ typedef struct linnet_memory {
   size_t state_bytes;   /* fixed, whatever the length of the conversation */
   size_t work_bytes;
   size_t backend_bytes;
+  size_t history_bytes; /* of checkpoint_bytes: what left the window of softmax layers */
 } linnet_memory;
 
 /* What a chat will take, before it is created. */

@@ -29,6 +29,9 @@ struct SessionOptions {
   int64_t context = 4096;
   CachePrecision cache = CachePrecision::kF16;
   int threads = 1;
+  // Most memory for keys and values that left the window, so that rewind() can go back to where they were in
+  // it. Taken at creation; used only where all states are such caches.
+  size_t history_bytes = 0;
   // Memory of the caller (64-byte aligned, outliving the session) of the sizes memory_required() says; empty:
   // the session allocates.
   std::span<std::byte> work, state;
@@ -39,6 +42,7 @@ struct SessionMemory {
   size_t state_bytes = 0;    // fixed size of the conversation's state
   size_t work_bytes = 0;     // activations and scratch
   size_t backend_bytes = 0;  // taken by the backend outside the plan
+  size_t history_bytes = 0;  // of SessionOptions::history_bytes
 };
 
 // Not thread safe; sessions are independent of each other and may run on different threads. Nothing is
@@ -76,10 +80,12 @@ class Session {
   Result<void> restore(std::span<const std::byte> block);
   // A new session at the same point; allocates its own memory.
   Result<std::unique_ptr<Session>> fork() const;
-  // Forgets the tokens after `position` without a snapshot. Possible only where every state is a key/value
-  // cache that has not wrapped (full attention): kUnsupported otherwise.
+  // Forgets the tokens after `position` without a snapshot. Possible down to rewind_floor(), kUnsupported
+  // below: where every state is a cache of keys and values, to 0 with full attention and as far as
+  // `history_bytes` reach with a window. Elsewhere the floor is position().
   Result<void> rewind(int64_t position);
-  bool can_rewind() const;
+  int64_t rewind_floor() const;
+  bool can_rewind() const;  // that there is such a way back, whatever the floor is now
 
   // Writes the state and `attachment` (a caller's bytes, such as the history) to a file, beside and renamed.
   Result<void> save(const std::string& path, std::span<const std::byte> attachment = {}) const;

@@ -1,0 +1,76 @@
+// How long undo, regenerate and an edit take in a long conversation, until the first new token is computed.
+//
+// usage: linnet_going_back_bench MODEL.lnt [tokens, 4000] [budget in MiB, 128] [exact|f16]
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "backends/cpu/cpu.h"
+#include "linnet/chat.h"
+
+namespace {
+
+using namespace linnet;
+
+template <typename T>
+T must(Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "%s\n", result.error().message.c_str());
+    std::exit(1);
+  }
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+void print(const char* what, const Turn& turn) {
+  const TurnStats& s = turn.stats;
+  std::printf("%-44s %7.2f ms before the first new token; re-used %lld, re-ran %lld, new %lld; %s\n", what,
+              1e3 * (s.first_token_seconds - s.prefill_seconds), static_cast<long long>(s.reused_tokens),
+              static_cast<long long>(s.rerun_tokens), static_cast<long long>(s.new_tokens), s.reason.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: %s MODEL.lnt [tokens] [budget in MiB] [exact|f16]\n", argv[0]);
+    return 2;
+  }
+  const int64_t tokens = argc > 2 ? std::atoll(argv[2]) : 4000;
+  const size_t budget = static_cast<size_t>(argc > 3 ? std::atoll(argv[3]) : 128) << 20;
+  const auto model = must(Model::open(argv[1]));
+  SessionOptions bounds;
+  bounds.history_bytes = budget / 16 * 15;
+  auto session = must(Session::create(model, *must(cpu_backend()), bounds));
+  ChatOptions options;
+  options.checkpoint_bytes = budget - session->memory().history_bytes;
+  options.half_checkpoints = argc > 4 && std::string(argv[4]) == "f16";
+  options.max_tokens = 12;
+  options.raw = model->chat_template() == nullptr;
+  std::printf("state %.1f MiB, history %.1f MiB", static_cast<double>(session->state_bytes()) / 1048576.0,
+              static_cast<double>(session->memory().history_bytes) / 1048576.0);
+  const auto chat = must(Chat::create(std::move(session), options));
+  std::printf(", checkpoints %.1f MiB\n", static_cast<double>(chat->checkpoint_bytes()) / 1048576.0);
+  std::string page = "This is one page of a long story about a small brown bird.";
+  for (int i = 0; i < 14; ++i) page += " It flew over the hills and sang until the evening came.";
+  while (chat->session().position() < tokens) must(chat->send(page));
+  std::printf("conversation of %lld tokens, %zu messages, can go back to token %lld without a checkpoint\n",
+              static_cast<long long>(chat->session().position()), chat->messages().size(),
+              static_cast<long long>(chat->session().rewind_floor()));
+  print("regenerate", must(chat->regenerate()));
+  print("regenerate again", must(chat->regenerate()));
+  must(chat->undo());
+  print("undo, then another message", must(chat->send("What sang?")));
+  must(chat->undo());
+  must(chat->undo());
+  print("undo of two exchanges, then another message", must(chat->send("Who sang?")));
+  for (const size_t back : {size_t{3}, size_t{5}}) {
+    std::vector<Message> history = chat->messages();
+    if (history.size() <= back) break;
+    history.resize(history.size() - back);
+    history.back().content = "Another page.";
+    must(chat->edit(std::move(history)));
+    print(back == 3 ? "edit of the message before the last" : "edit of one further back",
+          must(chat->regenerate()));
+  }
+  return 0;
+}
