@@ -5,8 +5,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "backends/cpu/epilogue_inl.h"
 #include "backends/cpu/panel_split.h"
-#include "backends/cpu/vector_math_inl.h"
 
 #ifndef LINNET_CPU_LINEAR_SCRATCH  // once for all targets
 #define LINNET_CPU_LINEAR_SCRATCH
@@ -34,38 +34,6 @@ LinearScratch linear_scratch(const KernelContext& c) {
 HWY_BEFORE_NAMESPACE();
 namespace linnet::cpu::HWY_NAMESPACE {
 
-// y = act(y + b0) [* (second + b1)] [+ residual], `columns` of each row. Null pointers: absent.
-struct Epilogue {
-  float* y;
-  const float* second;
-  const float* residual;
-  const float* bias0;
-  const float* bias1;
-  int64_t y_stride, second_stride, columns;
-};
-
-void linear_epilogue(fb::Activation activation, const Epilogue& e, int64_t rows) {
-  with_activation(activation, [&](auto act) HWY_ATTR {
-    for (int64_t r = 0; r < rows; ++r) {
-      float* y = e.y + r * e.y_stride;
-      const float* second = e.second ? e.second + r * e.second_stride : nullptr;
-      const float* residual = e.residual ? e.residual + r * e.y_stride : nullptr;
-      for_lanes(e.columns, [&](auto lanes, int64_t i) HWY_ATTR {
-        auto v = lanes.load(y + i);
-        if (e.bias0) v = hn::Add(v, lanes.load(e.bias0 + i));
-        v = act(v);
-        if (second) {
-          auto w = lanes.load(second + i);
-          if (e.bias1) w = hn::Add(w, lanes.load(e.bias1 + i));
-          v = hn::Mul(v, w);
-        }
-        if (residual) v = hn::Add(v, lanes.load(residual + i));
-        lanes.store(v, y + i);
-      });
-    }
-  });
-}
-
 void run_linear(const KernelContext& c) {
   const auto& args = c.args<fb::LinearT>();
   const int64_t rows = c.in[0].rows(), k = c.in[0].channels();
@@ -74,6 +42,8 @@ void run_linear(const KernelContext& c) {
   float* const second_tiles = reinterpret_cast<float*>(c.scratch + need.quantized);
   const float* residual = c.in.size() > 1 ? c.in[1].as() : nullptr;
   const bool gated = args.gated;
+  const float* gate =
+      c.in.size() > 2 && c.in[2] ? c.in[2].as() + args.gate_part * c.weights[0].dims[0] : nullptr;
   const auto panels = [&](size_t m) { return (c.weights[2 * m].dims[0] + 15) / 16; };
   const auto bytes = [&](size_t m) {
     const size_t own = format::panel_bytes(c.weights[2 * m].dtype, k);
@@ -99,9 +69,9 @@ void run_linear(const KernelContext& c) {
       e.second_stride = columns;
       e.bias1 = bias(3);
     }
+    if (gate) e.gate = gate + column;
     if (residual) e.residual = residual + column;
-    const bool nothing = args.activation == fb::Activation::None && !e.bias0 && !e.second && !e.residual;
-    if (!nothing) linear_epilogue(args.activation, e, rows);
+    apply_epilogue(args.activation, e, rows);
   };
   for_panels(c, gated ? 1 : c.weights.size() / 2, input, panels, bytes, run_tile);
 }

@@ -43,12 +43,17 @@ constexpr size_t quantized_rows_bytes(int64_t rows, int64_t k) {
 struct MatmulArgs {
   const std::byte* weights = nullptr;  // the whole matrix's panels (panel 0 first), 16-byte aligned
   int64_t n = 0;                       // outputs; the last panel writes only those below n
-  int64_t k = 0;                       // inputs
+  int64_t k = 0;                       // inputs; of one segment, where there are several
   const void* x = nullptr;  // f32 rows, or quantised rows for a block format; 4-byte aligned, never padded
   size_t x_stride = 0;      // bytes from one row of x to the next (quantized_row_bytes(k) when quantised)
   int64_t rows = 0;         // T; 1 is decode
   float* y = nullptr;       // y[0, 0]: panel p writes columns 16 p .. 16 p + 15 of each row
   int64_t y_stride = 0;     // floats from one row of y to the next; not used when rows is 1
+  // A row of x in pieces: segment s of row r is at x_segments[s] + r * x_stride (x is not read). Rows may
+  // overlap: a convolution's are the pixels under its kernel, a segment for each line. With block formats k
+  // is then a multiple of 32, with f16 and bf16 even.
+  int64_t segments = 1;
+  const void* const* x_segments = nullptr;
 };
 
 // Computes outputs [16 * panel_begin, min(n, 16 * panel_end)) of every row. For rows > 1, ranges of an even

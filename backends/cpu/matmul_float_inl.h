@@ -1,7 +1,8 @@
 // f32, f16 and bf16 products for one instruction set: weights widened to f32 on the way, f32 arithmetic.
 //
 //   f32        y = x[0] w[0] + x[1] w[1] + ...                     in order of the inputs
-//   f16, bf16  y = (sum over even inputs) + (sum over odd inputs)  each in order of the inputs
+//   f16, bf16  y = (sum over even inputs) + (sum over odd inputs)  each in order of the inputs, segment by
+//   segment
 //
 // every product a fused multiply-add. Pairs [row][2] are multiplied by (x[k], x[k+1]) as they lie; the even
 // and odd lanes meet once, at the end.
@@ -96,7 +97,9 @@ struct TileHalf {
       LINNET_FOR (r, Rows)
         LINNET_FOR (s, kParts) {
           const VF32 first = sums[p][r][2 * s], second = sums[p][r][2 * s + 1];
-          sum[p][r][s] = hn::Add(hn::ConcatEven(DF32(), second, first), hn::ConcatOdd(DF32(), second, first));
+          const VF32 both =
+              hn::Add(hn::ConcatEven(DF32(), second, first), hn::ConcatOdd(DF32(), second, first));
+          sum[p][r][s] = hn::Add(sum[p][r][s], both);
         }
   }
 };

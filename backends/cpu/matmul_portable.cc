@@ -117,15 +117,20 @@ size_t bytes_of_panel(int64_t k) {
 
 template <DType Type>
 void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
-  const size_t stride = bytes_of_panel<Type>(args.k);
+  const size_t segment_bytes = bytes_of_panel<Type>(args.k);
+  const size_t stride = segment_bytes * static_cast<size_t>(args.segments);
   for (auto panel = static_cast<size_t>(panel_begin); panel < static_cast<size_t>(panel_end); ++panel)
     for (size_t t = 0; t < static_cast<size_t>(args.rows); ++t) {
-      const auto* x = static_cast<const std::byte*>(args.x) + t * args.x_stride;
       float sum[kPanel] = {};
-      if constexpr (is_quantized(Type))
-        quantized_row<Type>(args.weights + panel * stride, x, args.k, sum);
-      else
-        float_row<Type>(args.weights + panel * stride, x, args.k, sum);
+      for (size_t s = 0; s < static_cast<size_t>(args.segments); ++s) {
+        const void* segment = args.x_segments ? args.x_segments[s] : args.x;
+        const auto* x = static_cast<const std::byte*>(segment) + t * args.x_stride;
+        const std::byte* weights = args.weights + panel * stride + s * segment_bytes;
+        if constexpr (is_quantized(Type))
+          quantized_row<Type>(weights, x, args.k, sum);
+        else
+          float_row<Type>(weights, x, args.k, sum);
+      }
       const size_t column = panel * kPanel;
       const size_t left = static_cast<size_t>(args.n) - column;
       std::memcpy(args.y + t * static_cast<size_t>(args.y_stride) + column, sum,

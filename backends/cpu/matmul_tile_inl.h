@@ -47,9 +47,18 @@ HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_
   LINNET_FOR (p, Panels)
     LINNET_FOR (r, Rows)
       LINNET_FOR (s, kParts) sum[p][r][s] = hn::Zero(DF32());
-  Tile::template run<Rows, Panels>(args.weights + panel * panel_bytes, panel_bytes,
-                                   static_cast<const std::byte*>(args.x) + row * args.x_stride, args.x_stride,
-                                   args.k, sum);
+  if (!args.x_segments) {
+    Tile::template run<Rows, Panels>(args.weights + panel * panel_bytes, panel_bytes,
+                                     static_cast<const std::byte*>(args.x) + row * args.x_stride,
+                                     args.x_stride, args.k, sum);
+  } else {
+    const size_t segment_bytes = Tile::panel_bytes(args.k);
+    for (size_t s = 0; s < static_cast<size_t>(args.segments); ++s)
+      Tile::template run<Rows, Panels>(
+          args.weights + panel * panel_bytes + s * segment_bytes, panel_bytes,
+          static_cast<const std::byte*>(args.x_segments[s]) + row * args.x_stride, args.x_stride, args.k,
+          sum);
+  }
   LINNET_FOR (p, Panels)
     LINNET_FOR (r, Rows) {
       const size_t column = (panel + p) * kPanel;
@@ -73,7 +82,7 @@ inline constexpr size_t kActivationCacheBytes = 384 * 1024;
 
 template <class Tile, size_t Rows, size_t Panels>
 void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
-  const size_t panel_bytes = Tile::panel_bytes(args.k);
+  const size_t panel_bytes = Tile::panel_bytes(args.k) * static_cast<size_t>(args.segments);
   const auto end = static_cast<size_t>(panel_end);
   const auto rows = static_cast<size_t>(args.rows);
   if (rows == 1) {
@@ -81,7 +90,7 @@ void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
       compute_tile<Tile, 1, 1>(args, panel_bytes, panel, 0);
     return;
   }
-  size_t block = kActivationCacheBytes / args.x_stride / Rows * Rows;
+  size_t block = kActivationCacheBytes / (args.x_stride * static_cast<size_t>(args.segments)) / Rows * Rows;
   if (block < 2 * Rows) block = 2 * Rows;
   for (size_t row = 0; row < rows; row += block) {
     const size_t row_end = row + block < rows ? row + block : rows;

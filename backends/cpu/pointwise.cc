@@ -15,7 +15,10 @@ inline constexpr int64_t kGrain = 16384;
 
 // y = f(a, b); b may be null where f does not read it.
 template <typename F>
+void map_table(const KernelContext& c, const F& f);
+template <typename F>
 void map(const KernelContext& c, const F& f) {
+  if (!c.weights.empty()) return map_table(c, f);
   const float* a = c.in[0].as();
   const float* b = c.in.size() > 1 ? c.in[1].as() : a;
   float* y = c.out[0].as();
@@ -24,6 +27,23 @@ void map(const KernelContext& c, const F& f) {
       i += begin;
       lanes.store(f(lanes.load(a + i), lanes.load(b + i)), y + i);
     });
+  });
+}
+
+// b is a table of the output's channels, the same for every row; a's channels may be fewer and are repeated.
+template <typename F>
+void map_table(const KernelContext& c, const F& f) {
+  const int64_t channels = c.out[0].channels(), own = c.in[0].channels();
+  c.pool->parallel_for(c.out[0].rows(), kGrain / channels + 1, [&](int64_t begin, int64_t end) HWY_ATTR {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* a = c.in[0].as() + r * own;
+      for (int64_t first = 0; first < channels; first += own) {
+        const float* b = c.weights[0].as() + first;
+        float* y = c.out[0].as() + r * channels + first;
+        for_lanes(own, [&](auto lanes, int64_t i)
+                           HWY_ATTR { lanes.store(f(lanes.load(a + i), lanes.load(b + i)), y + i); });
+      }
+    }
   });
 }
 

@@ -8,6 +8,7 @@
 #include "backends/cpu/attention_inl.h"
 #include "backends/cpu/cache_rows_inl.h"
 #include "backends/cpu/rotary_inl.h"
+#include "backends/host/embeddings.h"
 
 // Softmax attention block by block (Milakov and Gimelshein 2018; Dao et al. 2022).
 //
@@ -39,6 +40,8 @@ struct Attention {
   const float* q;
   const float* gate;  // null: none
   float* out;
+  const float* bias;  // [heads, bias_stride] by the key's place relative to the query's; null: none
+  int64_t bias_stride, bias_zero;
   Tensor keys, values;  // rows of cache or, bidirectional, the inputs
   size_t key_row, value_row;
 
@@ -82,6 +85,11 @@ Attention describe(const KernelContext& c) {
   a.record = a.value_pad + 2;
   // Sinks and window each begin and end inside a block.
   a.blocks = a.ring.sinks / kBlockKeys + 1 + a.ring.capacity / kBlockKeys + 2;
+  if (!c.weights.empty() && c.weights[0].rank > 0) {
+    a.bias_zero = a.tokens - 1;
+    a.bias_stride = a.tokens + c.in[1].rows();
+    if (c.scratch) a.bias = reinterpret_cast<float*>(c.scratch) + c.threads * a.thread_floats;
+  }
   return a;
 }
 
@@ -196,10 +204,17 @@ void load_queries(const Attention& a, int64_t kv, int64_t first, int64_t count, 
 // Scores and softmax within a block of rows [row, row + rows) of the tile, which all see the keys [begin,
 // end), relative to the block.
 void score_rows(const Attention& a, int64_t row, int64_t rows, int64_t begin, int64_t end, const Rows& r,
-                float* scratch) {
+                float* scratch, const float* bias = nullptr) {
   const int64_t d = a.args->head_dim;
   float* scores = scratch + a.at_scores + row * kScoreStride;
   score_block(scratch + row * d, d, d, rows, scratch + a.at_keys, begin, end, scores);
+  for (int64_t i = 0; bias && i < rows; ++i) {
+    const float* own = bias + (i % a.group) * a.bias_stride - i / a.group;
+    float* to = scores + i * kScoreStride;
+    for_lanes(end - begin, [&](auto lanes, int64_t j) HWY_ATTR {
+      lanes.store(hn::Add(lanes.load(to + begin + j), lanes.load(own + begin + j)), to + begin + j);
+    });
+  }
   for (int64_t i = 0; i < rows; ++i)
     r.block_sum[row + i] =
         softmax_row(a.args->softcap, end - begin, scores + i * kScoreStride + begin, r.block_most + row + i);
@@ -267,7 +282,10 @@ void attend_tile(const Attention& a, int64_t kv, int64_t first, int64_t count, f
     // Ranges move with the token: where the first and the last agree, all do.
     const bool alike = b0 == b1 && e0 == e1 && e0 > b0;
     if (alike) {
-      score_rows(a, 0, rows, b0, e0, r, scratch);
+      // Of the first query head and token, from the block's first key on.
+      const float* bias =
+          a.bias ? a.bias + kv * a.group * a.bias_stride + a.bias_zero + block.begin - first : nullptr;
+      score_rows(a, 0, rows, b0, e0, r, scratch, bias);
     } else {
       for (int64_t t = 0; t < count; ++t) {
         range(first + t, b0, e0);
@@ -376,9 +394,20 @@ void store_tokens(const KernelContext& c, const Attention& a) {
   });
 }
 
+// T5's bias of every head and distance, from the most negative one.
+void fill_bias(const KernelContext& c, const Attention& a) {
+  auto* lines = const_cast<float*>(a.bias);
+  for (int64_t i = 0; i + 1 < a.bias_stride; ++i) {
+    const int32_t bucket = host::relative_bucket(*a.args, i - a.bias_zero);
+    for (int64_t h = 0; h < a.args->heads; ++h)
+      lines[h * a.bias_stride + i] = c.weights[0].as()[bucket * a.args->heads + h];
+  }
+}
+
 void run_softmax_attention(const KernelContext& c) {
   const Attention a = describe(c);
   if (a.tokens == 0) return;
+  if (a.bias) fill_bias(c, a);
   if (a.causal) {
     store_tokens(c, a);
     if (a.tokens == 1) return decode(c, a);
@@ -400,6 +429,7 @@ size_t softmax_attention_scratch(const KernelContext& c) {
   const Attention a = describe(c);
   int64_t floats = c.threads * a.thread_floats;
   if (a.causal) floats += a.blocks * a.args->heads * a.record;
+  floats += a.args->heads * a.bias_stride;
   return static_cast<size_t>(floats) * sizeof(float);
 }
 

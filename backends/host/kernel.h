@@ -40,6 +40,13 @@ struct Tensor {
   }
 };
 
+// Which rows of an image a convolution sees and writes, where it does not work on the whole of it: input 0
+// holds rows [in_first, in_first + its height) of an image of `in_height` rows, output 0 begins at row
+// out_first.
+struct RowWindow {
+  int64_t in_first = 0, in_height = 0, out_first = 0;  // in_height 0: the whole image
+};
+
 struct KernelContext {
   const fb::NodeT* node;
   std::span<const Tensor> in, weights, states, out;
@@ -49,6 +56,7 @@ struct KernelContext {
   ThreadPool* pool;     // null while scratch is being sized
   int threads;          // threads of the pool, known in both phases
   const void* backend;  // the backend's own constants (chosen kernels for this processor)
+  RowWindow window;     // convolution only
 
   template <typename T>
   const T& args() const {

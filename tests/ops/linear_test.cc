@@ -142,3 +142,26 @@ TEST_CASE("linear: a NaN or an infinity in a token spoils that token alone") {
     }
   }
 }
+
+TEST_CASE("linear: a gate of channels, from a part of the modulation, before the residual") {
+  check_op(16, [](OpBuilder& op, Random& random) {
+    fb::LinearT args;
+    const int64_t k = random.pick(1, 80), n = random.pick(1, 80), parts = random.pick(1, 6);
+    args.gate_part = static_cast<int>(random.pick(0, parts - 1));
+    args.gated = random.chance(0.3);
+    args.activation = args.gated ? fb::Activation::Silu : fb::Activation::None;
+    op.args(args);
+    op.tolerance(1e-5, 1e-6);
+    op.input({kTokens, k});
+    if (random.chance(0.7))
+      op.input({kTokens, n});
+    else
+      op.absent_input();
+    op.input({1, parts * n});
+    for (int m = 0; m < (args.gated ? 2 : 1); ++m) {
+      op.matrix(DType::kF32, n, k);
+      op.vector({n});
+    }
+    op.output({kTokens, n});
+  });
+}

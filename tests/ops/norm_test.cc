@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "tests/ops/golden_file.h"
 #include "tests/ops/op_check.h"
 
 using namespace linnet;
@@ -87,4 +88,106 @@ TEST_CASE("norm: hand-computed rows") {
     args.kind = fb::NormKind::Rms;
     check_op_equals(*one_row(args, {3, NAN, 1}), {{NAN, NAN, NAN}}, 0);
   }
+}
+
+TEST_CASE("norm: modulation, activation and residual, like the reference") {
+  check_op(40, [](OpBuilder& op, Random& random) {
+    fb::NormT args;
+    args.kind = random.choice({fb::NormKind::Rms, fb::NormKind::Layer, fb::NormKind::L2});
+    args.epsilon = 1e-6f;
+    const int64_t d = random.choice({1, 16, 50, 96, 257});
+    args.activation = random.choice({fb::Activation::None, fb::Activation::Relu, fb::Activation::Silu});
+    const int64_t parts = random.pick(1, 6);
+    if (random.chance(0.7)) args.shift_part = static_cast<int>(random.pick(0, parts - 1));
+    if (random.chance(0.7)) args.scale_part = static_cast<int>(random.pick(0, parts - 1));
+    const bool gate = random.chance(0.3);
+    args.gate_first = random.chance(0.5);
+    args.gate_activation = fb::Activation::Sigmoid;
+    op.args(args);
+    op.tolerance(1e-5, 1e-6);
+    const int64_t rows = random.pick(1, 9);
+    const float size = random.choice({1.0f, 1.0f, 1e30f});  // squares beyond the range of f32
+    op.input({rows, 3, d}, normal(size));
+    if (gate)
+      op.input({rows, 3, d});
+    else
+      op.absent_input();
+    if (args.shift_part >= 0 || args.scale_part >= 0)
+      op.input({1, parts * d});
+    else
+      op.absent_input();
+    if (random.chance(0.5)) op.input({rows, 3, d});
+    if (random.chance(0.5)) op.vector({d});
+    op.output({rows, 3, d});
+  });
+}
+
+TEST_CASE("norm: groups over an image, like the reference, under the bound") {
+  check_op(24, [](OpBuilder& op, Random& random) {
+    fb::NormT args;
+    args.kind = fb::NormKind::Group;
+    args.epsilon = 1e-5f;
+    const int64_t group = random.choice({1, 2, 4, 16, 33}), groups = random.pick(1, 8), d = group * groups;
+    args.group = static_cast<int>(group);
+    args.activation = random.choice({fb::Activation::None, fb::Activation::Silu});
+    op.args(args);
+    op.tolerance(1e-5, 1e-6);
+    op.symbol("height", random.pick(1, 40), 50);
+    op.symbol("width", random.pick(1, 30), 40);
+    const std::vector<Extent> shape = {Extent("height"), Extent("width"), d};
+    op.input(shape, uniform(4, 6));  // a mean that is large beside the deviation
+    if (random.chance(0.3)) {
+      op.absent_input();
+      op.absent_input();
+      op.input(shape);
+    }
+    if (random.chance(0.7)) {
+      op.vector({d}, uniform(0.5f, 1.5f));
+      op.vector({d});
+    }
+    op.output(shape);
+  });
+}
+
+TEST_CASE("norm: golden, adaptive layer norm and group norm") {
+  const GoldenFile golden("image_norm");
+  const auto adaptive = make_op([&](OpBuilder& b, Random&) {
+    fb::NormT args;
+    args.kind = fb::NormKind::Layer;
+    args.epsilon = 1e-6f;
+    args.shift_part = 1;
+    args.scale_part = 2;
+    b.args(args);
+    b.input({3, 5, 16}, exactly(golden["x"]));
+    b.absent_input();
+    b.input({1, 64}, exactly(golden["modulation"]));
+    b.output({3, 5, 16});
+  });
+  check_op_equals(*adaptive, {golden["adaptive"]}, 1e-5);
+  const auto group = make_op([&](OpBuilder& b, Random&) {
+    fb::NormT args;
+    args.kind = fb::NormKind::Group;
+    args.epsilon = 1e-6f;
+    args.group = 4;
+    args.activation = fb::Activation::Silu;
+    b.args(args);
+    b.input({3, 5, 16}, exactly(golden["x"]));
+    b.vector({16}, exactly(golden["weight"]));
+    b.vector({16}, exactly(golden["bias"]));
+    b.output({3, 5, 16});
+  });
+  check_op_equals(*group, {golden["group"]}, 1e-5);
+}
+
+TEST_CASE("norm: a part that the modulation has not is refused") {
+  const auto op = make_op([](OpBuilder& b, Random&) {
+    fb::NormT args;
+    args.shift_part = 2;
+    b.args(args);
+    b.input({3, 8});
+    b.absent_input();
+    b.input({1, 16});
+    b.output({3, 8});
+  });
+  CHECK(creation_error(*op, *all_backends().front()).find("no part 2 of 8 channels") != std::string::npos);
 }

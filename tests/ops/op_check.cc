@@ -81,6 +81,7 @@ struct OpCase {
   std::vector<Output> outputs;
   std::vector<std::pair<size_t, std::vector<float>>> initial_states;
   std::vector<int64_t> symbols;  // actual values; 0 is tokens, 1 is context
+  std::vector<int64_t> bounds;   // of each; that of tokens is the largest piece
   EngineOptions options;
   int64_t tokens = 1;
   double scale = 4e-6, absolute = 1e-7;
@@ -157,7 +158,7 @@ int64_t OpBuilder::tokens() const { return case_->tokens; }
 void OpBuilder::set_tokens(int64_t tokens) {
   REQUIRE_MESSAGE(case_->inputs.empty(), "set_tokens() comes before the first input");
   case_->tokens = tokens;
-  case_->symbols[0] = case_->symbols[1] = tokens;
+  case_->symbols[0] = case_->symbols[1] = case_->bounds[0] = case_->bounds[1] = tokens;
 }
 EngineOptions& OpBuilder::options() { return case_->options; }
 void OpBuilder::tolerance(double scale, double absolute) {
@@ -169,11 +170,12 @@ void OpBuilder::tolerance(std::function<double(size_t, size_t)> allowed) {
 }
 void OpBuilder::exact_pieces() { case_->exact_pieces = true; }
 
-void OpBuilder::symbol(const std::string& name, int64_t value) {
+void OpBuilder::symbol(const std::string& name, int64_t value, int64_t bound) {
   auto symbol = std::make_unique<fb::SymbolT>();
   symbol->name = name;
   case_->model.symbols.push_back(std::move(symbol));
   case_->symbols.push_back(value);
+  case_->bounds.push_back(std::max(value, bound));
 }
 
 std::vector<fb::Dim> OpBuilder::dims(const std::vector<Extent>& shape) const {
@@ -185,7 +187,7 @@ std::vector<fb::Dim> OpBuilder::dims(const std::vector<Extent>& shape) const {
     }
     const int symbol = graph::find_symbol(case_->model, extent.symbol);
     REQUIRE_MESSAGE(symbol >= 0, "unknown symbol ", extent.symbol);
-    result.emplace_back(symbol, 1, 1, 0);
+    result.emplace_back(symbol, extent.factor, 1, 0);
   }
   return result;
 }
@@ -323,7 +325,7 @@ Result<std::unique_ptr<Engine>> create_engine(const OpCase& op, const Backend& b
   EngineOptions options = op.options;
   options.threads = threads;
   for (size_t i = 0; i < op.symbols.size(); ++i)
-    options.symbols.emplace_back(op.file->model().symbols[i]->name, i == 0 ? most_tokens : op.symbols[i]);
+    options.symbols.emplace_back(op.file->model().symbols[i]->name, i == 0 ? most_tokens : op.bounds[i]);
   return Engine::create(op.file, backend, options);
 }
 

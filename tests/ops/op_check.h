@@ -62,12 +62,14 @@ Fill uniform(float low, float high);
 Fill normal(float scale = 1);
 Fill exactly(std::vector<float> values);  // for golden and hand-computed cases
 
-// One dimension of a value or state: a number, or a symbol (which must be the first dimension).
+// One dimension of a value or state: a number, or a symbol times `factor`. kTokens must be the first
+// dimension.
 struct Extent {
   Extent(int64_t n) : value(n) {}  // NOLINT: {kTokens, 64} is the point
   Extent(int n) : value(n) {}
-  explicit Extent(std::string name) : symbol(std::move(name)) {}
+  explicit Extent(std::string name, int times = 1) : factor(times), symbol(std::move(name)) {}
   int64_t value = 0;
+  int factor = 1;
   std::string symbol;
 };
 extern const Extent kTokens;   // the tokens of one run
@@ -99,8 +101,8 @@ class OpBuilder {
   void state(fb::StateRole role, std::vector<Extent> shape, float initial = 0);
   void initial_state(size_t index, const Fill& fill);  // f32 states only: what the first call finds
   void output(std::vector<Extent> shape);
-  // A symbol beside kTokens and kContext and its value, bound and actual alike.
-  void symbol(const std::string& name, int64_t value);
+  // A symbol beside kTokens and kContext, its value and (if it is larger) its bound.
+  void symbol(const std::string& name, int64_t value, int64_t bound = 0);
   // Engine options: attention bounds and cache precision. symbols and threads are the harness's.
   EngineOptions& options();
   // What the packed weight `index` holds, row-major [n, k], after rounding to its dtype.

@@ -91,3 +91,16 @@ TEST_CASE("pointwise: hand-computed values, infinities and NaN") {
            {1, 2.71828183f, 0.367879441f, 0, inf, inf, 0, NAN});
   activate(fb::Activation::Elu1, {0, 1, -1, -200, inf, NAN}, {1, 2, 0.367879441f, 0, inf, NAN});
 }
+
+TEST_CASE("pointwise: a table for every row, wider than the input") {
+  check_op(16, [](OpBuilder& op, Random& random) {
+    fb::PointwiseT args;
+    args.kind = random.choice({fb::PointwiseKind::Add, fb::PointwiseKind::Multiply});
+    op.args(args);
+    op.exact_pieces();
+    const int64_t d = random.pick(1, 80), times = random.pick(1, 6);
+    op.input({kTokens, d});
+    op.vector({times * d});
+    op.output({kTokens, times * d});
+  });
+}

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "tests/ops/golden_file.h"
 #include "tests/ops/op_check.h"
 
 using namespace linnet;
@@ -188,4 +189,61 @@ TEST_CASE("softmax_attention: a NaN reaches the tokens that see it and no other"
       for (size_t t = 0; t < 10; ++t) CHECK(std::isnan(y[4 * t]) == (t >= 4 && t < 7));
     }
   }
+}
+
+TEST_CASE("softmax_attention: T5's relative bias, like the reference and the official code") {
+  check_op(10, [](OpBuilder& op, Random& random) {
+    fb::SoftmaxAttentionT args;
+    args.kv_heads = static_cast<int>(random.pick(1, 3));
+    args.heads = args.kv_heads * static_cast<int>(random.pick(1, 2));
+    args.head_dim = args.value_dim = 12;
+    args.scale = 1;
+    args.mask = fb::AttentionMask::Bidirectional;
+    args.relative_buckets = random.choice({8, 32});
+    args.relative_max_distance = random.choice({20, 128});
+    op.args(args);
+    op.tolerance(2e-5, 1e-6);
+    const int64_t queries = random.pick(1, 200);
+    op.symbol("text_tokens", queries, 210);
+    const Extent rows("text_tokens");
+    op.input({rows, args.heads * 12});
+    op.input({rows, args.kv_heads * 12});
+    op.input({rows, args.kv_heads * 12});
+    op.vector({args.relative_buckets, args.heads}, normal());
+    op.output({rows, args.heads * 12});
+  });
+  const GoldenFile golden("t5_attention");
+  const auto op = make_op([&](OpBuilder& b, Random&) {
+    fb::SoftmaxAttentionT args;
+    args.heads = args.kv_heads = 4;
+    args.head_dim = args.value_dim = 3;
+    args.scale = 1;
+    args.mask = fb::AttentionMask::Bidirectional;
+    args.relative_buckets = 32;
+    args.relative_max_distance = 128;
+    b.args(args);
+    for (const char* name : {"q", "k", "v"}) b.input({150, 12}, exactly(golden[name]));
+    b.vector({32, 4}, exactly(golden["table"]));
+    b.output({150, 12});
+  });
+  check_op_equals(*op, {golden["y"]}, 2e-5);
+}
+
+TEST_CASE("softmax_attention: an image sees a text") {
+  check_op(6, [](OpBuilder& op, Random& random) {
+    fb::SoftmaxAttentionT args;
+    args.heads = args.kv_heads = 3;
+    args.head_dim = args.value_dim = random.choice({20, 72});
+    args.scale = 0.2f;
+    args.mask = fb::AttentionMask::Bidirectional;
+    op.args(args);
+    op.tolerance(2e-5, 1e-6);
+    const int64_t width = 3 * args.head_dim;
+    op.symbol("height", random.pick(1, 9), 10);
+    op.symbol("text_tokens", random.pick(1, 150), 300);
+    op.input({Extent("height"), 7, width});
+    op.input({Extent("text_tokens"), width});
+    op.input({Extent("text_tokens"), width});
+    op.output({Extent("height"), 7, width});
+  });
 }
