@@ -72,7 +72,7 @@ void run_depthwise(const KernelContext& c) {
   const float* bias = c.weights.size() > 1 ? c.weights[1].as() : nullptr;
   const float* residual = c.in.size() > 1 ? c.in[1].as() : nullptr;
   const int64_t blocks = (v.written + kChannels - 1) / kChannels;
-  const int64_t grain = 32768 / (v.out_width * kChannels * v.kh * v.kw) + 1;
+  const int64_t grain = 32768 / ((v.out_width + 1) * kChannels * v.kh * v.kw) + 1;
   c.pool->parallel_for(v.out_rows * blocks, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
     HWY_ALIGN float second[kPixels * kChannels];
     const float* source[64];

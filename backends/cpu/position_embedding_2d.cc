@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "backends/cpu/kernels.h"
 #include "backends/host/embeddings.h"
 
@@ -18,17 +20,19 @@ static void run_position_embedding_2d(const KernelContext& c) {
         host::position_channels(args, i - width, height, half, rows + (i - width) * half);
     }
   });
-  c.pool->parallel_for(height, 16384 / (width * half) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t j = 0; j < width; ++j) {
-        const int64_t at = (i * width + j) * 2 * half;
-        const float* from = x.as() + at;
-        float* to = c.out[0].as() + at;
-        for (int64_t n = 0; n < half; ++n) to[n] = from[n] + columns[j * half + n];
-        for (int64_t n = 0; n < half; ++n) to[half + n] = from[half + n] + rows[i * half + n];
-      }
-    }
-  });
+  c.pool->parallel_for(height, 16384 / std::max<int64_t>(width * half, 1) + 1,
+                       [&](int64_t begin, int64_t end) {
+                         for (int64_t i = begin; i < end; ++i) {
+                           for (int64_t j = 0; j < width; ++j) {
+                             const int64_t at = (i * width + j) * 2 * half;
+                             const float* from = x.as() + at;
+                             float* to = c.out[0].as() + at;
+                             for (int64_t n = 0; n < half; ++n) to[n] = from[n] + columns[j * half + n];
+                             for (int64_t n = 0; n < half; ++n)
+                               to[half + n] = from[half + n] + rows[i * half + n];
+                           }
+                         }
+                       });
 }
 
 static size_t scratch(const KernelContext& c) {

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "backends/cpu/kernels.h"
 
 namespace linnet::cpu {
@@ -63,29 +65,31 @@ void run_resample(const KernelContext& c) {
   fill_table(args, x, y, table);
   const bool down = args.kind == fb::ResampleKind::Unshuffle;
   const int64_t f = args.factor, in_step = down ? f : 1, out_step = down ? 1 : f;
-  c.pool->parallel_for(
-      y.height, 16384 / (y.width * y.channels * s.count) + 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          for (int64_t j = 0; j < y.width; ++j) {
-            const float* from =
-                c.in[0].as() + i / out_step * in_step * x.row + j / out_step * in_step * x.pixel;
-            const int64_t at = i * y.row + j * y.pixel;
-            float* to = c.out[0].as() + at;
-            const int64_t* own = table + (s.places > 1 ? (i % f) * f + j % f : 0) * y.channels;
-            if (s.count == 1) {
-              for (int64_t k = 0; k < y.channels; ++k) to[k * y.channel] = from[own[k]];
-            } else {
-              for (int64_t k = 0; k < y.channels; ++k, own += s.count) {
-                float sum = 0;
-                for (int64_t n = 0; n < s.count; ++n) sum += from[own[n]];
-                to[k * y.channel] = sum / static_cast<float>(s.count);
-              }
-            }
-            if (residual)
-              for (int64_t k = 0; k < y.channels; ++k) to[k * y.channel] += residual[at + k * y.channel];
-          }
-        }
-      });
+  c.pool->parallel_for(y.height, 16384 / std::max<int64_t>(y.width * y.channels * s.count, 1) + 1,
+                       [&](int64_t begin, int64_t end) {
+                         for (int64_t i = begin; i < end; ++i) {
+                           for (int64_t j = 0; j < y.width; ++j) {
+                             const float* from = c.in[0].as() + i / out_step * in_step * x.row +
+                                                 j / out_step * in_step * x.pixel;
+                             const int64_t at = i * y.row + j * y.pixel;
+                             float* to = c.out[0].as() + at;
+                             const int64_t* own =
+                                 table + (s.places > 1 ? (i % f) * f + j % f : 0) * y.channels;
+                             if (s.count == 1) {
+                               for (int64_t k = 0; k < y.channels; ++k) to[k * y.channel] = from[own[k]];
+                             } else {
+                               for (int64_t k = 0; k < y.channels; ++k, own += s.count) {
+                                 float sum = 0;
+                                 for (int64_t n = 0; n < s.count; ++n) sum += from[own[n]];
+                                 to[k * y.channel] = sum / static_cast<float>(s.count);
+                               }
+                             }
+                             if (residual)
+                               for (int64_t k = 0; k < y.channels; ++k)
+                                 to[k * y.channel] += residual[at + k * y.channel];
+                           }
+                         }
+                       });
 }
 
 size_t scratch(const KernelContext& c) {

@@ -44,6 +44,7 @@ struct Step {
     fb::Dim dim;
   };
   KernelFn run = nullptr;
+  const fb::NodeT* node = nullptr;
   std::vector<Tensor> in, weights, states, out;
   std::vector<Variable> variables;
   KernelContext context{};
@@ -61,31 +62,24 @@ class HostExecutable final : public Executable {
 
   Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) override {
     const FlushDenormals flush(flush_denormals_);
-    for (Step& step : methods_[method].steps) {
-      for (const Step::Variable& v : step.variables)
-        v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
-      step.context.position = position;
-      step.run(step.context);
-    }
+    walk(methods_[method], symbols, position, [](const Step&) { return true; });
     return {};
   }
 
   Result<int> first_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) override {
     const FlushDenormals flush(flush_denormals_);
-    for (size_t n = 0; n < methods_[method].steps.size(); ++n) {
-      Step& step = methods_[method].steps[n];
-      for (const Step::Variable& v : step.variables)
-        v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
-      step.context.position = position;
-      step.run(step.context);
+    int found = -1;
+    walk(methods_[method], symbols, position, [&](const Step& step) {
+      if (found >= 0) return false;
       for (const Tensor& out : step.out) {
         if (out.dtype != DType::kF32) continue;
         const float* values = out.as();
         if (!std::all_of(values, values + out.elements(), [](float x) { return std::isfinite(x); }))
-          return static_cast<int>(n);
+          found = static_cast<int>(&step - methods_[method].steps.data());
       }
-    }
-    return -1;
+      return found < 0;
+    });
+    return found;
   }
 
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override {
@@ -119,15 +113,98 @@ class HostExecutable final : public Executable {
 
  private:
   struct Method {
+    const fb::MethodT* source = nullptr;
+    const plan::RowPlan* rows = nullptr;
     std::vector<Step> steps;
     std::vector<std::span<std::byte>> values;
+    // For nodes that run in bands, by value.
+    std::vector<int64_t> heights;
+    std::vector<plan::RowCursor> cursors;
   };
+
+  // Runs the nodes in order; done(step) is called after each (each band of one) and says whether to go on.
+  template <typename Done>
+  void walk(Method& method, std::span<const int64_t> symbols, int64_t position, const Done& done) {
+    auto segment = method.rows->segments.begin();
+    for (size_t n = 0; n < method.steps.size();) {
+      const bool bands = segment != method.rows->segments.end() && static_cast<size_t>(segment->first) == n;
+      const size_t last = bands ? static_cast<size_t>(segment->last) : n + 1;
+      for (size_t i = n; i < last; ++i) {
+        Step& step = method.steps[i];
+        for (const Step::Variable& v : step.variables)
+          v.tensor->dims[v.axis] = graph::dim_value(v.dim, symbols);
+        step.context.position = position;
+      }
+      bool go_on = true;
+      if (bands) {
+        for (size_t v = 0; v < method.heights.size(); ++v)
+          if (const auto& shape = method.source->values[v]->shape; !shape.empty())
+            method.heights[v] = graph::dim_value(shape[0], symbols);
+        plan::run_rows(*method.source, *segment, method.rows->band_rows, method.heights, method.cursors,
+                       [&](int node, plan::Rows out) {
+                         if (!go_on) return;
+                         Step& step = method.steps[static_cast<size_t>(node)];
+                         set_band(method, *segment, step, out);
+                         step.run(step.context);
+                         go_on = done(step);
+                       });
+        ++segment;
+      } else {
+        method.steps[n].run(method.steps[n].context);
+        go_on = done(method.steps[n]);
+      }
+      if (!go_on) return;
+      n = last;
+    }
+  }
+
+  // Points a node's images at the rows of one band. Where an output's buffer holds some rows only, those that
+  // are still needed move to its front first.
+  static void set_band(Method& method, const plan::RowSegment& segment, Step& step, plan::Rows out) {
+    const auto point = [&](Tensor& tensor, int value, plan::Rows rows) {
+      const size_t v = static_cast<size_t>(value), row = row_bytes(tensor);
+      const int64_t first = segment.written[v] ? method.cursors[v].first : 0;
+      tensor.data = method.values[v].data() + static_cast<size_t>(rows.begin - first) * row;
+      tensor.dims[0] = rows.end - rows.begin;
+    };
+    for (size_t i = 0; i < step.out.size(); ++i) {
+      const int value = step.node->outputs[i];
+      const auto v = static_cast<size_t>(value);
+      if (method.rows->band_rows[v] > 0) {
+        plan::RowCursor& cursor = method.cursors[v];
+        const int64_t keep =
+            plan::first_needed(*method.source, segment, value, method.heights, method.cursors);
+        const size_t row = row_bytes(step.out[i]);
+        std::byte* data = method.values[v].data();
+        if (keep < cursor.done && keep > cursor.first)
+          std::memmove(data, data + static_cast<size_t>(keep - cursor.first) * row,
+                       static_cast<size_t>(cursor.done - keep) * row);
+        cursor.first = keep;
+      }
+      point(step.out[i], value, out);
+    }
+    for (size_t i = 0; i < step.in.size(); ++i) {
+      const int value = step.node->inputs[i];
+      if (value < 0 || !plan::row_input(*step.node, i)) continue;
+      const int64_t height = method.heights[static_cast<size_t>(value)];
+      const plan::Rows rows = plan::input_rows(*step.node, i, out, height);
+      if (i == 0) step.context.window = {rows.begin, height, out.begin};
+      point(step.in[i], value, rows);
+    }
+  }
+  static size_t row_bytes(const Tensor& image) {
+    return static_cast<size_t>(image.dims[1] * image.dims[2]) * sizeof(float);
+  }
 
   void prepare(const Compilation& c, const KernelTable& table, const void* constants, size_t m) {
     const fb::ModelT& model = c.file.model();
     const fb::MethodT& source = *model.methods[m];
     const plan::MethodPlan& plan = c.plan.methods[m];
     Method& method = methods_[m];
+    method.source = &source;
+    method.rows = &plan.rows;
+    method.heights.resize(source.values.size());
+    method.cursors.resize(source.values.size());
     for (const plan::Buffer& buffer : plan.values)
       method.values.push_back(c.work.subspan(buffer.offset, buffer.bytes));
     method.steps.resize(source.nodes.size());
@@ -135,6 +212,7 @@ class HostExecutable final : public Executable {
       const fb::NodeT& node = *source.nodes[n];
       const graph::OpKind kind = graph::op_kind(node.args.type);
       Step& step = method.steps[n];
+      step.node = &node;
       step.run = table[static_cast<size_t>(kind)].run;
       const auto add_values = [&](const std::vector<int>& indices, std::vector<Tensor>& tensors) {
         for (const int index : indices) {
@@ -213,6 +291,14 @@ size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& b
   for (const int i : n.weights)
     weights.push_back(i < 0 ? Tensor{} : describe(*model.weights[static_cast<size_t>(i)]));
   for (const int i : n.states) states.push_back(describe(partial.states[static_cast<size_t>(i)]));
+  for (const plan::RowSegment& segment : partial.methods[method].rows.segments) {
+    const int local = static_cast<int>(node) - segment.first;
+    if (local < 0 || static_cast<int>(node) >= segment.last) continue;
+    for (size_t i = 0; i < in.size(); ++i)
+      if (n.inputs[i] >= 0 && plan::row_input(n, i))
+        in[i].dims[0] = (i == 0 ? segment.in_rows : segment.out_rows)[static_cast<size_t>(local)];
+    for (Tensor& tensor : out) tensor.dims[0] = segment.out_rows[static_cast<size_t>(local)];
+  }
   KernelContext context{};
   context.node = &n;
   context.in = in;

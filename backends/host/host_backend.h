@@ -23,6 +23,7 @@ class HostBackend final : public Backend {
   bool supports(graph::OpKind kind) const override {
     return table_[static_cast<size_t>(kind)].run != nullptr;
   }
+  bool runs_in_bands() const override { return true; }
   size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
                        const plan::Plan& partial, int threads) const override;
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override;

@@ -55,6 +55,8 @@ class Backend {
   virtual std::string_view name() const = 0;
   // True if the op has a kernel here. A missing one makes session creation fail, naming the op.
   virtual bool supports(graph::OpKind kind) const = 0;
+  // True if it runs the plan's row segments (plan/rows.h); otherwise no plan has any.
+  virtual bool runs_in_bands() const { return false; }
   // Scratch of one node at the bounds; `partial` has the states planned already.
   virtual size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method,
                                size_t node, const plan::Plan& partial, int threads) const = 0;

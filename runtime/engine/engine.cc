@@ -8,7 +8,7 @@
 namespace linnet {
 namespace {
 
-Result<plan::Bounds> bind(const fb::ModelT& model, const EngineOptions& options) {
+Result<plan::Bounds> bind(const fb::ModelT& model, const Backend& backend, const EngineOptions& options) {
   plan::Bounds bounds;
   bounds.symbols.assign(model.symbols.size(), 1);
   for (const auto& [name, value] : options.symbols) {
@@ -17,6 +17,7 @@ Result<plan::Bounds> bind(const fb::ModelT& model, const EngineOptions& options)
   }
   bounds.attention = options.attention;
   bounds.cache_dtype = options.cache_dtype;
+  if (backend.runs_in_bands()) bounds.band_bytes = options.band_bytes;
   return bounds;
 }
 
@@ -107,7 +108,7 @@ void Engine::Free::operator()(std::byte* p) const {
 Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, const Backend& backend,
                                                const EngineOptions& options) {
   LINNET_TRY(graph::check_model(file.model()));
-  LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), options));
+  LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), backend, options));
   LINNET_ASSIGN(const plan::Plan plan, plan_for(file.model(), backend, bounds, options.threads));
   return MemoryRequired{weights_bytes(file.model()), plan.state_bytes, plan.work_bytes,
                         backend.overhead_bytes(plan, options.threads),
@@ -127,7 +128,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   LINNET_TRY(graph::check_model(file->model()));
   std::unique_ptr<Engine> engine(new Engine(std::move(file), backend));
   engine->threads_ = options.threads;
-  LINNET_ASSIGN(engine->bounds_, bind(engine->model(), options));
+  LINNET_ASSIGN(engine->bounds_, bind(engine->model(), backend, options));
   LINNET_ASSIGN(engine->plan_, plan_for(engine->model(), backend, engine->bounds_, options.threads));
   const plan::Plan& plan = engine->plan_;
   const auto take = [](std::span<std::byte> given, size_t need, const char* what,

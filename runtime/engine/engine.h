@@ -15,6 +15,9 @@ struct EngineOptions {
   std::vector<std::pair<std::string, int64_t>> symbols;
   plan::AttentionBounds attention;
   DType cache_dtype = DType::kF32;
+  // Nodes of images with more than this between them run in bands of rows (plan/rows.h). The result is the
+  // same.
+  size_t band_bytes = size_t{64} << 20;
   int threads = 1;
   // Memory of the caller, 64-byte aligned and living as long as the engine; empty: the engine allocates.
   // Sizes as memory_required() says.

@@ -75,6 +75,11 @@ Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds
                   strf("value '{}' {} of method '{}' is too large at these bounds", value.name,
                        graph::shape_text(model, value.shape), method.name));
     plan.values[i].bytes = static_cast<size_t>(elements) * element_bytes(static_cast<DType>(value.dtype));
+    if (const int64_t band = plan.rows.band_rows[i]; band > 0) {
+      const int64_t height = graph::dim_value(value.shape[0], bounds.symbols);
+      if (band < height)
+        plan.values[i].bytes = plan.values[i].bytes / static_cast<size_t>(height) * static_cast<size_t>(band);
+    }
     plan.values[i].first = static_cast<int>(method.nodes.size());
     plan.values[i].last = -1;
   }
@@ -93,6 +98,18 @@ Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds
     for (const int value : method.nodes[n]->outputs) touch(value, static_cast<int>(n));
   }
   for (const int value : method.outputs) touch(value, static_cast<int>(method.nodes.size()));
+  // Nodes that run in bands run again and again: whatever one of them touches lives through all of them.
+  for (const RowSegment& segment : plan.rows.segments) {
+    for (int n = segment.first; n < segment.last; ++n) {
+      for (const auto* operands :
+           {&method.nodes[static_cast<size_t>(n)]->inputs, &method.nodes[static_cast<size_t>(n)]->outputs}) {
+        for (const int value : *operands) {
+          touch(value, segment.first);
+          touch(value, segment.last - 1);
+        }
+      }
+    }
+  }
   return {};
 }
 
@@ -148,6 +165,7 @@ Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const Scra
   plan.methods.resize(model.methods.size());
   for (size_t m = 0; m < model.methods.size(); ++m) {
     MethodPlan& method = plan.methods[m];
+    method.rows = plan_rows(*model.methods[m], bounds.symbols, bounds.band_bytes);
     LINNET_TRY(plan_values(model, m, bounds, method));
     const size_t nodes = model.methods[m]->nodes.size();
     method.scratch.resize(nodes);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/graph/ops.h"
+#include "runtime/plan/rows.h"
 
 namespace linnet::plan {
 
@@ -31,6 +32,7 @@ struct Bounds {
   std::vector<int64_t> symbols;  // upper bound of each symbol of the model
   AttentionBounds attention;
   DType cache_dtype = DType::kF32;  // precision of keys and values: f32, f16 or q8
+  size_t band_bytes = SIZE_MAX;     // images larger than this between row-wise nodes run in bands (rows.h)
 };
 
 // The ring of one causal attention layer. Position p lives in slot p while p < sinks, and in
@@ -64,6 +66,7 @@ struct StatePlan {
 struct MethodPlan {
   std::vector<Buffer> values;   // by value index; offsets in the work arena
   std::vector<Buffer> scratch;  // by node index; bytes may be 0
+  RowPlan rows;                 // nodes that run in bands of rows
   size_t work_bytes = 0;
 };
 

@@ -1,0 +1,178 @@
+#include "runtime/plan/rows.h"
+
+namespace linnet::plan {
+namespace {
+
+const fb::ValueT& value_at(const fb::MethodT& method, int index) {
+  return *method.values[static_cast<size_t>(index)];
+}
+bool is_image(const fb::ValueT& value) {
+  return value.shape.size() == 3 && value.dtype == fb::DType::F32 && graph::is_fixed(value.shape[2]);
+}
+bool reads(const fb::NodeT& node, int value) {
+  return std::find(node.inputs.begin(), node.inputs.end(), value) != node.inputs.end();
+}
+
+}  // namespace
+
+bool row_input(const fb::NodeT& node, size_t i) {
+  switch (graph::op_kind(node.args.type)) {
+    case graph::OpKind::kLinear:
+    case graph::OpKind::kConvolution2d:
+    case graph::OpKind::kResample:
+      return i < 2;
+    case graph::OpKind::kNorm:
+      return i != 2;
+    default:
+      return true;
+  }
+}
+
+bool row_wise(const fb::MethodT& method, const fb::NodeT& node) {
+  switch (graph::op_kind(node.args.type)) {
+    case graph::OpKind::kLinear:
+    case graph::OpKind::kPointwise:
+    case graph::OpKind::kConvolution2d:
+      break;
+    case graph::OpKind::kNorm:
+      if (node.args.AsNorm()->kind == fb::NormKind::Group) return false;
+      break;
+    case graph::OpKind::kResample:
+      if (node.args.AsResample()->planar_input || node.args.AsResample()->planar_output) return false;
+      break;
+    default:
+      return false;
+  }
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.inputs[i] >= 0 && row_input(node, i) && !is_image(value_at(method, node.inputs[i])))
+      return false;
+  for (const int v : node.outputs)
+    if (v < 0 || !is_image(value_at(method, v))) return false;
+  return !node.outputs.empty() && !node.inputs.empty() && node.inputs[0] >= 0;
+}
+
+int64_t row_unit(const fb::NodeT& node) {
+  const auto* args = node.args.AsResample();
+  return args && args->kind != fb::ResampleKind::Unshuffle ? args->factor : 1;
+}
+
+Rows input_rows(const fb::NodeT& node, size_t i, Rows out, int64_t height) {
+  if (i != 0) return out;  // residuals and gates
+  if (const auto* args = node.args.AsConvolution2d()) {
+    const int64_t begin = out.begin * args->stride - args->pad_top;
+    const int64_t end = (out.end - 1) * args->stride - args->pad_top + args->kernel_height;
+    const int64_t up = args->upsample;
+    const int64_t first = std::clamp<int64_t>(begin, 0, height * up) / up;
+    const int64_t last = (std::clamp<int64_t>(end, 0, height * up) + up - 1) / up;
+    return {std::min(first, last), last};
+  }
+  if (const auto* args = node.args.AsResample()) {
+    const int64_t f = args->factor;
+    if (args->kind == fb::ResampleKind::Unshuffle) return {out.begin * f, out.end * f};
+    return {out.begin / f, (out.end + f - 1) / f};
+  }
+  return out;
+}
+
+int64_t first_needed(const fb::MethodT& method, const RowSegment& segment, int value,
+                     std::span<const int64_t> heights, std::span<const RowCursor> cursors) {
+  const auto at = [](int index) { return static_cast<size_t>(index); };
+  int64_t first = cursors[at(value)].done;
+  for (int n = segment.first; n < segment.last; ++n) {
+    const fb::NodeT& node = *method.nodes[at(n)];
+    const int64_t done = cursors[at(node.outputs[0])].done;
+    if (done >= heights[at(node.outputs[0])]) continue;
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (node.inputs[i] == value && row_input(node, i))
+        first = std::min(first, input_rows(node, i, {done, done + 1}, heights[at(value)]).begin);
+  }
+  return first;
+}
+
+namespace {
+
+// Walks the segment as a run does and notes the rows that buffers and calls need.
+void measure(const fb::MethodT& method, RowSegment& segment, std::span<const int64_t> heights,
+             std::vector<int64_t>& band_rows) {
+  const auto at = [](int index) { return static_cast<size_t>(index); };
+  std::vector<RowCursor> cursors(method.values.size());
+  std::vector<int64_t> most(method.values.size(), 0);
+  segment.in_rows.assign(at(segment.last - segment.first), 0);
+  segment.out_rows.assign(at(segment.last - segment.first), 0);
+  run_rows(method, segment, band_rows, heights, cursors, [&](int n, Rows out) {
+    const fb::NodeT& node = *method.nodes[at(n)];
+    const size_t local = at(n - segment.first);
+    const Rows in = input_rows(node, 0, out, heights[at(node.inputs[0])]);
+    segment.in_rows[local] = std::max(segment.in_rows[local], in.end - in.begin);
+    segment.out_rows[local] = std::max(segment.out_rows[local], out.end - out.begin);
+    for (const int v : node.outputs) {
+      RowCursor& cursor = cursors[at(v)];
+      cursor.first = first_needed(method, segment, v, heights, cursors);
+      most[at(v)] = std::max(most[at(v)], out.end - cursor.first);
+    }
+  });
+  for (size_t v = 0; v < most.size(); ++v)
+    if (segment.written[v] && band_rows[v] != 0) band_rows[v] = most[v];
+}
+
+}  // namespace
+
+RowPlan plan_rows(const fb::MethodT& method, std::span<const int64_t> symbols, size_t band_bytes) {
+  const auto at = [](int index) { return static_cast<size_t>(index); };
+  RowPlan plan;
+  plan.band_rows.assign(method.values.size(), 0);
+  std::vector<int64_t> heights(method.values.size(), 0);
+  for (size_t v = 0; v < heights.size(); ++v)
+    if (!method.values[v]->shape.empty()) heights[v] = graph::dim_value(method.values[v]->shape[0], symbols);
+  const auto row_bytes = [&](int v) {
+    const auto& shape = value_at(method, v).shape;
+    return static_cast<double>(graph::dim_value(shape[1], symbols)) *
+           static_cast<double>(graph::dim_value(shape[2], symbols)) * sizeof(float);
+  };
+  const int count = static_cast<int>(method.nodes.size());
+  for (int first = 0; first < count;) {
+    if (!row_wise(method, *method.nodes[at(first)])) {
+      ++first;
+      continue;
+    }
+    int last = first;
+    while (last < count && row_wise(method, *method.nodes[at(last)])) ++last;
+    RowSegment segment;
+    segment.first = first;
+    segment.last = last;
+    segment.written.assign(method.values.size(), 0);
+    double between = 0, widest = 1;
+    int64_t tallest = -1;
+    for (int n = first; n < last; ++n) {
+      for (const int v : method.nodes[at(n)]->outputs) {
+        segment.written[at(v)] = 1;
+        widest = std::max(widest, row_bytes(v));
+        bool inside = false,
+             outside = std::find(method.outputs.begin(), method.outputs.end(), v) != method.outputs.end();
+        for (int m = 0; m < count; ++m)
+          if (reads(*method.nodes[at(m)], v)) (m >= first && m < last ? inside : outside) = true;
+        if (inside && !outside) {
+          plan.band_rows[at(v)] = 1;  // measured below
+          between += row_bytes(v) * static_cast<double>(heights[at(v)]);
+        } else if (heights[at(v)] > tallest) {
+          tallest = heights[at(v)];
+          segment.reference = v;
+        }
+      }
+    }
+    const bool worth = between > static_cast<double>(band_bytes) && tallest > 0;
+    if (worth) {
+      const double rows = static_cast<double>(band_bytes) / 16 / widest;
+      segment.band = rows < 1 ? 1 : static_cast<int64_t>(std::min(rows, 1e9));
+      measure(method, segment, heights, plan.band_rows);
+      plan.segments.push_back(std::move(segment));
+    } else {
+      for (int n = first; n < last; ++n)
+        for (const int v : method.nodes[at(n)]->outputs) plan.band_rows[at(v)] = 0;
+    }
+    first = last;
+  }
+  return plan;
+}
+
+}  // namespace linnet::plan
