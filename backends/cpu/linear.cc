@@ -21,7 +21,7 @@ LinearScratch linear_scratch(const KernelContext& c) {
   const int64_t rows = c.in[0].rows(), k = c.in[0].channels();
   LinearScratch need{};
   if (needs_quantized(c, 2)) need.quantized = align_up(quantized_rows_bytes(rows, k));
-  // The most that any number of rows up to the bound takes in tiles of tile_panels(rows).
+  // The most that any number of rows up to the bound takes in tiles of tile_panels(block_rows).
   if (c.args<fb::LinearT>().gated)
     need.second_floats = std::max<int64_t>(16384, rows * 2 * format::kPanelRows);
   return need;
@@ -49,7 +49,9 @@ void run_linear(const KernelContext& c) {
     const size_t own = format::panel_bytes(c.weights[2 * m].dtype, k);
     return gated ? own + format::panel_bytes(c.weights[2].dtype, k) : own;
   };
-  const auto run_tile = [&](int thread, size_t m, int64_t panel, int64_t panel_end) HWY_ATTR {
+  const auto run_tile = [&](int thread, size_t m, int64_t panel, int64_t panel_end, int64_t row,
+                            int64_t row_end) HWY_ATTR {
+    const MatmulInput block = rows_of(input, row, row_end - row);
     const Tensor& matrix = c.weights[2 * m];
     const int64_t n = matrix.dims[0], column = panel * 16;
     const int64_t columns = (panel_end * 16 < n ? panel_end * 16 : n) - column;
@@ -57,21 +59,21 @@ void run_linear(const KernelContext& c) {
       return c.weights[index] ? c.weights[index].as() + column : nullptr;
     };
     Epilogue e{};
-    e.y = c.out[m].as() + column;
+    e.y = c.out[m].as() + row * n + column;
     e.y_stride = n;
     e.columns = columns;
     e.bias0 = bias(2 * m + 1);
-    multiply_panels(constants(c), matrix, input, panel, panel_end, e.y, n);
+    multiply_panels(constants(c), matrix, block, panel, panel_end, e.y, n);
     if (gated) {
       float* second = second_tiles + thread * need.second_floats;
-      multiply_panels(constants(c), c.weights[2], input, panel, panel_end, second, columns);
+      multiply_panels(constants(c), c.weights[2], block, panel, panel_end, second, columns);
       e.second = second;
       e.second_stride = columns;
       e.bias1 = bias(3);
     }
     if (gate) e.gate = gate + column;
-    if (residual) e.residual = residual + column;
-    apply_epilogue(args.activation, e, rows);
+    if (residual) e.residual = residual + row * n + column;
+    apply_epilogue(args.activation, e, row_end - row);
   };
   for_panels(c, gated ? 1 : c.weights.size() / 2, input, panels, bytes, run_tile);
 }

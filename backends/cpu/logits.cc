@@ -21,20 +21,22 @@ void run_logits(const KernelContext& c) {
   const auto scale = set(args.scale), cap = set(args.softcap);
   const auto panels = [&](size_t) { return (n + 15) / 16; };
   const auto bytes = [&](size_t) { return format::panel_bytes(matrix.dtype, k); };
-  for_panels(c, 1, input, panels, bytes, [&](int, size_t, int64_t panel, int64_t panel_end) HWY_ATTR {
-    const int64_t column = panel * 16;
-    const int64_t columns = (panel_end * 16 < n ? panel_end * 16 : n) - column;
-    float* y = c.out[0].as() + column;
-    multiply_panels(constants(c), matrix, input, panel, panel_end, y, n);
-    if (args.scale == 1.0f && args.softcap <= 0.0f) return;
-    for (int64_t r = 0; r < rows; ++r) {
-      for_lanes(columns, [&](auto lanes, int64_t i) HWY_ATTR {
-        auto v = hn::Mul(lanes.load(y + r * n + i), scale);
-        if (args.softcap > 0.0f) v = hn::Mul(cap, tanh(hn::Div(v, cap)));
-        lanes.store(v, y + r * n + i);
-      });
-    }
-  });
+  for_panels(c, 1, input, panels, bytes,
+             [&](int, size_t, int64_t panel, int64_t panel_end, int64_t row, int64_t row_end) HWY_ATTR {
+               const int64_t column = panel * 16;
+               const int64_t columns = (panel_end * 16 < n ? panel_end * 16 : n) - column;
+               float* y = c.out[0].as() + row * n + column;
+               multiply_panels(constants(c), matrix, rows_of(input, row, row_end - row), panel, panel_end, y,
+                               n);
+               if (args.scale == 1.0f && args.softcap <= 0.0f) return;
+               for (int64_t r = 0; r < row_end - row; ++r) {
+                 for_lanes(columns, [&](auto lanes, int64_t i) HWY_ATTR {
+                   auto v = hn::Mul(lanes.load(y + r * n + i), scale);
+                   if (args.softcap > 0.0f) v = hn::Mul(cap, tanh(hn::Div(v, cap)));
+                   lanes.store(v, y + r * n + i);
+                 });
+               }
+             });
 }
 
 }  // namespace linnet::cpu::HWY_NAMESPACE

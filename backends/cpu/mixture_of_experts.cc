@@ -183,8 +183,9 @@ void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int
   for_panels(
       c, 1, input, [&](size_t) { return (l.experts + 15) / 16; },
       [&](size_t) { return format::panel_bytes(router.dtype, d); },
-      [&](int, size_t, int64_t panel, int64_t panel_end) {
-        multiply_panels(constants(c), router, input, panel, panel_end, logits + panel * 16, l.experts);
+      [&](int, size_t, int64_t panel, int64_t panel_end, int64_t row, int64_t row_end) {
+        multiply_panels(constants(c), router, rows_of(input, row, row_end - row), panel, panel_end,
+                        logits + row * l.experts + panel * 16, l.experts);
       });
   const float* bias = c.weights[1].as();
   c.pool->parallel_for(n, 8192 / l.experts + 1, [&](int64_t first, int64_t last) {

@@ -62,8 +62,20 @@ constexpr int64_t tile_panels(int64_t rows) {
   return panels < 2 ? 2 : panels > 64 ? 64 : panels;
 }
 
-// f(thread, matrix, panel, panel_end) covers all panels of matrices 0 .. count - 1; bytes(m) and panels(m)
-// are the bytes of a panel of matrix m and how many it has.
+// Rows of the input that stay in the second-level cache while a thread's panels pass by.
+inline int64_t block_rows(const MatmulInput& input) {
+  const size_t row =
+      input.quantized ? quantized_row_bytes(input.k) : static_cast<size_t>(input.k) * sizeof(float);
+  const int64_t rows = static_cast<int64_t>(size_t{384} * 1024 / row) / 24 * 24;
+  return std::min(std::max<int64_t>(rows, 96), std::max<int64_t>(input.rows, 1));
+}
+inline MatmulInput rows_of(const MatmulInput& input, int64_t first, int64_t count) {
+  return {input.x + first * input.k, count, input.k,
+          input.quantized ? input.quantized + quantized_rows_bytes(first, input.k) : nullptr};
+}
+
+// f(thread, matrix, panel, panel_end, row, row_end) covers all panels of matrices 0 .. count - 1 for all
+// rows; bytes(m) and panels(m) are the bytes of a panel of matrix m and how many it has.
 template <typename Panels, typename Bytes, typename F>
 void for_panels(const KernelContext& c, size_t count, const MatmulInput& input, const Panels& panels,
                 const Bytes& bytes, const F& f) {
@@ -74,19 +86,23 @@ void for_panels(const KernelContext& c, size_t count, const MatmulInput& input, 
   const int64_t step = one_row ? 1 : 2;
   int64_t total = 0;
   for (size_t m = 0; m < count; ++m) total += cost(m) * panels(m);
-  const int64_t tile = tile_panels(input.rows);
+  const int64_t block = block_rows(input), tile = tile_panels(block);
   // 32 KiB stream, and 2^17 multiplications take, about as long as waking a thread.
   c.pool->parallel_for_thread(total, one_row ? 32768 : 8192, [&](int thread, int64_t begin, int64_t end) {
-    int64_t before = 0;
-    for (size_t m = 0; m < count; ++m) {
-      const int64_t own = cost(m), most = panels(m);
-      const auto first_from = [&](int64_t at) {
-        if (at <= before) return int64_t{0};
-        return std::min(most, (at - before + own * step - 1) / (own * step) * step);
-      };
-      const int64_t last = first_from(end);
-      for (int64_t p = first_from(begin); p < last; p += tile) f(thread, m, p, std::min(last, p + tile));
-      before += own * most;
+    for (int64_t row = 0; row < input.rows; row += block) {
+      const int64_t row_end = std::min(input.rows, row + block);
+      int64_t before = 0;
+      for (size_t m = 0; m < count; ++m) {
+        const int64_t own = cost(m), most = panels(m);
+        const auto first_from = [&](int64_t at) {
+          if (at <= before) return int64_t{0};
+          return std::min(most, (at - before + own * step - 1) / (own * step) * step);
+        };
+        const int64_t last = first_from(end);
+        for (int64_t p = first_from(begin); p < last; p += tile)
+          f(thread, m, p, std::min(last, p + tile), row, row_end);
+        before += own * most;
+      }
     }
   });
 }
