@@ -199,8 +199,8 @@ TEST_CASE("softmax_attention: T5's relative bias, like the reference and the off
     args.head_dim = args.value_dim = 12;
     args.scale = 1;
     args.mask = fb::AttentionMask::Bidirectional;
-    args.relative_buckets = random.choice({8, 32});
-    args.relative_max_distance = random.choice({20, 128});
+    args.relative_buckets = random.chance(0.5) ? 8 : 32;
+    args.relative_max_distance = random.chance(0.5) ? 20 : 128;
     op.args(args);
     op.tolerance(2e-5, 1e-6);
     const int64_t queries = random.pick(1, 200);
@@ -233,7 +233,7 @@ TEST_CASE("softmax_attention: an image sees a text") {
   check_op(6, [](OpBuilder& op, Random& random) {
     fb::SoftmaxAttentionT args;
     args.heads = args.kv_heads = 3;
-    args.head_dim = args.value_dim = random.choice({20, 72});
+    args.head_dim = args.value_dim = random.chance(0.5) ? 20 : 72;
     args.scale = 0.2f;
     args.mask = fb::AttentionMask::Bidirectional;
     op.args(args);
