@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <clocale>
+#include <csignal>
 #include <exception>
 #include <string>
 #include <vector>
@@ -110,6 +111,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   // Only the character set: numbers must look the same everywhere.
   std::setlocale(LC_CTYPE, "");
+  // A file that may grow no further is an error that is told, not the end.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return linnet::app::run(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -137,9 +137,7 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   return {};
 }
 
-}  // namespace
-
-Result<ConvertReport> convert(const ConvertOptions& options) {
+Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   LINNET_ASSIGN(Source source, open_source(options.source));
   ConvertReport report;
   report.notes = source.notes;
@@ -202,6 +200,19 @@ Result<ConvertReport> convert(const ConvertOptions& options) {
     }
   }
   return report;
+}
+
+}  // namespace
+
+Result<ConvertReport> convert(const ConvertOptions& options) {
+  try {
+    return convert_checked(options);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kOutOfMemory, strf("there is no memory to convert '{}'", options.source));
+  } catch (
+      const std::exception& e) {  // such as a value of config.json that is of another type than its key has
+    return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be imported: {}", options.source, e.what()));
+  }
 }
 
 }  // namespace linnet::convert

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "converter/readers/json.h"
+#include "converter/rwkv_vocab.h"
 #include "converter/sentencepiece_model.h"
 #include "runtime/core/strings.h"
 #include "runtime/text/pretokenizers.h"
@@ -78,6 +79,16 @@ std::unique_ptr<fb::SamplerDefaultsT> sampler_defaults(const Json& generation) {
   return sampler;
 }
 
+// rwkv_vocab_v20230424.txt, or whatever the version is.
+fs::path rwkv_vocabulary(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("rwkv_vocab") && name.ends_with(".txt")) return entry.path();
+  }
+  return {};
+}
+
 Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, const Json& config) {
   fb::TokenizerT tokenizer;
   if (const fs::path json = folder / "tokenizer.json"; fs::exists(json)) {
@@ -108,6 +119,9 @@ Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, c
       }
       tokenizer.added_tokens.push_back(std::move(added));
     }
+  } else if (const fs::path vocab = rwkv_vocabulary(folder); !vocab.empty()) {
+    LINNET_ASSIGN(const std::string text, read_text(vocab.string()));
+    LINNET_ASSIGN(tokenizer, import_rwkv_vocab(text, "'" + vocab.string() + "'"));
   } else {
     return std::unique_ptr<fb::TokenizerT>();
   }

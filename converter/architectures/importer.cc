@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <stdexcept>
 
 #include "runtime/core/strings.h"
 #include "runtime/graph/ops.h"
@@ -22,6 +23,18 @@ constexpr Entry kArchitectures[] = {
 #include "converter/architectures/architectures.def"
 #undef LINNET_ARCHITECTURE
 };
+
+constexpr size_t kMostErrors = 1000;
+
+// The largest value of a key: importers loop over layers and heads, and 2^31 keeps every product of two in
+// range.
+int64_t most_of(const std::string& key) {
+  if (key.ends_with("layers")) return 4096;
+  if (key.find("head") != std::string::npos || key.ends_with("rotary_dim") ||
+      key.find("expert") != std::string::npos)
+    return 65536;
+  return int64_t{1} << 31;
+}
 
 std::vector<int64_t> without_ones(const std::vector<int64_t>& shape) {
   std::vector<int64_t> result;
@@ -69,8 +82,11 @@ void Importer::skip(const std::string& prefix, const std::string& what) {
 }
 
 void Importer::fail(std::string message) {
-  if (std::find(errors_.begin(), errors_.end(), message) == errors_.end())
-    errors_.push_back(std::move(message));
+  if (said_.insert(message).second) errors_.push_back(std::move(message));
+  // A configuration that has nothing to do with its tensors could go on for ever.
+  if (errors_.size() > kMostErrors)
+    throw std::runtime_error(
+        strf("there are more than {} errors in it, the first of them: {}", kMostErrors, errors_[0]));
 }
 
 int64_t Importer::integer(const std::string& key) {
@@ -84,10 +100,9 @@ int64_t Importer::integer(const std::string& key) {
 int64_t Importer::integer(const std::string& key, int64_t absent) {
   const Json* value = find(key);
   if (!value) return absent;
-  // 2^31 keeps every product of two of them in range.
-  if (!value->is_number_integer() || value->get<int64_t>() < -1 ||
-      value->get<int64_t>() > (int64_t{1} << 31)) {
-    fail(strf("config.json: '{}' is {}, expected an integer from 0 to 2^31", key, value->dump()));
+  const int64_t most = most_of(key), least = key.ends_with("layers") ? 0 : -1;
+  if (!value->is_number_integer() || value->get<int64_t>() < least || value->get<int64_t>() > most) {
+    fail(strf("config.json: '{}' is {}, expected an integer from 0 to {}", key, value->dump(), most));
     return absent > 0 ? absent : 1;
   }
   return value->get<int64_t>();

@@ -77,6 +77,7 @@ class Importer {
                         WeightRole role = WeightRole::kMatrix);
   Weight constant(const std::string& name, std::vector<int64_t> shape, std::vector<float> values);
 
+  // Throws when there are absurdly many.
   void fail(std::string message);
   const std::vector<std::string>& errors() const { return errors_; }
   // Tensors of the checkpoint that no importer asked for.
@@ -87,7 +88,7 @@ class Importer {
   const Json* find(const std::string& key) const;
   Json config_;
   const TensorSet& tensors_;
-  std::set<std::string> used_;
+  std::set<std::string> used_, said_;
   std::vector<std::string> errors_, notes_;
 };
 

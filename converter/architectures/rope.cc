@@ -80,11 +80,17 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
   const double theta = field(in, scaling, "rope_theta", in.number("rope_theta", default_theta));
   const double fraction =
       field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", default_fraction));
+  // Negated so that NaN fails too.
+  if (!(fraction >= 0 && fraction <= 1) || head_dim > 65536) {
+    in.fail(
+        strf("config.json: a rotary embedding over {} of {} channels is not possible", fraction, head_dim));
+    return {};
+  }
   auto dim = static_cast<int64_t>(static_cast<double>(head_dim) * fraction);
   if (in.has_key("rotary_dim")) dim = in.integer("rotary_dim");
   fb::RotaryEmbeddingT rope;
   rope.head_dim = static_cast<int32_t>(head_dim);
-  if (theta <= 0 || dim < 2 || dim > head_dim || dim % 2 != 0) {
+  if (!(theta > 0) || dim < 2 || dim > head_dim || dim % 2 != 0) {
     in.fail(strf("config.json: rotary embedding of theta {} over {} of {} channels is not possible", theta,
                  dim, head_dim));
     return rope;

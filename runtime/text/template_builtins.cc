@@ -53,8 +53,7 @@ std::string replaced(const std::string& s, const std::string& from, const std::s
     if (found == std::string::npos) break;
     result.append(s, at, found - at).append(to);
     at = found + from.size();
-    if (result.size() > kMostOutput)
-      throw Failure{"replace makes a text of more than 64 MiB", 0, false, true};
+    if (result.size() > kMostOutput) throw Failure{kTooLong, 0, false, true};
   }
   return result.append(s, at);
 }
@@ -82,10 +81,11 @@ List split(const std::string& s, const Value* separator, int64_t most, bool from
     while (most-- != 0 && end > 0) {
       const size_t found = s.rfind(by, end - 1);
       if (found == std::string::npos || found + by.size() > end) break;
-      parts.insert(parts.begin(), Value(s.substr(found + by.size(), end - found - by.size())));
+      parts.emplace_back(s.substr(found + by.size(), end - found - by.size()));
       end = found;
     }
-    parts.insert(parts.begin(), Value(s.substr(0, end)));
+    parts.emplace_back(s.substr(0, end));
+    std::reverse(parts.begin(), parts.end());
     return parts;
   }
   size_t at = 0;
@@ -97,6 +97,13 @@ List split(const std::string& s, const Value* separator, int64_t most, bool from
   }
   parts.emplace_back(s.substr(at));
   return parts;
+}
+
+// How many parts split() can make at most, for the count of steps.
+int64_t most_parts(const std::string& s, const Value* by) {
+  if (by && by->is_string() && !by->string().empty())
+    return 1 + static_cast<int64_t>(std::ranges::count(s, by->string()[0]));
+  return 1 + static_cast<int64_t>(s.size() / 2);
 }
 
 int64_t length_of(const Value& v, int line) {
@@ -123,10 +130,38 @@ Value attribute_of(const Value& item, const std::string& path) {
 
 }  // namespace
 
+// str.format with {} and {0}; the rest of its language no chat template uses.
+Value Evaluator::formatted(const std::string& pattern, const Arguments& args, int line) {
+  std::string result;
+  size_t next = 0;
+  for (size_t at = 0; at < pattern.size(); ++at) {
+    const char c = pattern[at];
+    if ((c == '{' || c == '}') && at + 1 < pattern.size() && pattern[at + 1] == c) {
+      result += c;
+      ++at;
+    } else if (c == '{') {
+      const size_t end = std::min(pattern.find('}', at), pattern.size());
+      const std::string field = pattern.substr(at + 1, end - at - 1);
+      const bool digits = std::ranges::all_of(field, [](char d) { return d >= '0' && d <= '9'; });
+      if (end == pattern.size() || !digits || field.size() > 3)
+        throw Failure{"format: the field '{" + field.substr(0, 40) + "' is not supported", line};
+      const size_t index = field.empty() ? next++ : static_cast<size_t>(std::stoi(field));
+      if (index >= args.positional.size()) throw Failure{"format: there are fewer values than fields", line};
+      result += text_of(args.positional[index], line);
+      made(result.size(), line);
+      at = end;
+    } else {
+      result += c;
+    }
+  }
+  return Value(std::move(result));
+}
+
 Value Evaluator::filter(const std::string& name, const Value& v, const Arguments& args, int line) {
+  step(line, cost(v));
   const auto text = [&](size_t i, const char* key, const char* absent) {
     const Value* a = args.get(i, key);
-    return a ? to_text(*a) : std::string(absent);
+    return a ? text_of(*a, line) : std::string(absent);
   };
   const auto integer = [&](size_t i, const char* key, int64_t absent) {
     const Value* a = args.get(i, key);
@@ -137,11 +172,14 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
   if (name == "lower") return Value(cased(to_text(v), false));
   if (name == "capitalize") return Value(capitalized(to_text(v)));
   if (name == "title") return Value(titled(to_text(v)));
-  if (name == "string") return Value(to_text(v));
+  if (name == "string") return Value(text_of(v, line));
   if (name == "safe") return v;
   if (name == "length" || name == "count") return Value(length_of(v, line));
-  if (name == "tojson")
-    return Value(to_json(v, static_cast<int>(std::clamp<int64_t>(integer(0, "indent", -1), -1, 16))));
+  if (name == "tojson") {
+    std::string json = to_json(v, static_cast<int>(std::clamp<int64_t>(integer(0, "indent", -1), -1, 16)));
+    made(json.size(), line);
+    return Value(std::move(json));
+  }
   if (name == "default" || name == "d") {
     const Value* even_if_false = args.get(1, "boolean");
     const bool use = v.is<Undefined>() || (even_if_false && truthy(*even_if_false) && !truthy(v));
@@ -149,12 +187,14 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
     return use ? (absent ? *absent : Value("")) : v;
   }
   if (name == "replace") {
-    std::string result =
-        replaced(to_text(v), text(0, "old", ""), text(1, "new", ""), integer(2, "count", -1));
+    const std::string source = text_of(v, line), old = text(0, "old", "");
+    search(source, old, line);
+    std::string result = replaced(source, old, text(1, "new", ""), integer(2, "count", -1));
+    made(result.size(), line);
     return Value(std::move(result));
   }
   if (name == "int") {
-    if (v.is_number()) return Value(v.is<double>() && std::fabs(v.real()) > 9e18 ? int64_t{0} : v.integer());
+    if (v.is_number()) return Value(v.integer());
     if (v.is_string()) {
       char* end = nullptr;
       const std::string s = stripped(v.string(), kSpaces, true, true);
@@ -186,34 +226,41 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
       const bool empty_line = i + 1 < source.size() && source[i + 1] == '\n';
       if (source[i] == '\n' && i + 1 < source.size() && (!empty_line || (blank && truthy(*blank))))
         result += pad;
-      bounded(result.size(), line);
+      if (result.size() > kMostOutput) throw Failure{kTooLong, line, false, true};
     }
+    made(result.size(), line);
     return Value(std::move(result));
   }
   if (name == "items") {
     if (v.is<Undefined>()) return Value(List{});
     if (!v.is_dict()) throw Failure{"items: not a mapping", line};
     List pairs;
+    step(line, 4 * kItemSteps * static_cast<int64_t>(v.dict().size()));
     for (const auto& [key, value] : v.dict()) pairs.emplace_back(List{Value(key), value});
     return Value(std::move(pairs));
   }
   if (name == "join") {
     const Value* attribute = args.get(1, "attribute");
+    const std::string by = text(0, "d", "");
     std::string result;
     bool first = true;
     for (const Value& item : sequence(v, line)) {
-      if (!first) result += text(0, "d", "");
+      if (!first) result += by;
       first = false;
-      result += to_text(attribute ? attribute_of(item, to_text(*attribute)) : item);
-      bounded(result.size(), line);
+      step(line, attribute ? cost(item) : 1);
+      result += text_of(attribute ? attribute_of(item, to_text(*attribute)) : item, line);
+      if (result.size() > kMostOutput) throw Failure{kTooLong, line, false, true};
     }
+    made(result.size(), line);
     return Value(std::move(result));
   }
+  // Jinja loops over what is there; none is nothing.
+  const bool nothing = v.is<None>();
   if (name == "map") {
     List result;
     const Value* attribute = find(args.named, "attribute");
-    for (const Value& item : sequence(v, line)) {
-      step(line);
+    for (const Value& item : nothing ? List{} : sequence(v, line)) {
+      step(line, cost(item) + kItemSteps);
       if (attribute) {
         result.push_back(attribute_of(item, to_text(*attribute)));
         continue;
@@ -230,8 +277,8 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
     const size_t skip = by_attribute ? 1 : 0;
     if (args.positional.size() < skip) throw Failure{name + ": needs an attribute", line};
     List result;
-    for (const Value& item : sequence(v, line)) {
-      step(line);
+    for (const Value& item : nothing ? List{} : sequence(v, line)) {
+      step(line, cost(item) + kItemSteps);
       const Value subject = by_attribute ? attribute_of(item, to_text(args.positional[0])) : item;
       bool holds = truthy(subject);
       if (args.positional.size() > skip) {
@@ -260,21 +307,27 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
   if (name == "unique" || name == "sort") {
     List items = sequence(v, line);
     if (name == "sort") {
-      std::stable_sort(items.begin(), items.end(),
-                       [](const Value& a, const Value& b) { return compare(a, b) < 0; });
+      std::stable_sort(items.begin(), items.end(), [&](const Value& a, const Value& b) {
+        step(line, std::min(cost(a), cost(b)));
+        return compare(a, b) < 0;
+      });
       return Value(std::move(items));
     }
     List kept;
     for (const Value& item : items) {
-      for (size_t i = 0; i < kept.size(); ++i) step(line);
-      if (std::ranges::none_of(kept, [&](const Value& k) { return equal(k, item); })) kept.push_back(item);
+      step(line, static_cast<int64_t>(kept.size()));
+      if (std::ranges::none_of(kept, [&](const Value& k) { return same(k, item, line); }))
+        kept.push_back(item);
     }
     return Value(std::move(kept));
   }
   if (name == "dictsort" && v.is_dict()) {
     Dict sorted = v.dict();
-    std::stable_sort(sorted.begin(), sorted.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::stable_sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) {
+      step(line, 1 + static_cast<int64_t>(std::min(a.first.size(), b.first.size()) / 256));
+      return a.first < b.first;
+    });
+    step(line, 4 * kItemSteps * static_cast<int64_t>(sorted.size()));
     List pairs;
     for (auto& [key, value] : sorted) pairs.emplace_back(List{Value(key), value});
     return Value(std::move(pairs));
@@ -284,6 +337,7 @@ Value Evaluator::filter(const std::string& name, const Value& v, const Arguments
 
 bool Evaluator::test(const std::string& name, const Value& v, const Arguments& args, int line) {
   const Value* other = args.get(0, "other");
+  step(line, other ? cost(*other) : v.is_string() ? cost(v) : 1);
   if (name == "defined") return !v.is<Undefined>();
   if (name == "undefined") return v.is<Undefined>();
   if (name == "none") return v.is<None>();
@@ -302,12 +356,14 @@ bool Evaluator::test(const std::string& name, const Value& v, const Arguments& a
   if (name == "lower" && v.is_string()) return v.string() == cased(v.string(), false);
   if (name == "upper" && v.is_string()) return v.string() == cased(v.string(), true);
   if (other) {
-    if (name == "equalto" || name == "eq" || name == "==" || name == "sameas") return equal(v, *other);
-    if (name == "ne" || name == "!=") return !equal(v, *other);
+    if (name == "equalto" || name == "eq" || name == "==" || name == "sameas") return same(v, *other, line);
+    if (name == "ne" || name == "!=") return !same(v, *other, line);
     if (name == "in") {
+      if (other->is_string() && v.is_string()) search(other->string(), v.string(), line);
       if (other->is_string()) return v.is_string() && other->string().find(v.string()) != std::string::npos;
       if (other->is_dict()) return v.is_string() && find(other->dict(), v.string());
-      return std::ranges::any_of(sequence(*other, line), [&](const Value& item) { return equal(item, v); });
+      return std::ranges::any_of(sequence(*other, line),
+                                 [&](const Value& item) { return same(item, v, line); });
     }
     if (name == "gt" || name == "greaterthan" || name == ">") return compare(v, *other) > 0;
     if (name == "lt" || name == "lessthan" || name == "<") return compare(v, *other) < 0;
@@ -321,8 +377,9 @@ bool Evaluator::test(const std::string& name, const Value& v, const Arguments& a
 }
 
 Value Evaluator::method(const Value& object, const std::string& name, const Arguments& args, int line) {
+  step(line, cost(object));
   const auto text = [&](size_t i, const std::string& absent) {
-    return i < args.positional.size() ? to_text(args.positional[i]) : absent;
+    return i < args.positional.size() ? text_of(args.positional[i], line) : absent;
   };
   if (object.is_string()) {
     const std::string& s = object.string();
@@ -333,13 +390,16 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
     if (name == "title") return Value(titled(s));
     if (name == "split" || name == "rsplit") {
       const Value* most = args.get(1, "maxsplit");
-      return Value(
-          split(s, args.get(0, "sep"), most && most->is_number() ? most->integer() : -1, name == "rsplit"));
+      const Value* by = args.get(0, "sep");
+      if (by && by->is_string()) search(s, by->string(), line);
+      step(line, kItemSteps * most_parts(s, by));
+      return Value(split(s, by, most && most->is_number() ? most->integer() : -1, name == "rsplit"));
     }
     if (name == "splitlines") {
       List lines;
       for (size_t at = 0; at < s.size();) {
         const size_t end = std::min(s.find('\n', at), s.size());
+        step(line, kItemSteps);
         lines.emplace_back(s.substr(at, end - at));
         at = end + 1;
       }
@@ -347,24 +407,34 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
     }
     if (name == "startswith" || name == "endswith") {
       const auto holds = [&](const Value& v) {
-        return name == "startswith" ? s.starts_with(to_text(v)) : s.ends_with(to_text(v));
+        const std::string part = text_of(v, line);
+        return name == "startswith" ? s.starts_with(part) : s.ends_with(part);
       };
       if (args.positional.empty()) throw Failure{name + ": needs a text", line};
       if (!args.positional[0].is_list()) return Value(holds(args.positional[0]));
       return Value(std::ranges::any_of(args.positional[0].list(), holds));
     }
-    if (name == "replace")
-      return Value(replaced(
-          s, text(0, ""), text(1, ""),
-          args.positional.size() > 2 && args.positional[2].is_number() ? args.positional[2].integer() : -1));
+    if (name == "format") return formatted(s, args, line);
+    if (name == "replace") {
+      const std::string old = text(0, "");
+      search(s, old, line);
+      std::string result = replaced(
+          s, old, text(1, ""),
+          args.positional.size() > 2 && args.positional[2].is_number() ? args.positional[2].integer() : -1);
+      made(result.size(), line);
+      return Value(std::move(result));
+    }
     if (name == "find" || name == "rfind" || name == "index") {
-      const size_t at = name == "rfind" ? s.rfind(text(0, "")) : s.find(text(0, ""));
+      const std::string part = text(0, "");
+      search(s, part, line);
+      const size_t at = name == "rfind" ? s.rfind(part) : s.find(part);
       if (at == std::string::npos && name == "index") throw Failure{"index: not found", line};
       return Value(at == std::string::npos ? int64_t{-1} : code_points(s.substr(0, at)));
     }
     if (name == "count") {
       int64_t n = 0;
       const std::string part = text(0, "");
+      search(s, part, line);
       for (size_t at = part.empty() ? std::string::npos : s.find(part); at != std::string::npos;
            at = s.find(part, at + part.size()))
         ++n;
@@ -377,9 +447,10 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
         for (const Value& item : sequence(args.positional[0], line)) {
           if (!first) result += s;
           first = false;
-          result += to_text(item);
-          bounded(result.size(), line);
+          result += text_of(item, line);
+          if (result.size() > kMostOutput) throw Failure{kTooLong, line, false, true};
         }
+      made(result.size(), line);
       return Value(std::move(result));
     }
     if (name == "isdigit" || name == "isalpha" || name == "isspace") {
@@ -395,6 +466,7 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
     if (name == "items") return filter("items", object, {}, line);
     List result;
     if (name == "keys" || name == "values") {
+      step(line, kItemSteps * static_cast<int64_t>(object.dict().size()));
       for (const auto& [key, value] : object.dict()) result.push_back(name == "keys" ? Value(key) : value);
       return Value(std::move(result));
     }
@@ -406,7 +478,7 @@ Value Evaluator::method(const Value& object, const std::string& name, const Argu
   if (object.is_list() && (name == "index" || name == "count") && !args.positional.empty()) {
     int64_t n = 0;
     for (size_t i = 0; i < object.list().size(); ++i) {
-      if (!equal(object.list()[i], args.positional[0])) continue;
+      if (!same(object.list()[i], args.positional[0], line)) continue;
       if (name == "index") return Value(static_cast<int64_t>(i));
       ++n;
     }
@@ -424,8 +496,13 @@ Value Evaluator::function(const std::string& name, const Arguments& args, int li
   if (name == "namespace" || name == "dict") {
     Dict fields =
         !args.positional.empty() && args.positional[0].is_dict() ? args.positional[0].dict() : Dict{};
-    for (const auto& [key, value] : args.named) assign(fields, key, value);
-    return Value(std::move(fields));
+    for (const auto& [key, value] : args.named) {
+      step(line, static_cast<int64_t>(fields.size() / 4));
+      assign(fields, key, value);
+    }
+    Value made_of(std::move(fields));
+    check_nesting(made_of, nullptr, 0, line);
+    return made_of;
   }
   if (name == "range") {
     std::array<int64_t, 3> bounds = {0, 0, 1};
@@ -437,7 +514,7 @@ Value Evaluator::function(const std::string& name, const Arguments& args, int li
     if (bounds[2] == 0) throw Failure{"range: the step is 0", line};
     List items;
     for (int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1];) {
-      step(line);
+      step(line, kItemSteps);
       items.emplace_back(i);
       if (__builtin_add_overflow(i, bounds[2], &i)) break;
     }

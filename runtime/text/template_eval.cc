@@ -19,6 +19,24 @@ Evaluator::Flow Evaluator::run(const Block& block) {
   return Flow::kNormal;
 }
 
+std::string Evaluator::text_of(const Value& v, int line) {
+  std::string text = to_text(v);
+  made(text.size(), line);
+  return text;
+}
+
+void Evaluator::write(const Value& v, int line) {
+  out += text_of(v, line);
+  if (out.size() > kMostOutput) throw Failure{kTooLong, line, false, true};
+}
+
+bool Evaluator::same(const Value& a, const Value& b, int line) {
+  if (a.is_string() && b.is_string() && a.string().size() == b.string().size()) step(line, cost(a));
+  // Walks as far as a comparison would at most.
+  if ((a.is_list() && b.is_list()) || (a.is_dict() && b.is_dict())) check_nesting(a, nullptr, 0, line);
+  return equal(a, b);
+}
+
 std::string Evaluator::capture(const Block& block) {
   std::string outer;
   std::swap(outer, out);
@@ -31,11 +49,10 @@ Evaluator::Flow Evaluator::run(const Stmt& s) {
   switch (s.kind) {
     case StmtKind::kText:
       out += s.text;
-      bounded(out.size(), s.line);
+      if (out.size() > kMostOutput) throw Failure{kTooLong, s.line, false, true};
       return Flow::kNormal;
     case StmtKind::kOutput:
-      out += to_text(eval(*s.expr));
-      bounded(out.size(), s.line);
+      write(eval(*s.expr), s.line);
       return Flow::kNormal;
     case StmtKind::kFor:
       return run_for(s);
@@ -67,7 +84,7 @@ Evaluator::Flow Evaluator::run(const Stmt& s) {
       if (s.kind == StmtKind::kSetBlock)
         set(s.names[0], std::move(value), s.line);
       else
-        out += to_text(value);
+        write(value, s.line);
       return Flow::kNormal;
     }
     case StmtKind::kMacro:
@@ -144,7 +161,7 @@ void Evaluator::set(const std::string& target, Value value, int line) {
 // Values are trees of bounded depth: everything that walks or frees them may recurse. Namespaces are the only
 // values that change after they are made, so here is the only way to a cycle.
 void Evaluator::check_nesting(const Value& v, const Dict* never, int depth, int line) {
-  step(line);
+  step(line, v.is_dict() ? cost(v) : 1);
   if (depth > kMostNesting) throw Failure{"its values are nested too deeply", line, false, true};
   if (v.is_list())
     for (const Value& item : v.list()) check_nesting(item, never, depth + 1, line);
@@ -181,7 +198,8 @@ Value Evaluator::eval(const Expr& e) {
       Dict items;
       for (size_t i = 0; i < e.args.size(); i += 2) {
         const Value key = eval(*e.args[i]);
-        assign(items, to_text(key), eval(*e.args[i + 1]));
+        step(e.line, static_cast<int64_t>(items.size() / 4));
+        assign(items, text_of(key, e.line), eval(*e.args[i + 1]));
       }
       Value dict(std::move(items));
       check_nesting(dict, nullptr, 0, e.line);
@@ -213,6 +231,7 @@ Value Evaluator::eval(const Expr& e) {
     case ExprKind::kAttribute: {
       const Value object = eval(*e.args[0]);
       if (object.is<Undefined>()) throw Failure{"'" + e.text + "' of something undefined", e.line};
+      step(e.line, object.is_dict() ? cost(object) : 1);
       return attribute(object, e.text);
     }
     case ExprKind::kIndex: {
@@ -225,7 +244,9 @@ Value Evaluator::eval(const Expr& e) {
       return call(e);
     case ExprKind::kFilter: {
       const Value v = eval(*e.args[0]);
-      return filter(e.text, v, arguments(e, 1), e.line);
+      Value result = filter(e.text, v, arguments(e, 1), e.line);
+      if (result.is_list() || result.is_dict()) check_nesting(result, nullptr, 0, e.line);
+      return result;
     }
     case ExprKind::kTest: {
       const Value v = eval(*e.args[0]);
@@ -240,18 +261,20 @@ Value Evaluator::binary(const Expr& e) {
   const std::string& op = e.text;
   if (op == "~" || (op == "+" && a.is_string() && b.is_string())) {
     std::string text = to_text(a) + to_text(b);
-    bounded(text.size(), e.line);
+    made(text.size(), e.line);
     return Value(std::move(text));
   }
   if (op == "+" && a.is_list() && b.is_list()) {
     List items = a.list();
+    step(e.line, kItemSteps * static_cast<int64_t>(a.list().size() / 16 + b.list().size()));
     items.insert(items.end(), b.list().begin(), b.list().end());
-    bounded(items.size() * sizeof(Value), e.line);
-    return Value(std::move(items));
+    Value list(std::move(items));
+    check_nesting(list, nullptr, 0, e.line);
+    return list;
   }
   if (op == "*" && a.is_string() && b.is<int64_t>()) {
     const auto n = static_cast<size_t>(std::max<int64_t>(0, b.integer()));
-    if (!a.string().empty()) bounded(n > kMostOutput ? n : n * a.string().size(), e.line);
+    if (!a.string().empty()) made(n > kMostOutput ? n : n * a.string().size(), e.line);
     std::string text;
     for (size_t i = 0; i < n && !a.string().empty(); ++i) text += a.string();
     return Value(std::move(text));
@@ -286,19 +309,24 @@ bool Evaluator::compare_chain(const Expr& e) {
     const std::string& op = e.ops[i];
     bool holds = false;
     if (op == "==" || op == "!=") {
-      holds = equal(left, right) == (op == "==");
+      holds = same(left, right, e.line) == (op == "==");
     } else if (op == "in" || op == "not in") {
       bool found = false;
-      if (right.is_string())
-        found = left.is_string() && right.string().find(left.string()) != std::string::npos;
+      step(e.line, cost(right));
+      if (right.is_string() && left.is_string()) {
+        search(right.string(), left.string(), e.line);
+        found = right.string().find(left.string()) != std::string::npos;
+      } else if (right.is_string())
+        found = false;
       else if (right.is_dict())
         found = left.is_string() && find(right.dict(), left.string()) != nullptr;
       else if (right.is_list())
-        found = std::ranges::any_of(right.list(), [&](const Value& v) { return equal(v, left); });
+        found = std::ranges::any_of(right.list(), [&](const Value& v) { return same(v, left, e.line); });
       else if (!right.is<Undefined>())
         throw Failure{std::string("'in' does not work with a ") + type_name(right), e.line};
       holds = found == (op == "in");
     } else {
+      step(e.line, std::min(cost(left), cost(right)));
       try {
         const int order = compare(left, right);
         holds = op == "<" ? order < 0 : op == ">" ? order > 0 : op == "<=" ? order <= 0 : order >= 0;
@@ -325,6 +353,7 @@ Value Evaluator::attribute(const Value& object, const std::string& name) {
 }
 
 Value Evaluator::index(const Value& object, const Value& key, int line) {
+  if (!object.is_list()) step(line, cost(object));
   if (object.is_dict()) {
     const Value* v = find(object.dict(), to_text(key));
     return v ? *v : Value();
@@ -350,6 +379,7 @@ Value Evaluator::slice(const Expr& e) {
   const Value object = eval(*e.args[0]);
   if (!object.is_list() && !object.is_string())
     throw Failure{std::string("a slice of a ") + type_name(object), e.line};
+  step(e.line, cost(object));
   const int64_t n =
       object.is_list() ? static_cast<int64_t>(object.list().size()) : code_points(object.string());
   const auto bound = [&](size_t i) {
@@ -374,7 +404,7 @@ Value Evaluator::slice(const Expr& e) {
     if (object.is_list())
       items.push_back(object.list()[static_cast<size_t>(begin)]);
     else
-      text += substring(object.string(), begin, begin + 1);
+      step(e.line, cost(object)), text += substring(object.string(), begin, begin + 1);
     if (stride > n || stride < -n) break;
   }
   return object.is_list() ? Value(std::move(items)) : Value(std::move(text));
@@ -394,7 +424,9 @@ Value Evaluator::call(const Expr& e) {
   if (callee.is<Builtin>()) return function(std::get<Builtin>(callee.data).name, args, e.line);
   if (callee.is<Method>()) {
     const auto& m = std::get<Method>(callee.data);
-    return method(*m.object, m.name, args, e.line);
+    Value result = method(*m.object, m.name, args, e.line);
+    if (result.is_list()) check_nesting(result, nullptr, 0, e.line);
+    return result;
   }
   throw Failure{"'" + (e.args[0]->text.empty() ? std::string(type_name(callee)) : e.args[0]->text) +
                     "' is not a function",
@@ -422,14 +454,17 @@ Value Evaluator::call_macro(const MacroNode& macro, const Expr& e) {
   return Value(std::move(text));
 }
 
-List Evaluator::sequence(const Value& v, int line) const {
+List Evaluator::sequence(const Value& v, int line) {
+  step(line, cost(v));
   if (v.is_list()) return v.list();
   List items;
   if (v.is_dict()) {
+    step(line, kItemSteps * static_cast<int64_t>(v.dict().size()));
     for (const auto& [key, value] : v.dict()) items.emplace_back(key);
   } else if (v.is_string()) {
     const int64_t n = code_points(v.string());
     if (n > 100000) throw Failure{"a loop over the characters of a long text", line, false, true};
+    step(line, kItemSteps * n);
     std::string character;
     for (const char c : v.string()) {
       if ((static_cast<unsigned char>(c) & 0xC0) != 0x80 && !character.empty())

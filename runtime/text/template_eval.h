@@ -8,8 +8,11 @@
 
 namespace linnet::text::jinja {
 
-inline constexpr int64_t kMostSteps = 2'000'000;
-inline constexpr size_t kMostOutput = size_t{64} << 20;
+// A step is an expression, a statement, an item that is walked, or 256 bytes of text that are gone through:
+// the bound is one of time.
+inline constexpr int64_t kMostSteps = 5'000'000;
+// Of an item that is made: it takes memory as well.
+inline constexpr int64_t kItemSteps = 8;
 inline constexpr int kMostCalls = 100;
 inline constexpr int kMostNesting = 48;
 
@@ -40,12 +43,29 @@ struct Evaluator {
   Value index(const Value& object, const Value& key, int line);
   Value attribute(const Value& object, const std::string& name);
   Value slice(const Expr& e);
-  void step(int line) {
-    if (++steps > kMostSteps) throw Failure{"it takes too many steps", line, false, true};
+  void step(int line, int64_t count = 1) {
+    steps += count;
+    if (steps > kMostSteps) throw Failure{"it takes too many steps", line, false, true};
   }
-  void bounded(size_t bytes, int line) const {
-    if (bytes > kMostOutput) throw Failure{"it makes a text of more than 64 MiB", line, false, true};
+  // The steps of going through a value once, not through what its items hold.
+  static int64_t cost(const Value& v) {
+    if (v.is_string()) return 1 + static_cast<int64_t>(v.string().size() / 256);
+    if (v.is_list()) return 1 + static_cast<int64_t>(v.list().size() / 16);
+    if (v.is_dict()) return 1 + static_cast<int64_t>(v.dict().size() / 4);
+    return 1;
   }
+  // A text that was made.
+  void made(size_t bytes, int line) {
+    if (bytes > kMostOutput) throw Failure{kTooLong, line, false, true};
+    step(line, static_cast<int64_t>(bytes / 256));
+  }
+  // A search for `part` in `text`, which may compare all of it at each place.
+  void search(const std::string& text, const std::string& part, int line) {
+    step(line, static_cast<int64_t>((text.size() / 256 + 1) * (part.size() / 16 + 1)));
+  }
+  bool same(const Value& a, const Value& b, int line);
+  std::string text_of(const Value& v, int line);
+  void write(const Value& v, int line);
   struct Arguments {
     List positional;
     Dict named;
@@ -58,7 +78,8 @@ struct Evaluator {
   bool test(const std::string& name, const Value& v, const Arguments& args, int line);
   Value method(const Value& object, const std::string& name, const Arguments& args, int line);
   Value function(const std::string& name, const Arguments& args, int line);
-  List sequence(const Value& v, int line) const;
+  Value formatted(const std::string& pattern, const Arguments& args, int line);
+  List sequence(const Value& v, int line);
 };
 
 }  // namespace linnet::text::jinja

@@ -71,42 +71,68 @@ std::string to_text(const Value& v) {
   return to_repr(v);
 }
 
-std::string to_repr(const Value& v) {
-  if (v.is<Undefined>()) return "Undefined";
-  if (v.is<None>()) return "None";
-  if (v.is<bool>()) return std::get<bool>(v.data) ? "True" : "False";
-  if (v.is<int64_t>()) return std::to_string(std::get<int64_t>(v.data));
-  if (v.is<double>()) return number_text(std::get<double>(v.data));
-  if (v.is_string()) {
-    const char quote =
-        v.string().find('\'') != std::string::npos && v.string().find('"') == std::string::npos ? '"' : '\'';
-    std::string out(1, quote);
-    for (const char c : v.string()) {
-      if (c == quote || c == '\\')
-        out += '\\', out += c;
-      else if (c == '\n')
-        out += "\\n";
-      else if (c == '\t')
-        out += "\\t";
-      else if (c == '\r')
-        out += "\\r";
-      else
-        out += c;
+static void bound(const std::string& out) {
+  if (out.size() > kMostOutput) throw Failure{kTooLong, 0, false, true};
+}
+
+static void quoted(const std::string& s, std::string& out) {
+  const char quote = s.find('\'') != std::string::npos && s.find('"') == std::string::npos ? '"' : '\'';
+  out += quote;
+  for (const char c : s) {
+    if (c == quote || c == '\\')
+      out += '\\', out += c;
+    else if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (c == '\r')
+      out += "\\r";
+    else
+      out += c;
+  }
+  out += quote;
+}
+
+static void append_repr(const Value& v, std::string& out) {
+  bound(out);
+  if (v.is<Undefined>()) {
+    out += "Undefined";
+  } else if (v.is<None>()) {
+    out += "None";
+  } else if (v.is<bool>()) {
+    out += std::get<bool>(v.data) ? "True" : "False";
+  } else if (v.is<int64_t>()) {
+    out += std::to_string(std::get<int64_t>(v.data));
+  } else if (v.is<double>()) {
+    out += number_text(std::get<double>(v.data));
+  } else if (v.is_string()) {
+    quoted(v.string(), out);
+  } else if (v.is_list()) {
+    out += '[';
+    for (size_t i = 0; i < v.list().size(); ++i) {
+      if (i) out += ", ";
+      append_repr(v.list()[i], out);
     }
-    return out + quote;
+    out += ']';
+  } else if (v.is_dict()) {
+    out += '{';
+    for (size_t i = 0; i < v.dict().size(); ++i) {
+      if (i) out += ", ";
+      quoted(v.dict()[i].first, out);
+      out += ": ";
+      append_repr(v.dict()[i].second, out);
+    }
+    out += '}';
+  } else {
+    out += std::string("<") + type_name(v) + ">";
   }
-  if (v.is_list()) {
-    std::string out = "[";
-    for (size_t i = 0; i < v.list().size(); ++i) out += (i ? ", " : "") + to_repr(v.list()[i]);
-    return out + "]";
-  }
-  if (v.is_dict()) {
-    std::string out = "{";
-    for (size_t i = 0; i < v.dict().size(); ++i)
-      out += (i ? ", " : "") + to_repr(Value(v.dict()[i].first)) + ": " + to_repr(v.dict()[i].second);
-    return out + "}";
-  }
-  return std::string("<") + type_name(v) + ">";
+}
+
+std::string to_repr(const Value& v) {
+  std::string out;
+  append_repr(v, out);
+  bound(out);
+  return out;
 }
 
 static void json_string(const std::string& s, std::string& out) {
@@ -149,6 +175,7 @@ static void json_string(const std::string& s, std::string& out) {
 
 static void json_value(const Value& v, int indent, int depth, std::string& out) {
   if (depth > 64) throw Failure{"tojson: nested too deeply", 0, false, true};
+  bound(out);
   const auto line = [&](int level) {
     if (indent >= 0) out += '\n', out.append(static_cast<size_t>(indent * level), ' ');
   };

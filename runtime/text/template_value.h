@@ -11,6 +11,10 @@
 
 namespace linnet::text::jinja {
 
+// Of any text that a template makes.
+inline constexpr size_t kMostOutput = size_t{64} << 20;
+inline constexpr const char* kTooLong = "it makes a text of more than 64 MiB";
+
 struct Value;
 struct Evaluator;
 struct MacroNode;
@@ -62,9 +66,11 @@ struct Value {
   const std::string& string() const { return *std::get<std::shared_ptr<const std::string>>(data); }
   List& list() const { return *std::get<std::shared_ptr<List>>(data); }
   Dict& dict() const { return *std::get<std::shared_ptr<Dict>>(data); }
-  int64_t integer() const {  // the caller has checked is_number
+  int64_t integer() const {  // the caller has checked is_number; beyond an integer's range it is 0
     if (is<bool>()) return std::get<bool>(data) ? 1 : 0;
-    return is<double>() ? static_cast<int64_t>(std::get<double>(data)) : std::get<int64_t>(data);
+    if (!is<double>()) return std::get<int64_t>(data);
+    const double d = std::get<double>(data);
+    return d > -9e18 && d < 9e18 ? static_cast<int64_t>(d) : 0;
   }
   double real() const { return is<double>() ? std::get<double>(data) : static_cast<double>(integer()); }
 };
@@ -82,6 +88,7 @@ bool truthy(const Value& v);
 bool equal(const Value& a, const Value& b);
 int compare(const Value& a, const Value& b);  // -1, 0, 1; throws for types that have no order
 const char* type_name(const Value& v);
+// The texts throw a Failure beyond kMostOutput.
 std::string to_text(const Value& v);                   // str(v); undefined is empty
 std::string to_repr(const Value& v);                   // repr(v), for lists in text
 std::string to_json(const Value& v, int indent = -1);  // transformers' tojson: not escaped for HTML

@@ -45,8 +45,8 @@ void write_file(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
-Outcome linnet_command(const std::vector<std::string>& args, const std::string& input,
-                       int interrupt_after_ms) {
+Outcome linnet_command(const std::vector<std::string>& args, const std::string& input, int interrupt_after_ms,
+                       rlim_t file_bytes) {
   const auto in = scratch() / "stdin", out = scratch() / "stdout", err = scratch() / "stderr";
   write_file(in, input);
   const pid_t child = fork();
@@ -58,6 +58,8 @@ Outcome linnet_command(const std::vector<std::string>& args, const std::string& 
     dup2(i, 0);
     dup2(o, 1);
     dup2(e, 2);
+    const rlimit limit = {file_bytes, RLIM_INFINITY};
+    setrlimit(RLIMIT_FSIZE, &limit);
     std::string program = LINNET_COMMAND;
     std::vector<char*> argv = {program.data()};
     std::vector<std::string> copy = args;

@@ -1,6 +1,8 @@
 // Runs the linnet command as a user does.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -11,9 +13,10 @@ struct Outcome {
   int code = -1;  // exit code; 128 + signal if one ended it
   std::string out, err;
 };
-// `interrupt_after_ms`: sends Ctrl-C's signal then; -1: never.
+// `interrupt_after_ms`: sends Ctrl-C's signal then; -1: never. `file_bytes`: no file can grow beyond; a disk
+// that is full looks like that.
 Outcome linnet_command(const std::vector<std::string>& args, const std::string& input = "",
-                       int interrupt_after_ms = -1);
+                       int interrupt_after_ms = -1, rlim_t file_bytes = RLIM_INFINITY);
 
 // A folder of this test process, removed when it ends.
 const std::filesystem::path& scratch();

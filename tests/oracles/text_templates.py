@@ -1,10 +1,14 @@
 """Chat templates rendered by transformers' apply_chat_template: the golden of tests/text/template_test.cc.
 
     python tests/oracles/text_templates.py tests/golden/text/templates.json
+    python tests/oracles/text_templates.py OUT.json FOLDER    the .jinja files of a folder instead
+
+templates/ holds templates as their models carry them: Qwen3.5, Granite 3.3 and 4.0, SmolLM2 (all Apache-2.0).
 """
 import datetime
 import itertools
 import json
+import pathlib
 import sys
 
 from tokenizers import Tokenizer, models
@@ -40,7 +44,12 @@ CONVERSATIONS = [
 NOW = 1700000000  # 14 November 2023, whatever the zone
 
 
-def main(path):
+def read_templates(folder):
+    return {file.stem: file.read_text() for file in sorted(pathlib.Path(folder).glob('*.jinja'))}
+
+
+def main(path, folder=None):
+    templates = read_templates(folder) if folder else {**TEMPLATES, **read_templates(pathlib.Path(__file__).parent / 'templates')}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>", eos_token="</s>")
 
     class Frozen(datetime.datetime):
@@ -50,7 +59,7 @@ def main(path):
 
     chat_template_utils.datetime = Frozen
     cases = []
-    for (name, template), (number, conversation), prompt in itertools.product(TEMPLATES.items(), enumerate(CONVERSATIONS), [True, False]):
+    for (name, template), (number, conversation), prompt in itertools.product(templates.items(), enumerate(CONVERSATIONS), [True, False]):
         messages = [{"role": r, "content": c} for r, c in conversation]
         case = {"template": name, "conversation": number, "add_generation_prompt": prompt}
         try:
@@ -58,9 +67,9 @@ def main(path):
         except Exception as error:  # jinja2's, or the template's raise_exception
             case["error"] = str(error)
         cases.append(case)
-    json.dump({"now": NOW, "templates": TEMPLATES, "conversations": CONVERSATIONS, "cases": cases}, open(path, "w"), ensure_ascii=False, indent=0)
+    json.dump({"now": NOW, "templates": templates, "conversations": CONVERSATIONS, "cases": cases}, open(path, "w"), ensure_ascii=False, indent=0)
     print(len(cases), "cases,", sum("error" in c for c in cases), "refused")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

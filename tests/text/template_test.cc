@@ -1,6 +1,8 @@
 // Chat templates against transformers' apply_chat_template (tests/oracles/text_templates.py).
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -8,8 +10,10 @@
 
 using namespace linnet;
 
+// The variable LINNET_TEMPLATE_GOLDEN names another golden, such as one of a folder of real templates.
 TEST_CASE("templates give the strings of apply_chat_template") {
-  std::ifstream file(LINNET_GOLDEN "/text/templates.json");
+  const char* other = std::getenv("LINNET_TEMPLATE_GOLDEN");
+  std::ifstream file(other ? other : LINNET_GOLDEN "/text/templates.json");
   const auto golden = nlohmann::json::parse(file);
   int rendered = 0, refused = 0;
   for (const auto& c : golden["cases"]) {
@@ -57,6 +61,38 @@ TEST_CASE("templates that never end are stopped") {
       "{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% "
       "endfor %}");
   stopped("{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}");
+}
+
+TEST_CASE("templates that make little go a long way are stopped in time") {
+  const auto stopped = [](const std::string& source) {
+    CAPTURE(source.substr(0, 200));
+    const auto parsed = text::ChatTemplate::parse(source);
+    REQUIRE(parsed);
+    const auto start = std::chrono::steady_clock::now();
+    const auto text = parsed->render({}, {});
+    REQUIRE_FALSE(text);
+    CHECK(text.error().code == ErrorCode::kOutOfMemory);
+    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));
+  };
+  // Each of a million steps goes through a text of megabytes.
+  const std::string long_text = "{% set x = 'ab' * 16000000 %}{% for i in range(1000000) %}";
+  for (const char* step :
+       {"{% if x|upper == 'a' %}{% endif %}", "{% if 'ba' in x and x[5] == 'q' %}{% endif %}",
+        "{% set y = x.find('bb') %}", "{% set y = x[1:] %}", "{% set y = x|length %}",
+        "{% if x == x ~ '' %}{% endif %}", "{% set y = x.replace('ab', 'c') %}"})
+    stopped(long_text + step + "{% endfor %}");
+  stopped("{% set x = 'a,' * 30000000 %}{{ x.split(',')|length }}");
+  stopped("{% set x = 'a,' * 30000000 %}{{ x.rsplit(',')|length }}");
+  stopped("{% set x = 'a' * 30000000 %}{{ (x ~ 'b').find(x[1:] ~ 'c') }}");
+  // Lists that share their items are as large as what they show.
+  std::string shared = "{% set x = ['aaaaaaaaaaaaaaaa'] %}";
+  for (int i = 0; i < 40; ++i) shared += "{% set x = [x, x] %}";
+  stopped(shared + "{{ x }}");
+  stopped("{% set x = 'a' * 60000000 %}{% set x = [x, x, x, x] %}{{ x }}");
+  stopped("{% set x = 'a' * 60000000 %}{{ [x, x, x, x]|tojson }}");
+  std::string nested = "{% set x = 1 %}";
+  for (int i = 0; i < 5000; ++i) nested += "{% set x = dict(a=x) %}";
+  stopped(nested + "{{ x }}");
 }
 
 TEST_CASE("damaged templates name what is wrong and the line") {
