@@ -259,7 +259,7 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
       s->behavior = static_cast<fb::SplitBehavior>(step.behavior);
       t->pre_tokenizer.push_back(std::move(s));
     }
-    t->ignore_merges = name == "llama-bpe" || name == "llama3" || name == "llama-v3";
+    t->ignore_merges = text::preset_ignores_merges(name);
     t->add_prefix_space = flag("tokenizer.ggml.add_space_prefix", false);
   } else if (*model != "rwkv") {
     t->escape_whitespaces = true;

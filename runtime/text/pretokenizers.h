@@ -16,4 +16,8 @@ std::string_view gpt2_pattern();
 // llama.cpp's, the patterns those of the models' own tokenizer.json.
 std::optional<std::vector<PreTokenizerStep>> pretokenizer_preset(std::string_view name);
 
+// Whether the models of that pre-tokenizer take a word that is in the vocabulary whole
+// (TokenizerSpec::ignore_merges).
+bool preset_ignores_merges(std::string_view name);
+
 }  // namespace linnet::text

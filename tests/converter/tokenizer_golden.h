@@ -46,6 +46,12 @@ inline Result<TokenizerSpec> read_tokenizer(const std::string& folder, const std
                   convert::import_sentencepiece(std::as_bytes(std::span(bytes)), name));
     return from_fb(table);
   }
+  if (std::filesystem::exists(path + ".gguf")) {
+    LINNET_ASSIGN(const convert::Gguf gguf, convert::Gguf::open(path + ".gguf"));
+    convert::Source source;
+    LINNET_TRY(convert::import_gguf_text(gguf, name, source));
+    if (source.tokenizer) return from_fb(*source.tokenizer);
+  }
   const auto json = nlohmann::json::parse(read_bytes(path + ".spec.json"));
   TokenizerSpec spec;
   spec.kind = static_cast<TokenizerKind>(json.at("kind").get<int>());

@@ -3,9 +3,10 @@
     text_tokenizers.py golden/text --committed     remakes the committed goldens
     text_tokenizers.py OUT                         the same with the ids themselves, to look at
     text_tokenizers.py OUT --tokenizer FILE.json   the same texts and checksums for a real tokenizer.json
+    text_tokenizers.py OUT --gguf FILE.gguf        the same for the tokenizer of a GGUF file with SmolLM's or GPT-2's rules
 
 OUT gets strings.bin (each text: length as u16, then UTF-8), and for each tokenizer what a checkpoint would hold,
-NAME.tokenizer.json or NAME.model (RWKV World, whose rule is done here by brute force: NAME.spec.json, bytes as the
+NAME.tokenizer.json, NAME.model or NAME.gguf (RWKV World, whose rule is done here by brute force: NAME.spec.json, bytes as the
 characters U+0000 to U+00FF), and NAME.crc: for each text the CRC-32 of its ids as little-endian i32, with special tokens
 in the text parsed, then -2, then with special tokens as text. NAME.ids has the two lists of each text as a line of JSON.
 """
@@ -13,6 +14,7 @@ import argparse
 import io
 import json
 import os
+import pathlib
 import struct
 import zlib
 
@@ -181,6 +183,43 @@ def make_rwkv(corpus):
             'kinds': [CONTROL] + [NORMAL] * (len(pieces) - 1)}, encode
 
 
+def gguf_of_hf(text, path):
+    """The vocabulary of a tokenizer.json in SmolLM's pattern as the GGUF files of llama.cpp have it, without tensors."""
+    import gguf
+    parsed = json.loads(text)
+    added = {t['id']: t for t in parsed['added_tokens']}
+    pieces = {i: piece for piece, i in parsed['model']['vocab'].items()} | {i: t['content'] for i, t in added.items()}
+    writer = gguf.GGUFWriter(path, 'llama')
+    writer.add_tokenizer_model('gpt2')
+    writer.add_tokenizer_pre('smollm')
+    writer.add_token_list([pieces[i] for i in range(len(pieces))])
+    writer.add_token_types([3 if i in added else 1 for i in range(len(pieces))])
+    writer.add_token_merges([' '.join(m) for m in parsed['model']['merges']])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def hf_of_gguf(path):
+    """The tokenizer of a GGUF file, as Hugging Face tokenizers would run it."""
+    import gguf
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers as p
+    fields = gguf.GGUFReader(path).fields
+    text = lambda f, i: bytes(f.parts[i]).decode()
+    get = lambda key: [text(fields[key], i) for i in fields[key].data]
+    pieces, types = get('tokenizer.ggml.tokens'), fields['tokenizer.ggml.token_type']
+    types = [int(types.parts[i][0]) for i in types.data]
+    rules = get('tokenizer.ggml.pre')[0] if 'tokenizer.ggml.pre' in fields else 'default'
+    assert rules in ('smollm', 'gpt-2', 'default'), rules
+    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(pieces)},
+                                     merges=[tuple(m.split(' ')) for m in get('tokenizer.ggml.merges')]))
+    digits = [p.Digits(individual_digits=True)] if rules == 'smollm' else []
+    tokenizer.pre_tokenizer = p.Sequence(digits + [p.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t, k in zip(pieces, types) if k == 3])
+    return hf_encoder(tokenizer)
+
+
 def checksum(parsed, as_text):
     ids = [*parsed, -2, *as_text]
     return zlib.crc32(struct.pack(f'<{len(ids)}i', *ids))
@@ -190,6 +229,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out')
     parser.add_argument('--tokenizer')
+    parser.add_argument('--gguf')
     parser.add_argument('--committed', action='store_true')
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
@@ -201,13 +241,22 @@ def main():
         from tokenizers import Tokenizer
         with open(args.tokenizer) as file:
             made = [('real', (file.read(), hf_encoder(Tokenizer.from_file(args.tokenizer))))]
+    elif args.gguf:
+        made = [('real', (pathlib.Path(args.gguf), hf_of_gguf(args.gguf)))]
     else:
         corpus = strings(20000, TRAIN_SEED)
         made = [*make_hf(corpus), *make_sentencepiece(corpus), ('rwkv_world', make_rwkv(corpus))]
         made += make_converted({name: source for name, (source, _) in made})
+        smollm = dict(made)['smollm']
+        gguf_of_hf(smollm[0], os.path.join(args.out, 'smollm_gguf.gguf'))
+        made.append(('smollm_gguf', (None, smollm[1])))
     for name, (source, encode) in made:
         path = os.path.join(args.out, name)
-        if isinstance(source, bytes):
+        if isinstance(source, pathlib.Path):
+            os.symlink(source.resolve(), path + '.gguf')
+        elif source is None:
+            pass
+        elif isinstance(source, bytes):
             with open(path + '.model', 'wb') as file:
                 file.write(source)
         else:
