@@ -139,7 +139,7 @@ TEST_CASE("safetensors that are damaged or hostile are refused by convert") {
                   {norm, "too large"});
   convert_refuses(with([&](auto& h) { h[norm]["shape"] = {-4}; }), {norm});
   convert_refuses(with([&](auto& h) { h[norm]["dtype"] = "F4"; }), {norm, "F4"});
-  convert_refuses(with([&](auto& h) { h.erase(norm); }), {"hole"});
+  convert_refuses(with([&](auto& h) { h.erase(norm); }), {"the file is damaged"});
   convert_refuses(
       testing::safetensors(header.dump().substr(0, header.dump().size() - 1) + ",\"" + norm + "\":{}}", data),
       {"twice", norm});
@@ -150,7 +150,7 @@ TEST_CASE("safetensors that are damaged or hostile are refused by convert") {
                     h["other.weight"] = h[norm];
                     h.erase(norm);
                   }),
-                  {"other.weight", norm});
+                  {norm});
 }
 
 TEST_CASE("folders whose other files are wrong are refused by convert") {
