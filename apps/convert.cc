@@ -121,6 +121,13 @@ void add_convert(CLI::App& app, Action& action) {
   command->add_option(
       "--keep", options->keep,
       "exceptions, as PATTERN=TYPE with * for any text; may be repeated, the last that fits counts");
+  command
+      ->add_option("--linearize", options->convert.linearize,
+                   "give a softmax model a recurrent form: liger (half gated linear attention, half a short "
+                   "window), lolcats, or window (window, sinks and a gated state; both need --lora)")
+      ->check(CLI::IsMember({"liger", "lolcats", "window"}));
+  command->add_option("--lora", options->convert.lora,
+                      "folder of an adapter (PEFT's, or one of models/), merged before quantising");
   command->add_option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
   command->add_flag("--no-self-test", options->no_self_test,
                     "do not compare the result with the unquantised weights");

@@ -7,6 +7,7 @@
 #include "backends/host/host_backend.h"
 #include "converter/self_test.h"
 #include "converter/source.h"
+#include "converter/transforms/linearize.h"
 #include "converter/transforms/quantize.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
@@ -139,6 +140,8 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
 
 Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   LINNET_ASSIGN(Source source, open_source(options.source));
+  if (!options.linearize.empty() || !options.lora.empty())
+    LINNET_TRY(linearize(source, options.linearize, options.lora));
   ConvertReport report;
   report.notes = source.notes;
   const std::string type = source.config.value("model_type", "");
@@ -175,6 +178,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   note("name", options.name.empty() ? source.name : options.name);
   note("architecture", type);
   note("source", source.kind);
+  if (!options.linearize.empty()) note("linearized", options.linearize);
   for (auto& [key, value] : source.metadata) note(key, value);
   model.tokenizer = std::move(source.tokenizer);
   model.chat_template = source.chat_template;

@@ -24,6 +24,9 @@ struct ConvertOptions {
   std::string quantize;
   // Exceptions by name, the last match wins: {"*.down_proj.*", kQ8}.
   std::vector<std::pair<std::string, DType>> keep;
+  // Recurrent form to give a softmax model, and a folder with trained weights for it (or for the model as it
+  // is); see transforms/linearize.h. Empty: none.
+  std::string linearize, lora;
   std::string name;  // metadata; empty: the source's own
   // Loads the result and compares it with the unquantised weights on a fixed input. Needs both backends.
   bool self_test = true;

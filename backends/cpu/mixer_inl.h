@@ -145,7 +145,7 @@ inline void map_head(const fb::HeadMapT& map, const float* x, int64_t n, float* 
     case fb::HeadNorm::Softmax:
       return softmax(y, n);
     case fb::HeadNorm::Sum:
-      return divide(y, n, sum(y, n));
+      return divide(y, n, sum(y, n) + map.epsilon);
   }
 }
 

@@ -99,6 +99,7 @@ inline std::vector<double> mapped(const fb::HeadMapT& map, const float* x, int64
       break;
     }
     case fb::HeadNorm::Sum:
+      sum = static_cast<double>(map.epsilon);
       for (const double v : y) sum += v;
       break;
   }

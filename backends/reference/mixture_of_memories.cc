@@ -5,18 +5,21 @@
 namespace linnet::reference {
 namespace {
 
-// Share of each memory in a token: softmax over all, the best top_k kept and divided by their sum.
+// Share of each memory in a token: softmax over all, the best top_k kept and divided by their sum; negative
+// where the token is not routed to the memory.
 std::vector<double> route(const float* logits, int64_t memories, int64_t top_k) {
-  std::vector<double> p(static_cast<size_t>(memories));
+  std::vector<double> share(static_cast<size_t>(memories), -1.0);
   const double most = static_cast<double>(*std::max_element(logits, logits + memories));
-  for (size_t m = 0; m < p.size(); ++m) p[m] = std::exp(static_cast<double>(logits[m]) - most);
-  std::vector<size_t> order(p.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
-  double sum = 0;
-  for (size_t i = 0; i < static_cast<size_t>(top_k); ++i) sum += p[order[i]];
-  std::vector<double> share(p.size());
-  for (size_t i = 0; i < static_cast<size_t>(top_k); ++i) share[order[i]] = p[order[i]] / sum;
+  const double total = std::accumulate(logits, logits + memories, 0.0);
+  double sum = std::isnan(total) ? total : 0.0;  // a NaN among the logits makes every share one
+  for (int64_t i = 0; i < top_k; ++i) {
+    size_t best = share.size();
+    for (size_t m = 0; m < share.size(); ++m)
+      if (share[m] == -1.0 && (best == share.size() || logits[m] > logits[best])) best = m;
+    sum += share[best] = std::exp(static_cast<double>(logits[best]) - most);
+  }
+  for (double& p : share)
+    if (p != -1.0) p /= sum;
   return share;
 }
 
@@ -63,7 +66,7 @@ static void run(const KernelContext& c) {
       double share = 1;
       if (m < args.memories)
         share = route(c.in[5].as() + t * args.memories, args.memories, args.top_k)[static_cast<size_t>(m)];
-      if (share == 0) continue;
+      if (share == -1.0) continue;
       const Tensor &q_taps = host::operand(c.weights, 2), &k_taps = host::operand(c.weights, 3),
                    &v_taps = host::operand(c.weights, 4);
       const auto q = convolve(args, c.in[0].as() + t * key_channels, q_taps, host::operand(c.states, 1), m,

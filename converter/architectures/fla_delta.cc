@@ -81,7 +81,7 @@ void import_delta_net(Importer& in) {
     auto args = delta_args(in, heads);
     for (auto* map : {args.query_map.get(), args.key_map.get()}) {
       map->activation = inside ? fb::Activation::None : qk;
-      if (norm == "sum") map->norm = fb::HeadNorm::Sum;
+      if (norm == "sum") map->norm = fb::HeadNorm::Sum, map->epsilon = 0;
     }
     args.value_activation = convolve ? fb::Activation::None : fb::Activation::Silu;
     const Value b =

@@ -3,17 +3,12 @@
 #include <cmath>
 
 #include "converter/architectures/language_model.h"
+#include "converter/architectures/llama.h"
 #include "converter/architectures/rope.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
 namespace {
-
-struct Switches {
-  bool qkv_bias = false, output_bias = false, mlp_bias = false;
-  bool qk_norm = false;
-  std::vector<int64_t> windows;  // per layer; 0: full attention
-};
 
 // Per layer from layer_types; else `all` layers from `first` on slide.
 std::vector<int64_t> read_windows(Importer& in, int64_t layers, int64_t window, int64_t first) {
@@ -35,93 +30,111 @@ std::vector<int64_t> read_windows(Importer& in, int64_t layers, int64_t window, 
   return windows;
 }
 
-void import_decoder(Importer& in, const Switches& switches) {
+void import_decoder(Importer& in, const LlamaShape& s, const std::vector<int64_t>& windows,
+                    bool qk_norm = false) {
   GraphBuilder& g = in.graph;
-  const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
-  const int64_t heads = in.integer("num_attention_heads"), vocabulary = in.integer("vocab_size");
-  const int64_t kv_heads = in.integer("num_key_value_heads", heads);
-  const int64_t head_dim = in.integer("head_dim", heads > 0 ? hidden / heads : 0);
-  const int64_t intermediate = in.integer("intermediate_size");
-  const auto epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-6));
-  const fb::Activation act = in.activation("hidden_act", "silu");
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
-  const fb::RotaryEmbeddingT rope = read_rope(in, head_dim);
-  in.expect("pretraining_tp", 1);
   if (!in.errors().empty()) return;
-
-  const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden, 1, tied);
-  Value x = frame.x;
-  for (int64_t i = 0; i < layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i);
-    const std::string attn = layer + ".self_attn";
-    const Value h =
-        g.rms_norm(layer + ".input_norm", x, in.vector(layer + ".input_layernorm.weight", hidden), epsilon);
-    const auto qkv =
-        g.linear(attn + ".qkv", h,
-                 {in.projection(attn + ".q_proj", heads * head_dim, hidden, switches.qkv_bias),
-                  in.projection(attn + ".k_proj", kv_heads * head_dim, hidden, switches.qkv_bias),
-                  in.projection(attn + ".v_proj", kv_heads * head_dim, hidden, switches.qkv_bias)});
-    Value q = qkv[0], k = qkv[1];
-    if (switches.qk_norm) {
-      const int group = static_cast<int>(head_dim);
-      q = g.rms_norm(attn + ".q_norm", q, in.vector(attn + ".q_norm.weight", head_dim), epsilon, 0, group);
-      k = g.rms_norm(attn + ".k_norm", k, in.vector(attn + ".k_norm.weight", head_dim), epsilon, 0, group);
+  build_llama(in, s, [&](const LlamaLayer& l) {
+    Value q = l.q, k = l.k;
+    if (qk_norm) {
+      const int group = static_cast<int>(s.head_dim);
+      q = g.rms_norm(l.name + ".q_norm", q, in.vector(l.name + ".q_norm.weight", s.head_dim), s.epsilon, 0,
+                     group);
+      k = g.rms_norm(l.name + ".k_norm", k, in.vector(l.name + ".k_norm.weight", s.head_dim), s.epsilon, 0,
+                     group);
     }
-    const auto turned = g.rotary(attn + ".rotary", rope, {q, k});
-    fb::SoftmaxAttentionT a;
-    a.heads = static_cast<int>(heads);
-    a.kv_heads = static_cast<int>(kv_heads);
-    a.head_dim = a.value_dim = static_cast<int>(head_dim);
-    a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
-    a.window = static_cast<int>(switches.windows[static_cast<size_t>(i)]);
-    a.rope = std::make_unique<fb::RotaryEmbeddingT>(rope);
-    const Value o = g.attention(attn + ".attention", std::move(a), turned[0], turned[1], qkv[2]);
-    const Projection out = in.projection(attn + ".o_proj", hidden, heads * head_dim, switches.output_bias);
-    x = g.linear(attn + ".output", o, out, fb::Activation::None, x);
-    const Value m = g.rms_norm(layer + ".mlp_norm", x,
-                               in.vector(layer + ".post_attention_layernorm.weight", hidden), epsilon);
-    x = gated_mlp(in, layer + ".mlp", m, hidden, intermediate, act, switches.mlp_bias, x);
-    in.ignore(attn + ".rotary_emb.inv_freq");  // a buffer that old checkpoints carry
-  }
-  x = g.rms_norm("norm", x, in.vector("model.norm.weight", hidden), epsilon);
-  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied);
+    return llama_attention(in, s, l.name, q, k, l.v, windows[static_cast<size_t>(l.index)]);
+  });
 }
 
 }  // namespace
 
+LlamaShape read_llama(Importer& in) {
+  LlamaShape s;
+  s.hidden = in.integer("hidden_size");
+  s.layers = in.layer_count();
+  s.heads = in.integer("num_attention_heads");
+  s.vocabulary = in.integer("vocab_size");
+  s.kv_heads = in.integer("num_key_value_heads", s.heads);
+  s.head_dim = in.integer("head_dim", s.heads > 0 ? s.hidden / s.heads : 0);
+  s.intermediate = in.integer("intermediate_size");
+  s.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-6));
+  s.activation = in.activation("hidden_act", "silu");
+  s.tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  s.rope = read_rope(in, s.head_dim);
+  in.expect("pretraining_tp", 1);
+  return s;
+}
+
+void build_llama(Importer& in, const LlamaShape& s, const LlamaMixer& mixer) {
+  GraphBuilder& g = in.graph;
+  const Frame frame =
+      begin_language_model(in, "model.embed_tokens.weight", s.vocabulary, s.hidden, 1, s.tied);
+  Value x = frame.x;
+  for (int64_t i = 0; i < s.layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i);
+    const std::string attn = layer + ".self_attn";
+    const Value h = g.rms_norm(layer + ".input_norm", x,
+                               in.vector(layer + ".input_layernorm.weight", s.hidden), s.epsilon);
+    const auto qkv =
+        g.linear(attn + ".qkv", h,
+                 {in.projection(attn + ".q_proj", s.heads * s.head_dim, s.hidden, s.qkv_bias),
+                  in.projection(attn + ".k_proj", s.kv_heads * s.head_dim, s.hidden, s.qkv_bias),
+                  in.projection(attn + ".v_proj", s.kv_heads * s.head_dim, s.hidden, s.qkv_bias)});
+    const Value o = mixer({attn, i, h, qkv[0], qkv[1], qkv[2]});
+    const Projection out = in.projection(attn + ".o_proj", s.hidden, s.heads * s.head_dim, s.output_bias);
+    x = g.linear(attn + ".output", o, out, fb::Activation::None, x);
+    const Value m = g.rms_norm(layer + ".mlp_norm", x,
+                               in.vector(layer + ".post_attention_layernorm.weight", s.hidden), s.epsilon);
+    x = gated_mlp(in, layer + ".mlp", m, s.hidden, s.intermediate, s.activation, s.mlp_bias, x);
+    in.ignore(attn + ".rotary_emb.inv_freq");  // a buffer that old checkpoints carry
+  }
+  x = g.rms_norm("norm", x, in.vector("model.norm.weight", s.hidden), s.epsilon);
+  end_language_model(in, frame, x, "lm_head.weight", s.vocabulary, s.hidden, s.tied);
+}
+
+Value llama_attention(Importer& in, const LlamaShape& s, const std::string& name, Value q, Value k, Value v,
+                      int64_t window) {
+  const auto turned = in.graph.rotary(name + ".rotary", s.rope, {q, k});
+  fb::SoftmaxAttentionT a;
+  a.heads = static_cast<int>(s.heads);
+  a.kv_heads = static_cast<int>(s.kv_heads);
+  a.head_dim = a.value_dim = static_cast<int>(s.head_dim);
+  a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.head_dim)));
+  a.window = static_cast<int>(window);
+  a.rope = std::make_unique<fb::RotaryEmbeddingT>(s.rope);
+  return in.graph.attention(name + ".attention", std::move(a), turned[0], turned[1], v);
+}
+
 void import_llama(Importer& in) {
-  Switches s;
+  LlamaShape s = read_llama(in);
   s.qkv_bias = s.output_bias = in.flag("attention_bias", false);
   s.mlp_bias = in.flag("mlp_bias", false);
-  s.windows = read_windows(in, in.layer_count(), 0, 0);
-  import_decoder(in, s);
+  import_decoder(in, s, read_windows(in, s.layers, 0, 0));
 }
 
 void import_mistral(Importer& in) {
-  Switches s;
-  s.windows = read_windows(in, in.layer_count(), in.integer("sliding_window", 0), 0);
-  import_decoder(in, s);
+  const LlamaShape s = read_llama(in);
+  import_decoder(in, s, read_windows(in, s.layers, in.integer("sliding_window", 0), 0));
 }
 
 void import_qwen2(Importer& in) {
-  Switches s;
+  LlamaShape s = read_llama(in);
   s.qkv_bias = true;
   const bool slides = in.flag("use_sliding_window", false);
-  const int64_t layers = in.layer_count();
-  s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0,
-                           in.integer("max_window_layers", layers));
-  import_decoder(in, s);
+  import_decoder(in, s,
+                 read_windows(in, s.layers, slides ? in.integer("sliding_window", 0) : 0,
+                              in.integer("max_window_layers", s.layers)));
 }
 
 void import_qwen3(Importer& in) {
-  Switches s;
+  LlamaShape s = read_llama(in);
   s.qkv_bias = s.output_bias = in.flag("attention_bias", false);
-  s.qk_norm = true;
   const bool slides = in.flag("use_sliding_window", false);
-  const int64_t layers = in.layer_count();
-  s.windows = read_windows(in, layers, slides ? in.integer("sliding_window", 0) : 0,
-                           in.integer("max_window_layers", layers));
-  import_decoder(in, s);
+  import_decoder(in, s,
+                 read_windows(in, s.layers, slides ? in.integer("sliding_window", 0) : 0,
+                              in.integer("max_window_layers", s.layers)),
+                 true);
 }
 
 }  // namespace linnet::convert

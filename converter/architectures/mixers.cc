@@ -74,6 +74,28 @@ Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRule
                 {weights.rate, weights.offset}, {state}, {g.like(query, channels)})[0];
 }
 
+Value window_linear_attention(Importer& in, const std::string& name, fb::WindowLinearAttentionT args,
+                              int64_t columns, Value query, Value key, Value value,
+                              const WindowLinearWeights& w) {
+  GraphBuilder& g = in.graph;
+  const auto fixed = [](int64_t n) { return GraphBuilder::fixed(n); };
+  const int64_t ring = int64_t{args.sinks} + args.window, kv = args.kv_heads, states = args.state_heads;
+  const int64_t features = columns * (args.paired_features ? 2 : 1);
+  const std::vector<State> own = {
+      g.state(name + ".keys", fb::StateRole::History, {fixed(ring), fixed(kv * args.head_dim)}),
+      g.state(name + ".values", fb::StateRole::History, {fixed(ring), fixed(kv * args.value_dim)}),
+      g.state(name + ".state", fb::StateRole::Recurrent,
+              {fixed(states), fixed(features), fixed(args.value_dim)}),
+      g.state(name + ".normalizer", fb::StateRole::Recurrent, {fixed(states), fixed(features)})};
+  const int64_t channels = int64_t{args.heads} * args.value_dim;
+  if (args.rope && args.rope->amplitude != 1)
+    in.fail("config.json: a rotary scaling with an attention factor is not supported beside a linear state");
+  return g.node(name, GraphBuilder::args(std::move(args)), {query, key, value},
+                {w.query_map, w.key_map, w.decay.rate, w.decay.offset, w.log_bias, w.log_gain,
+                 w.window_factor, w.linear_factor},
+                own, {g.like(query, channels)})[0];
+}
+
 Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n,
                      const std::function<double(double)>& f) {
   return in.graph.vector(tensor, map_rows(in.rows(tensor, {n}), [f, n](int64_t, float* values) {

@@ -30,6 +30,17 @@ Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLin
 Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query,
                        Value key, Value value, Value beta, Value decay, DecayWeights weights = {});
 
+// Weights of a window_linear_attention node, -1 where absent; both maps are needed.
+struct WindowLinearWeights {
+  Weight query_map = -1, key_map = -1;
+  DecayWeights decay;
+  Weight log_bias = -1, log_gain = -1, window_factor = -1, linear_factor = -1;
+};
+// `columns` of the maps; query, key and value without rope.
+Value window_linear_attention(Importer& in, const std::string& name, fb::WindowLinearAttentionT args,
+                              int64_t columns, Value query, Value key, Value value,
+                              const WindowLinearWeights& weights);
+
 // f of every value of a small tensor of shape [n], as an f32 vector named `name`.
 Weight mapped_vector(Importer& in, const std::string& tensor, int64_t n,
                      const std::function<double(double)>& f);

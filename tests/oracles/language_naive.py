@@ -87,6 +87,25 @@ case('naive_liger_long', 'Liger-GLA, one key head for three, 257 tokens, window 
      'liger_gla', 'LigerGLAForCausalLM', tokens=257, **LLAMA)
 case('naive_lolcats_long', 'LoLCATs (Linearization names), feature dimension 24, one key head for three, 257 tokens.',
      'lolcats', 'LolcatsModelForCausalLM', tokens=257, feature_dim=24, **LLAMA)
+case('naive_liger_gsa', 'Liger-GSA: gated slots, k pooled into 6 slots a head of 16; 65 keys in the window, as before '
+     'transformers 4.55. 130 tokens. Our reading of the slots.', 'liger_gsa', 'LigerGSAForCausalLM', tokens=130, window=65,
+     **{**LLAMA, 'num_attention_heads': 4, 'num_key_value_heads': 2, 'pool_size': 6, 'transformers_version': '4.47.1'})
+case('naive_liger_hgrn2', 'Liger-HGRN2, one key head for three, 64 keys in the window, 130 tokens.', 'liger_hgrn2',
+     'LigerHGRN2ForCausalLM', tokens=130, **LLAMA)
+case('naive_liger_qwen2', 'Liger on Qwen2.5: biases of q, k and v, no head_dim in the config. 130 tokens.',
+     'liger_qwen2_gla', 'LigerQwen2GLAForCausalLM', tokens=130,
+     **{k: v for k, v in LLAMA.items() if k not in ('head_dim', 'attention_bias', 'mlp_bias')})
+LINEAR = {'num_heads': 4, 'num_kv_heads': 2, 'expand_k': 1.0, 'expand_v': 1.0, 'tie_feature_map_qk': False,
+          'norm_q': False, 'norm_k': False, 'norm_feature_map': False, 'elementwise_affine': True}
+case('naive_linear_attn_hybrid', 'Linear attention with full attention in between (Linear-Llama3, LASP-2H), feature maps '
+     'that are products of two linear layers.', 'linear_attn', 'LinearAttentionForCausalLM',
+     **{**LINEAR, 'feature_map': 'elementwise_product', 'num_hidden_layers': 3, 'attn': attention(1)})
+case('naive_linear_attn_hedgehog', 'Linear attention, one trained hedgehog map for q and k, normalised.', 'linear_attn',
+     'LinearAttentionForCausalLM', **{**LINEAR, 'feature_map': 'hedgehog', 'tie_feature_map_qk': True,
+                                      'norm_feature_map': True, 'num_kv_heads': 4, 'expand_v': 0.5})
+case('naive_linear_attn_elu', 'Linear attention, elu + 1, q and k divided by their sums. 257 tokens.',
+     'linear_attn', 'LinearAttentionForCausalLM', tokens=257,
+     **{**LINEAR, 'feature_map': 'elu', 'norm_q': True, 'norm_k': True})
 
 
 # ------------------------------------------------------------------------------------------- shapes of the tensors
@@ -197,10 +216,26 @@ def rwkv7_shapes(c, h, i):
     return out
 
 
+def linear_shapes(c, h, i):
+    k, v, heads = int(h * c['expand_k']), int(h * c['expand_v']), c['num_heads']
+    groups, d = heads // (c['num_kv_heads'] or heads), k // heads
+    out = {**projections(c, h, k, k // groups, v // groups, False), 'norm.weight': (v // heads,), 'o_proj.weight': (h, v)}
+    layers = {'elementwise_product': ('layer1', 'layer2'), 'hedgehog': ('layer',), 't2r': ('layer',)}
+    for n in 'q' if c['tie_feature_map_qk'] else 'qk':
+        for layer in layers.get(c['feature_map'], ()):
+            out['feature_map_%s.%s.weight' % (n, layer)] = (d, d)
+            if c['feature_map'] != 't2r':
+                out['feature_map_%s.%s.bias' % (n, layer)] = (d,)
+    return out
+
+
 def llama_shapes(c, h, i):
-    heads, kv, d = c['num_attention_heads'], c['num_key_value_heads'], c['head_dim']
+    heads, kv = c['num_attention_heads'], c['num_key_value_heads']
+    d = c.get('head_dim') or h // heads
     out = {'q_proj.weight': (heads * d, h), 'k_proj.weight': (kv * d, h), 'v_proj.weight': (kv * d, h),
            'o_proj.weight': (h, heads * d)}
+    if c['model_type'] == 'liger_qwen2_gla':
+        out.update({n + '_proj.bias': out[n + '_proj.weight'][:1] for n in 'qkv'})
     if c['model_type'] == 'lolcats':
         out.update({'feature_map_%s.mlp.linears.%d.weight' % (n, j): (c['feature_dim'], d)
                     for n in 'qk' for j in range(heads)})
@@ -210,7 +245,9 @@ def llama_shapes(c, h, i):
 
 MIXER_SHAPES = {'gla': gla_shapes, 'simple_gla': gla_shapes, 'retnet': gla_shapes, 'hgrn2': hgrn2_shapes,
                 'delta_net': delta_shapes, 'gated_deltanet': gated_shapes, 'kda': gated_shapes, 'mom': gated_shapes,
-                'rwkv7': rwkv7_shapes, 'liger_gla': llama_shapes, 'lolcats': llama_shapes}
+                'rwkv7': rwkv7_shapes, 'liger_gla': llama_shapes, 'lolcats': llama_shapes,
+                'liger_gsa': llama_shapes, 'liger_hgrn2': llama_shapes, 'liger_qwen2_gla': llama_shapes,
+                'linear_attn': linear_shapes}
 
 
 def value(name, shape, seed, config):

@@ -68,6 +68,19 @@ def gated_linear(q, k, v, log_decay, scale):
     return torch.stack(out)
 
 
+def gated_slots(q, k, v, write, log_decay):
+    """Gated slot attention: two recurrences over slots that share decay and write. write, log_decay [T, H, slots]."""
+    keys = q.new_zeros(q.shape[1], q.shape[2], write.shape[2])
+    values = q.new_zeros(q.shape[1], write.shape[2], v.shape[2])
+    out = []
+    for t in range(q.shape[0]):
+        decay = log_decay[t].exp()
+        keys = keys * decay[:, None] + k[t][..., None] * write[t][:, None]
+        values = values * decay[..., None] + write[t][..., None] * v[t][:, None]
+        out.append(torch.einsum('hmv,hm->hv', values, torch.einsum('hkm,hk->hm', keys, q[t]).softmax(-1)))
+    return torch.stack(out)
+
+
 def gated_delta(q, k, v, log_decay, beta, scale):
     """S <- diag(exp g) S; S <- S + k (beta (v - S^T k))^T; o = S^T q scale. beta [T, H, 1]."""
     state = q.new_zeros(q.shape[1], q.shape[2], v.shape[2])

@@ -262,6 +262,59 @@ class NaiveModel:
         near = nm.softmax_attention(nm.rotate(q, theta), nm.rotate(k, theta), v, self.window)
         return self.lin(p + 'o_proj', (0.5 * o + 0.5 * near).reshape(x.shape[0], -1))
 
+    def liger_halves(self, p, x, q, k, v, far):
+        theta = self.c['rope_theta']
+        near = nm.softmax_attention(nm.rotate(q, theta), nm.rotate(k, theta), v, self.window)
+        return self.lin(p + 'o_proj', (0.5 * far + 0.5 * near).reshape(x.shape[0], -1))
+
+    mix_liger_qwen2_gla = mix_liger_gla
+
+    def mix_liger_hgrn2(self, p, x, layer):
+        q, k, v, heads = self.llama_heads(p, x)
+        f = torch.sigmoid(nm.repeat_heads(k, heads))
+        o = nm.gated_linear(q.softmax(-1), 1 - f, nm.repeat_heads(v, heads), f.log(), 1.0)
+        return self.liger_halves(p, x, q, k, v, o)
+
+    def mix_liger_gsa(self, p, x, layer):
+        """Slots: k is written to the slots and read by q, v is read from the slots by the softmax of that."""
+        q, k, v, heads = self.llama_heads(p, x)
+        kv = k.shape[1]
+        pooled = F.adaptive_avg_pool1d(k.reshape(1, x.shape[0], -1), self.c['pool_size'] * kv)[0]
+        g = nm.repeat_heads(F.logsigmoid(pooled.reshape(x.shape[0], kv, -1)) / 16, heads)
+        s, many = 1 - g.exp(), lambda y: nm.repeat_heads(y, heads)
+        return self.liger_halves(p, x, q, k, v, nm.gated_slots(q, many(k), many(v), s, g))
+
+    def mix_linear_attn(self, p, x, layer):
+        heads, rows = self.c['num_heads'], x.shape[0]
+        kv = self.c.get('num_kv_heads') or heads
+        q, k, v = (self.lin(p + n + '_proj', x).reshape(rows, h, -1) for n, h in (('q', heads), ('k', kv), ('v', kv)))
+        features = []
+        for n, y in (('q', q), ('k', k)):
+            name = self.c['feature_map']
+            f = p + 'feature_map_%s.' % ('q' if self.c['tie_feature_map_qk'] else n)
+            if name == 'elementwise_product':
+                y = (y @ self.w[f + 'layer1.weight'].T + self.w[f + 'layer1.bias']) * \
+                    (y @ self.w[f + 'layer2.weight'].T + self.w[f + 'layer2.bias'])
+            elif name == 'hedgehog':
+                y = 2 * (y @ self.w[f + 'layer.weight'].T + self.w[f + 'layer.bias'])
+                y = torch.cat([y, -y], -1).softmax(-1)
+            elif name == 't2r':
+                y = (y @ self.w[f + 'layer.weight'].T).relu()
+            elif name == 'elu':
+                y = F.elu(y) + 1
+            elif name == 'relu':
+                y = y.relu()
+            if self.c['norm_' + n]:
+                y = y / (y.sum(-1, keepdim=True) + 1e-4)
+            features.append(y)
+        q, k, v = features[0], nm.repeat_heads(features[1], heads), nm.repeat_heads(v, heads)
+        scale = q.shape[-1] ** -0.5
+        o = nm.gated_linear(q, k, v, torch.zeros_like(k), scale)
+        if self.c['norm_feature_map']:
+            o = o / ((q * scale * k.cumsum(0)).sum(-1, keepdim=True) + 1e-10)
+        y = nm.rms_norm(o, self.w[p + 'norm.weight'], self.eps).reshape(rows, -1)
+        return self.lin(p + 'o_proj', y)
+
     def mix_lolcats(self, p, x, layer):
         q, k, v, heads = self.llama_heads(p, x)
         theta = self.c['rope_theta']
