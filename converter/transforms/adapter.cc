@@ -100,7 +100,7 @@ class PeftScale {
       return !config.contains(key) || config[key].is_null() || config[key] == false ||
              (config[key].is_object() && config[key].empty());
     };
-    if (config.value("peft_type", "LORA") != "LORA")
+    if (config.contains("peft_type") && config["peft_type"] != "LORA")
       return fail(ErrorCode::kUnsupported, strf("'{}' is a PEFT adapter of type {}; Linnet merges LORA",
                                                 origin, config["peft_type"].dump()));
     for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "layer_replication",

@@ -52,7 +52,8 @@ Result<void> linearize(Source& source, const std::string& form, const std::strin
     if (it == forms().end())
       return fail(ErrorCode::kInvalidArgument, strf("no form '{}': liger, lolcats or window", form));
     LINNET_TRY(check_adapter(form, adapter ? &*adapter : nullptr));
-    const std::string type = source.config.value("model_type", "");
+    const Json named = source.config.contains("model_type") ? source.config["model_type"] : Json();
+    const std::string type = named.is_string() ? named.get<std::string>() : "";
     const auto target = it->second.find(type);
     if (target == it->second.end()) {
       std::string known;

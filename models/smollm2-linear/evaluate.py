@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Perplexity, KL divergence to the teacher and long-range recall of linearised forms, in PyTorch or through Linnet.
 
-usage: evaluate.py MODEL.gguf EVAL.safetensors FORM... [--linnet BINARY] [--chats 6]
+usage: evaluate.py MODEL.gguf EVAL.safetensors FORM... [--teacher FORM] [--linnet BINARY] [--chats 6]
 
 FORM: full | sinks:WINDOW | sinks:WINDOW:ADAPTER | window:ADAPTER | liger:WINDOW | liger:WINDOW:ADAPTER | lolcats:ADAPTER
       | lnt:FILE:OPTIONS (a Linnet file, run by --linnet with the options, such as "--attention window --window 128")
-EVAL comes from generate.py with another seed than the training data. Perplexity and KL are over the tokens the teacher
-wrote, cumulative to 256, 512 and 1,024 tokens. The probe tells a name, talks about 1,000 tokens of other things, and asks
+EVAL comes from eval_chats.py, or from generate.py with another seed than the training data. Perplexity and KL are over the tokens the teacher
+wrote, cumulative to 256, 512, 1,024 and 1,536 tokens. The probe tells a name, talks about 1,000 tokens of other things, and asks
 for the name: mean log probability of the right one, and how often it is the best of 20.
 """
 import argparse
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import generate
 import smollm2
 
-LENGTHS = (256, 512, 1024)
+LENGTHS = (256, 512, 1024, 1536)
 FILLER = ('Water boils at 100 degrees at sea level. ', 'A triangle has three sides. ', 'Bees live in hives. ',
           'The moon goes around the earth. ', 'Iron rusts in damp air. ', 'Bread is made of flour and water. ',
           'Rivers flow to the sea. ', 'A year has twelve months. ', 'Trees grow from seeds. ', 'Ice floats on water. ')
@@ -74,20 +74,21 @@ def main():
     ap.add_argument('data')
     ap.add_argument('forms', nargs='+')
     ap.add_argument('--linnet', default='linnet')
+    ap.add_argument('--teacher', default='full')
     ap.add_argument('--chats', type=int, default=6)
     ap.add_argument('--names', type=int, default=6)
     ap.add_argument('--far', type=int, default=1000)
     a = ap.parse_args()
     torch.set_num_threads(1)
     data = load_file(a.data)
-    teacher = Runner('full', a)
-    tok = smollm2.tokenizer(teacher.model.fields)
+    teacher = Runner(a.teacher, a)
+    tok = smollm2.tokenizer(smollm2.read_gguf(a.gguf)[2])
     rows = range(min(a.chats, len(data['ids'])))
     truth = [torch.log_softmax(teacher(data['ids'][r, :LENGTHS[-1]].tolist()), -1).half() for r in rows]
     first = {n: tok.encode(' ' + n).ids[0] for n in generate.NAMES}
     for spec in a.forms:
         run = Runner(spec, a)
-        nll, kl, count = [0.0] * 3, [0.0] * 3, [0] * 3
+        nll, kl, count = [0.0] * 4, [0.0] * 4, [0] * 4
         for r in rows:
             ids = data['ids'][r, :LENGTHS[-1]].long()
             logp = torch.log_softmax(run(ids.tolist()).float(), -1)
@@ -107,7 +108,7 @@ def main():
             score += float(logp[first[name]])
             right += max(first, key=lambda n: float(logp[first[n]])) == name
         table = ' | '.join('%.2f (%.3f)' % (float(torch.tensor(nll[n] / count[n]).exp()), kl[n] / count[n])
-                           for n in range(3))
+                           for n in range(4))
         print('| %s | %s | %d of %d, %.2f |' % (spec, table, right, len(names), score / max(len(names), 1)), flush=True)
 
 

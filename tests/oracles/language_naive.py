@@ -103,9 +103,9 @@ case('naive_linear_attn_hybrid', 'Linear attention with full attention in betwee
 case('naive_linear_attn_hedgehog', 'Linear attention, one trained hedgehog map for q and k, normalised.', 'linear_attn',
      'LinearAttentionForCausalLM', **{**LINEAR, 'feature_map': 'hedgehog', 'tie_feature_map_qk': True,
                                       'norm_feature_map': True, 'num_kv_heads': 4, 'expand_v': 0.5})
-case('naive_linear_attn_elu', 'Linear attention, elu + 1, q and k divided by their sums. 257 tokens.',
-     'linear_attn', 'LinearAttentionForCausalLM', tokens=257,
-     **{**LINEAR, 'feature_map': 'elu', 'norm_q': True, 'norm_k': True})
+case('naive_linear_attn_sums', 'Linear attention, trained relu maps (t2r), q and k divided by their sums.',
+     'linear_attn', 'LinearAttentionForCausalLM',
+     **{**LINEAR, 'feature_map': 't2r', 'norm_q': True, 'norm_k': True})
 
 
 # ------------------------------------------------------------------------------------------- shapes of the tensors
