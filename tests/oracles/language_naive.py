@@ -28,6 +28,8 @@ def case(name, what, model_type, architecture, tokens=70, window=64, **config):
             'hidden_act': 'swish', 'norm_eps': 1e-6, 'tie_word_embeddings': True, 'bos_token_id': 0,
             'eos_token_id': 2, 'max_position_embeddings': 2048, 'attn': None, 'torch_dtype': 'bfloat16',
             'architectures': [architecture], 'model_type': model_type}
+    if model_type == 'window_linear_llama':
+        base['window'] = window
     CASES[name] = {'what': what, 'tokens': tokens, 'dtype': 'bfloat16', 'window': window,
                    'config': {**base, **config}}
 
@@ -95,6 +97,10 @@ case('naive_liger_hgrn2', 'Liger-HGRN2, one key head for three, 64 keys in the w
 case('naive_liger_qwen2', 'Liger on Qwen2.5: biases of q, k and v, no head_dim in the config. 130 tokens.',
      'liger_qwen2_gla', 'LigerQwen2GLAForCausalLM', tokens=130,
      **{k: v for k, v in LLAMA.items() if k not in ('head_dim', 'attention_bias', 'mlp_bias')})
+case('naive_window_linear', 'Window of 20, 3 sinks and a gated state under one normaliser (models/smollm2-linear), four query '
+     'heads on two key heads, 130 tokens. Our own form.', 'window_linear_llama', 'LlamaForCausalLM', tokens=130,
+     **{**LLAMA, 'num_attention_heads': 4, 'num_key_value_heads': 2, 'head_dim': 12, 'window': 20, 'sinks': 3,
+        'gate_divisor': 16, 'gate_minimum': -0.06})
 LINEAR = {'num_heads': 4, 'num_kv_heads': 2, 'expand_k': 1.0, 'expand_v': 1.0, 'tie_feature_map_qk': False,
           'norm_q': False, 'norm_k': False, 'norm_feature_map': False, 'elementwise_affine': True}
 case('naive_linear_attn_hybrid', 'Linear attention with full attention in between (Linear-Llama3, LASP-2H), feature maps '
@@ -234,6 +240,9 @@ def llama_shapes(c, h, i):
     d = c.get('head_dim') or h // heads
     out = {'q_proj.weight': (heads * d, h), 'k_proj.weight': (kv * d, h), 'v_proj.weight': (kv * d, h),
            'o_proj.weight': (h, heads * d)}
+    if c['model_type'] == 'window_linear_llama':
+        out.update({'feature_q': (heads, d, d), 'feature_k': (kv, d, d), 'gate_bias': (kv, d), 'linear_bias': (heads,),
+                    'linear_gain': (heads, d)})
     if c['model_type'] == 'liger_qwen2_gla':
         out.update({n + '_proj.bias': out[n + '_proj.weight'][:1] for n in 'qkv'})
     if c['model_type'] == 'lolcats':
@@ -247,7 +256,7 @@ MIXER_SHAPES = {'gla': gla_shapes, 'simple_gla': gla_shapes, 'retnet': gla_shape
                 'delta_net': delta_shapes, 'gated_deltanet': gated_shapes, 'kda': gated_shapes, 'mom': gated_shapes,
                 'rwkv7': rwkv7_shapes, 'liger_gla': llama_shapes, 'lolcats': llama_shapes,
                 'liger_gsa': llama_shapes, 'liger_hgrn2': llama_shapes, 'liger_qwen2_gla': llama_shapes,
-                'linear_attn': linear_shapes}
+                'window_linear_llama': llama_shapes, 'linear_attn': linear_shapes}
 
 
 def value(name, shape, seed, config):
@@ -259,6 +268,12 @@ def value(name, shape, seed, config):
         return 0.9 + 0.3 * torch.randn(shape, generator=g)
     if leaf == 'lower_bounds':
         return torch.randn(shape, generator=g)
+    if leaf in ('gate_bias', 'linear_gain'):
+        return torch.randn(shape, generator=g)
+    if leaf == 'linear_bias':
+        return 2 + torch.randn(shape, generator=g)
+    if leaf in ('feature_q', 'feature_k'):
+        return 0.7 * torch.randn(shape, generator=g)
     if leaf == 'window_factors':
         return -1 + torch.randn(shape, generator=g)
     if 'feature_map' in name:

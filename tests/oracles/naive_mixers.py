@@ -125,6 +125,28 @@ def window_and_linear(q, k, v, feature_q, feature_k, factor, window, eps):
     return torch.stack(out)
 
 
+def window_and_gated_state(q, k, turned_q, turned_k, v, feature_q, feature_k, log_decay, log_weight, window, sinks):
+    """Softmax over the last `window` keys and the first `sinks`; what else was seen is in a gated state that the token
+    `window` back enters. log_weight [T, H] is the state's score beside the keys': all under one normaliser."""
+    state = q.new_zeros(q.shape[1], feature_k.shape[-1], v.shape[-1])
+    total = q.new_zeros(q.shape[1], feature_k.shape[-1])
+    out = []
+    for t in range(q.shape[0]):
+        gone = t - window
+        if gone >= sinks:
+            decay = log_decay[gone].exp()
+            state = state * decay[..., None] + feature_k[gone][..., None] * v[gone][:, None]
+            total = total * decay + feature_k[gone]
+        seen = [j for j in range(t + 1) if j > gone or j < sinks]
+        scores = torch.einsum('hd,jhd->hj', turned_q[t], turned_k[seen]) * q.shape[-1] ** -0.5
+        top = torch.maximum(scores.max(-1).values, log_weight[t])
+        near, far = (scores - top[:, None]).exp(), (log_weight[t] - top).exp()[:, None]
+        above = torch.einsum('hj,jhd->hd', near, v[seen]) + far * torch.einsum('hf,hfv->hv', feature_q[t], state)
+        below = near.sum(-1, keepdim=True) + far * (feature_q[t] * total).sum(-1, keepdim=True)
+        out.append(above / below)
+    return torch.stack(out)
+
+
 def hedgehog(x, linears):
     """softmax(x W) and softmax(-x W) side by side, one W [F, d] a head. x [T, H, d] -> [T, H, 2F]."""
     y = torch.einsum('thd,hfd->thf', x, linears)

@@ -315,6 +315,17 @@ class NaiveModel:
         y = nm.rms_norm(o, self.w[p + 'norm.weight'], self.eps).reshape(rows, -1)
         return self.lin(p + 'o_proj', y)
 
+    def mix_window_linear_llama(self, p, x, layer):
+        q, k, v, heads = self.llama_heads(p, x)
+        theta, many = self.c['rope_theta'], lambda y: nm.repeat_heads(y, heads)
+        fq = torch.einsum('thd,hdf->thf', q, self.w[p + 'feature_q']).softmax(-1)
+        fk = torch.einsum('thd,hdf->thf', k, self.w[p + 'feature_k']).softmax(-1)
+        g = (F.logsigmoid(k + self.w[p + 'gate_bias']) / self.c['gate_divisor']).clamp(min=self.c['gate_minimum'])
+        w = self.w[p + 'linear_bias'] + (q * self.w[p + 'linear_gain']).sum(-1)
+        o = nm.window_and_gated_state(q, k, nm.rotate(q, theta), many(nm.rotate(k, theta)), many(v), fq, many(fk), many(g),
+                                      w, self.c['window'], self.c['sinks'])
+        return self.lin(p + 'o_proj', o.reshape(x.shape[0], -1))
+
     def mix_lolcats(self, p, x, layer):
         q, k, v, heads = self.llama_heads(p, x)
         theta = self.c['rope_theta']
