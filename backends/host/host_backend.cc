@@ -317,7 +317,7 @@ Result<std::unique_ptr<Executable>> HostBackend::compile(const Compilation& c) c
 }
 
 size_t HostBackend::overhead_bytes(const plan::Plan&, int threads) const {
-  // pthreadpool: one cache-aligned record per thread; thread stacks are touched for a few pages only.
+  // A cache line per helper; thread stacks are touched for a few pages only.
   return parallel_ && threads > 1 ? static_cast<size_t>(threads) * (64u << 10) : 0;
 }
 

@@ -1,14 +1,141 @@
 #include "backends/host/thread_pool.h"
 
+#include <atomic>
+#include <chrono>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "backends/host/denormals.h"
+
 namespace linnet::host {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Longer than what lies between two loops of one token, and than sampling between two tokens.
+constexpr auto kHelperSpin = std::chrono::microseconds(200);
+// The caller then lets others run: the helper it waits for may need this very processor.
+constexpr auto kCallerSpin = std::chrono::microseconds(50);
+constexpr int kPollsPerClock = 64;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+// Polls until done() or the time is over.
+template <typename Done>
+bool spin(std::chrono::microseconds limit, const Done& done) {
+  for (int i = 0; i < kPollsPerClock; ++i) {
+    if (done()) return true;
+    pause();
+  }
+  const auto start = Clock::now();
+  do {
+    for (int i = 0; i < kPollsPerClock; ++i) {
+      if (done()) return true;
+      pause();
+    }
+  } while (Clock::now() - start < limit);
+  return false;
+}
+
+}  // namespace
+
+// Turns count up by four: turn t is offered, t + 1 taken, t + 2 asks the helper to end.
+struct alignas(64) ThreadPool::Helper {
+  std::atomic<uint32_t> turn{0};
+  Loop loop{};  // of the turn offered
+  std::thread thread;
+
+  // Whoever takes a turn runs its part.
+  bool take(uint32_t offered) {
+    return turn.compare_exchange_strong(offered, offered + 1, std::memory_order_acq_rel);
+  }
+};
+
+struct ThreadPool::Shared {
+  explicit Shared(size_t helpers) : helpers(helpers) {}
+  alignas(64) std::atomic<int64_t> left{0};  // parts of the current loop that are not done
+  std::vector<Helper> helpers;
+  uint32_t turn = 0;
+};
 
 ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
-  if (threads_ > 1) pool_ = pthreadpool_create(static_cast<size_t>(threads_));
-  if (!pool_) threads_ = 1;  // the system refused threads: the work is still done
+  if (threads_ == 1) return;
+  shared_ = std::make_unique<Shared>(static_cast<size_t>(threads_ - 1));
+  for (int i = 1; i < threads_; ++i) {
+    Helper& helper = shared_->helpers[static_cast<size_t>(i - 1)];
+    try {
+      helper.thread = std::thread([this, &helper, i] { help(*shared_, helper, i); });
+    } catch (const std::system_error&) {
+      threads_ = i;  // the system refused more threads: the work is still done
+      break;
+    }
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  if (pool_) pthreadpool_destroy(pool_);
+  if (library_) pthreadpool_destroy(library_);
+  if (!shared_) return;
+  for (Helper& helper : shared_->helpers) {
+    if (!helper.thread.joinable()) continue;
+    helper.turn.store(shared_->turn + 2, std::memory_order_release);
+    helper.turn.notify_one();
+    helper.thread.join();
+  }
+}
+
+void ThreadPool::help(Shared& shared, Helper& helper, int index) {
+  const FlushDenormals flush(true);
+  uint32_t seen = 0;  // what turn was before any loop
+  for (;;) {
+    const auto offered = [&] { return helper.turn.load(std::memory_order_acquire) != seen; };
+    if (!spin(kHelperSpin, offered)) helper.turn.wait(seen, std::memory_order_acquire);
+    seen = helper.turn.load(std::memory_order_acquire);
+    if (seen % 4 == 2) return;
+    if (seen % 4 != 0 || !helper.take(seen)) continue;
+    ++seen;
+    helper.loop.part(index);
+    shared.left.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void ThreadPool::launch(const Loop& loop) {
+  if (library_awake_) {
+    const auto nothing = [](void*, size_t) {};
+    pthreadpool_parallelize_1d(library_, nothing, nullptr, static_cast<size_t>(threads_),
+                               PTHREADPOOL_FLAG_YIELD_WORKERS);
+    library_awake_ = false;
+  }
+  Shared& shared = *shared_;
+  shared.left.store(loop.parts - 1, std::memory_order_relaxed);
+  const uint32_t turn = shared.turn += 4;
+  for (int64_t p = 1; p < loop.parts; ++p) {
+    Helper& helper = shared.helpers[static_cast<size_t>(p - 1)];
+    helper.loop = loop;
+    helper.turn.store(turn, std::memory_order_seq_cst);
+    helper.turn.notify_one();
+  }
+  loop.part(0);
+  for (int64_t p = 1; p < loop.parts; ++p) {
+    if (!shared.helpers[static_cast<size_t>(p - 1)].take(turn)) continue;
+    loop.part(p);
+    shared.left.fetch_sub(1, std::memory_order_relaxed);
+  }
+  const auto done = [&] { return shared.left.load(std::memory_order_acquire) == 0; };
+  while (!spin(kCallerSpin, done)) std::this_thread::yield();
+}
+
+pthreadpool_t ThreadPool::handle() {
+  if (threads_ == 1) return nullptr;
+  if (!library_) library_ = pthreadpool_create(static_cast<size_t>(threads_));
+  library_awake_ = library_ != nullptr;
+  return library_;
 }
 
 }  // namespace linnet::host
