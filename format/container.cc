@@ -123,6 +123,7 @@ ModelFile::~ModelFile() = default;
 Result<ModelFile> ModelFile::open(const std::filesystem::path& path) {
   auto impl = std::make_unique<Impl>();
   LINNET_ASSIGN(impl->mapped, MappedFile::open(path));
+  MappedFile::huge_pages(impl->mapped.bytes());
   impl->bytes = impl->mapped.bytes();
   impl->name = path.string();
   return read(std::move(impl));

@@ -53,11 +53,11 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
 
-  // Hints for a range inside bytes(); what the system cannot do is skipped in silence.
+  // Hints for a range inside bytes() (huge_pages: for any memory); what the system cannot do is skipped in
+  // silence.
   static void will_need(std::span<const std::byte> range);  // start reading it from the disk now
   static void drop(std::span<const std::byte> range);  // give its pages back; a later read re-reads the file
-  static void huge_pages(
-      std::span<const std::byte> range);  // fewer TLB misses where the file system allows it
+  static void huge_pages(std::span<const std::byte> range);  // fewer TLB misses where the system allows it
 
  private:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -92,6 +92,12 @@ Result<void> OutputFile::write_at(uint64_t offset, std::span<const std::byte> by
 
 Result<void> OutputFile::publish() {
   if (fsync(fd_.get()) != 0) return io_error("write", errno);
+#ifdef POSIX_FADV_DONTNEED
+  // What was written lies in the page cache in small pages, and pages that are there are mapped as they are:
+  // a decode then reads a quarter slower. Dropped, the file comes back in huge pages where the system has
+  // them.
+  posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
+#endif
   if (temporary_.empty()) {
     // A file without a name gets a temporary one first: linking cannot replace what is there, renaming can.
     const std::string self = strf("/proc/self/fd/{}", fd_.get());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "format/file.h"
 #include "runtime/core/strings.h"
 
 namespace linnet {
@@ -95,15 +96,24 @@ size_t weights_bytes(const fb::ModelT& model) {
   return bytes;
 }
 
+// States and activations are walked through again and again: in pages of 2 MiB, where the system grants them,
+// the processor finds its way without reading page tables. Only whole such pages are asked for, so the memory
+// taken is what was planned.
+constexpr size_t kHugePage = size_t{2} << 20;
+
+std::align_val_t alignment_for(size_t bytes) {
+  return std::align_val_t{bytes >= 2 * kHugePage ? kHugePage : plan::kAlignment};
+}
+
 std::byte* allocate(size_t bytes) {
-  return static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{plan::kAlignment}, std::nothrow));
+  auto* p = static_cast<std::byte*>(::operator new[](bytes, alignment_for(bytes), std::nothrow));
+  if (p && bytes >= 2 * kHugePage) format::MappedFile::huge_pages({p, bytes / kHugePage * kHugePage});
+  return p;
 }
 
 }  // namespace
 
-void Engine::Free::operator()(std::byte* p) const {
-  ::operator delete[](p, std::align_val_t{plan::kAlignment});
-}
+void Engine::Free::operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
 
 Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, const Backend& backend,
                                                const EngineOptions& options) {
@@ -134,7 +144,8 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   const auto take = [](std::span<std::byte> given, size_t need, const char* what,
                        std::unique_ptr<std::byte[], Free>& owned) -> Result<std::span<std::byte>> {
     if (given.empty()) {
-      owned.reset(allocate(std::max<size_t>(need, plan::kAlignment)));
+      const size_t bytes = std::max<size_t>(need, plan::kAlignment);
+      owned = {allocate(bytes), Free{static_cast<size_t>(alignment_for(bytes))}};
       if (!owned)
         return fail(
             ErrorCode::kOutOfMemory,

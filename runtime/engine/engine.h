@@ -90,6 +90,7 @@ class Engine {
   Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend)
       : file_(std::move(file)), backend_(backend) {}
   struct Free {
+    size_t alignment;
     void operator()(std::byte* p) const;
   };
 
