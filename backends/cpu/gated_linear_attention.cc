@@ -32,10 +32,22 @@ LinearHeads linear_heads(const fb::GatedLinearAttentionT& args) {
 HWY_BEFORE_NAMESPACE();
 namespace linnet::cpu::HWY_NAMESPACE {
 
+// Rows of one head, token after token: as they lie in the input where nothing changes them, else in records.
+struct TokenRows {
+  const float* first;
+  int64_t step;  // floats from token to token
+  const float* of(int64_t token) const { return first + token * step; }
+};
+
+bool is_plain(const fb::HeadMapT& map) {
+  return map.activation == fb::Activation::None && map.norm == fb::HeadNorm::None;
+}
+
 // A head's tokens over its state. Scalars of a record: step, then for each query scale / divisor.
 struct LinearPass {
   const LinearHeads* heads;
   const float* records;
+  TokenRows keys, values, queries;  // further queries of the state a record's keys apart
   int64_t tokens, key_dim, value_dim;
   float* state;
   float* out;         // of the first token and query
@@ -52,16 +64,17 @@ void linear_tile(const LinearPass& p, A access, int64_t column) {
   const float* record = p.records;
   for (int64_t t = 0; t < p.tokens; ++t, record += at.floats) {
     const float* scalars = record + at.scalars;
+    const float *key = p.keys.of(t), *query = p.queries.of(t), *value = p.values.of(t) + column;
     FloatVec v[N], x[N], f[N], y[N];
     LINNET_UNROLL
     for (int n = 0; n < N; ++n) {
-      v[n] = access.load(record + at.value + column + n * kLanes);
+      v[n] = access.load(value + n * kLanes);
       x[n] = hn::Mul(set(scalars[0]), v[n]);
       if constexpr (kDecayColumns) f[n] = access.load(record + at.factor + column + n * kLanes);
       y[n] = hn::Zero(FloatTag());
     }
     for (int64_t i = 0; i < K; ++i) {
-      const auto k = set(record[at.key + i]), q = set(record[at.query + i]);
+      const auto k = set(key[i]), q = set(query[i]);
       const auto row_factor = set(record[at.factor + (kDecayColumns ? 0 : i)]);
       LINNET_UNROLL
       for (int n = 0; n < N; ++n) {
@@ -76,8 +89,9 @@ void linear_tile(const LinearPass& p, A access, int64_t column) {
       if (r > 0) {
         LINNET_UNROLL
         for (int n = 0; n < N; ++n) y[n] = hn::Zero(FloatTag());
+        query += at.keys;
         for (int64_t i = 0; i < K; ++i) {
-          const auto q = set(record[at.query + r * at.keys + i]);
+          const auto q = set(query[i]);
           LINNET_UNROLL
           for (int n = 0; n < N; ++n) y[n] = hn::MulAdd(q, access.load(state + i * V + n * kLanes), y[n]);
         }
@@ -112,60 +126,76 @@ void run_gated_linear_attention(const KernelContext& c) {
     for_lanes(n, [&](auto lanes, int64_t i)
                      HWY_ATTR { lanes.store(hn::Sub(set(1.0f), lanes.load(f + i)), y + i); });
   };
+  // What nothing changes is read where it lies.
+  const bool plain_keys = k_in && is_plain(key_map), plain_queries = R == 1 && is_plain(query_map),
+             plain_values = v_in && args.value_activation == fb::Activation::None;
+  const auto key_row = [&](int64_t t, int64_t h) {
+    return k_in.as() + (t * args.key_heads + h / key_group) * K;
+  };
+  const auto value_row = [&](int64_t t, int64_t h) {
+    return v_in.as() + (t * args.value_heads + h / value_group) * V;
+  };
+  const auto query_row = [&](int64_t t, int64_t output) {
+    return c.in[0].as() + (t * args.query_heads + output / query_group) * K;
+  };
   const auto prepare = [&](int64_t t, int64_t h, float* record) {
     const float step = decay.factors(t, h, record + at.factor);
     float* scalars = record + at.scalars;
     scalars[0] = args.step_scales_write ? step : 1.0f;
     // An absent key or value is what the decay takes away.
-    if (k_in)
-      map_head(key_map, k_in.as() + (t * args.key_heads + h / key_group) * K, K, record + at.key);
-    else
+    if (!k_in)
       one_minus(record + at.factor, K, record + at.key);
-    if (v_in)
-      activate(args.value_activation, v_in.as() + (t * args.value_heads + h / value_group) * V, V,
-               record + at.value);
-    else
-      one_minus(record + at.factor, V, record + at.value);
+    else if (!plain_keys)
+      map_head(key_map, key_row(t, h), K, record + at.key);
+    if (v_in && !plain_values) activate(args.value_activation, value_row(t, h), V, record + at.value);
+    if (!v_in) one_minus(record + at.factor, V, record + at.value);
     float* z = nullptr;
     if (args.normalized) {
       z = c.states[1].as() + h * K;
+      const float* key = plain_keys ? key_row(t, h) : record + at.key;
       for_lanes(K, [&](auto lanes, int64_t i) HWY_ATTR {
         const auto decayed = hn::Mul(lanes.load(record + at.factor + i), lanes.load(z + i));
-        lanes.store(hn::Add(decayed, lanes.load(record + at.key + i)), z + i);
+        lanes.store(hn::Add(decayed, lanes.load(key + i)), z + i);
       });
     }
     for (int64_t r = 0; r < R; ++r) {
-      float* q = record + at.query + r * at.keys;
-      map_head(query_map, c.in[0].as() + (t * args.query_heads + (h * R + r) / query_group) * K, K, q);
+      float* mapped = record + at.query + r * at.keys;
+      if (!plain_queries) map_head(query_map, query_row(t, h * R + r), K, mapped);
+      const float* q = plain_queries ? query_row(t, h) : mapped;
       scalars[1 + r] = args.scale;
       if (z) scalars[1 + r] = args.scale / (args.scale * dot(q, z, K) + args.normalizer_epsilon);
     }
   };
   // A normaliser is one sum for all columns of a head: no two threads may share it.
-  for_heads(c, heads.heads, K, V, args.normalized,
-            [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
-              float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
-              LinearPass pass{};
-              pass.heads = &heads;
-              pass.records = records;
-              pass.key_dim = K;
-              pass.value_dim = V;
-              pass.state = c.states[0].as() + h * K * V;
-              pass.out_step = heads.outputs * V;
-              pass.skip = skip ? skip.as() + h * R : nullptr;
-              for (int64_t t = 0; t < tokens; t += at.block) {
-                pass.tokens = tokens - t < at.block ? tokens - t : at.block;
-                for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
-                pass.out = c.out[0].as() + (t * heads.outputs + h * R) * V;
-                for_columns(first_column, last_column, [&](auto access, auto tile, int64_t column) HWY_ATTR {
-                  constexpr int kVectors = decltype(tile)::kVectors;
-                  if (args.decay_values)
-                    linear_tile<kVectors, true>(pass, access, column);
-                  else
-                    linear_tile<kVectors, false>(pass, access, column);
-                });
-              }
-            });
+  for_heads(
+      c, heads.heads, K, V, args.normalized,
+      [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
+        float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
+        LinearPass pass{};
+        pass.heads = &heads;
+        pass.records = records;
+        pass.key_dim = K;
+        pass.value_dim = V;
+        pass.state = c.states[0].as() + h * K * V;
+        pass.out_step = heads.outputs * V;
+        pass.skip = skip ? skip.as() + h * R : nullptr;
+        for (int64_t t = 0; t < tokens; t += at.block) {
+          pass.tokens = tokens - t < at.block ? tokens - t : at.block;
+          for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
+          pass.out = c.out[0].as() + (t * heads.outputs + h * R) * V;
+          const auto mapped = [&](int64_t part) { return TokenRows{records + part, at.floats}; };
+          pass.keys = plain_keys ? TokenRows{key_row(t, h), args.key_heads * K} : mapped(at.key);
+          pass.values = plain_values ? TokenRows{value_row(t, h), args.value_heads * V} : mapped(at.value);
+          pass.queries = plain_queries ? TokenRows{query_row(t, h), args.query_heads * K} : mapped(at.query);
+          for_columns(first_column, last_column, [&](auto access, auto tile, int64_t column) HWY_ATTR {
+            constexpr int kVectors = decltype(tile)::kVectors;
+            if (args.decay_values)
+              linear_tile<kVectors, true>(pass, access, column);
+            else
+              linear_tile<kVectors, false>(pass, access, column);
+          });
+        }
+      });
 }
 
 }  // namespace linnet::cpu::HWY_NAMESPACE
