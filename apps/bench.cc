@@ -1,15 +1,21 @@
-// linnet bench: how fast this machine runs a language model, beside what its memory could give.
+// linnet bench: how fast this machine runs a language model, beside what its memory and its arithmetic could
+// give, all measured in one process and in turn: on shared machines figures move from minute to minute, their
+// ratios hardly.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "apps/bandwidth.h"
 #include "apps/bounds_options.h"
 #include "apps/common.h"
+#include "apps/energy.h"
 #include "apps/model_info.h"
+#include "apps/roofline.h"
 #include "linnet/session.h"
 #include "runtime/core/strings.h"
 
@@ -23,6 +29,7 @@ struct Options {
   std::string path;
   int64_t prompt_tokens = 512, decode_tokens = 64, depth = 0;
   int repeats = 5;
+  double minutes = 0;
   uint64_t seed = 1;
   bool json = false;
   BoundsOptions bounds;
@@ -42,16 +49,53 @@ double best(const std::vector<double>& values) {
 }
 
 struct Rounds {
-  std::vector<double> prefill, decode, bandwidth, decode_gbps, percent;
+  std::vector<double> prefill, decode, bandwidth, decode_gbps, percent, int8_peak, f32_peak, prefill_gops,
+      arithmetic_percent, joules;
+};
+
+// A stretch of the sustained decode.
+struct Stretch {
+  double seconds, rate;  // since its beginning; tokens per second
 };
 
 struct Bench {
   std::unique_ptr<Session> session;
   Rounds rounds;
   uint64_t weight_bytes = 0, state_bytes = 0;  // read for one token, at the middle of the decode
+  MatrixWork work;                             // of one token of the prefill
+  std::vector<Stretch> sustained;
 };
 
-Result<void> measure(const Options& options, Bench& bench, BandwidthProbe& probe, ProgressBar& bar) {
+struct Probes {
+  BandwidthProbe bandwidth;
+  std::optional<ArithmeticProbe> arithmetic;  // the CPU backend's
+  EnergyMeter energy;
+};
+
+// Decodes without a pause: a machine that heats up or runs out of its boost shows it.
+Result<void> sustain(const Options& options, Bench& bench, std::span<const int32_t> answer,
+                     std::span<const std::byte> start, ProgressBar& bar) {
+  constexpr int kStretches = 30;
+  const double total = options.minutes * 60;
+  const auto begin = Clock::now();
+  for (int i = 0; i < kStretches; ++i) {
+    bar.show("sustained", static_cast<uint64_t>(i), kStretches);
+    const auto from = Clock::now();
+    int64_t tokens = 0;
+    do {
+      LINNET_TRY(bench.session->restore(start));
+      for (const int32_t token : answer) {
+        LINNET_TRY(bench.session->decode(token));
+        if (interrupted()) return fail(ErrorCode::kCancelled, "stopped");
+      }
+      tokens += static_cast<int64_t>(answer.size());
+    } while (seconds_since(begin) < total * (i + 1) / kStretches);
+    bench.sustained.push_back({seconds_since(begin), static_cast<double>(tokens) / seconds_since(from)});
+  }
+  return {};
+}
+
+Result<void> measure(const Options& options, Bench& bench, Probes& probes, ProgressBar& bar) {
   Session& session = *bench.session;
   std::mt19937_64 random(options.seed);
   const auto random_ids = [&](int64_t n) {
@@ -72,6 +116,7 @@ Result<void> measure(const Options& options, Bench& bench, BandwidthProbe& probe
       token_traffic(session.engine(), static_cast<size_t>(method), options.depth + options.decode_tokens / 2);
   bench.weight_bytes = traffic.weight_bytes;
   bench.state_bytes = traffic.state_bytes;
+  bench.work = matrix_work(session.engine().model(), static_cast<size_t>(method));
   const double gigabytes = static_cast<double>(traffic.weight_bytes + traffic.state_bytes) / 1e9;
 
   const int steps = options.repeats + 1;
@@ -79,8 +124,9 @@ Result<void> measure(const Options& options, Bench& bench, BandwidthProbe& probe
     bar.show("measuring", static_cast<uint64_t>(round), static_cast<uint64_t>(steps));
     // The first round only warms caches, page tables and clocks.
     const bool counts = round > 0;
-    const double bandwidth = probe.measure();
-    double prefill_rate = 0, decode_rate = 0;
+    const double bandwidth = probes.bandwidth.measure();
+    const Peaks peaks = probes.arithmetic ? probes.arithmetic->measure() : Peaks{};
+    double prefill_rate = 0, decode_rate = 0, joules = 0;
     if (!prompt.empty()) {
       LINNET_TRY(session.restore(start));
       const auto begin = Clock::now();
@@ -89,23 +135,39 @@ Result<void> measure(const Options& options, Bench& bench, BandwidthProbe& probe
     }
     if (!answer.empty()) {
       LINNET_TRY(session.restore(start));
+      probes.energy.joules();
       const auto begin = Clock::now();
       for (const int32_t token : answer) {
         LINNET_TRY(session.decode(token));
         if (interrupted()) return fail(ErrorCode::kCancelled, "stopped");
       }
       decode_rate = static_cast<double>(answer.size()) / seconds_since(begin);
+      joules = probes.energy.joules() / static_cast<double>(answer.size());
     }
     if (!counts) continue;
-    bench.rounds.bandwidth.push_back(bandwidth);
-    if (!prompt.empty()) bench.rounds.prefill.push_back(prefill_rate);
+    Rounds& r = bench.rounds;
+    r.bandwidth.push_back(bandwidth);
+    if (peaks.f32 > 0) {
+      r.int8_peak.push_back(peaks.int8 / 1e9);
+      r.f32_peak.push_back(peaks.f32 / 1e9);
+    }
+    if (!prompt.empty()) {
+      r.prefill.push_back(prefill_rate);
+      r.prefill_gops.push_back(prefill_rate * (bench.work.int8 + bench.work.f32) / 1e9);
+      // The time that the matrices would take at the peaks, as a share of the time that all took.
+      if (peaks.f32 > 0)
+        r.arithmetic_percent.push_back(100 * prefill_rate *
+                                       (bench.work.int8 / peaks.int8 + bench.work.f32 / peaks.f32));
+    }
     if (!answer.empty()) {
-      bench.rounds.decode.push_back(decode_rate);
-      bench.rounds.decode_gbps.push_back(decode_rate * gigabytes);
-      bench.rounds.percent.push_back(100 * decode_rate * gigabytes / bandwidth);
+      r.decode.push_back(decode_rate);
+      r.decode_gbps.push_back(decode_rate * gigabytes);
+      r.percent.push_back(100 * decode_rate * gigabytes / bandwidth);
+      if (probes.energy.available()) r.joules.push_back(joules);
     }
   }
-  return {};
+  return options.minutes > 0 && !answer.empty() ? sustain(options, bench, answer, start, bar)
+                                                : Result<void>{};
 }
 
 Json report(const Options& options, const Bench& bench) {
@@ -128,10 +190,22 @@ Json report(const Options& options, const Bench& bench) {
   };
   const Rounds& r = bench.rounds;
   put("prefill_tokens_per_second", r.prefill);
+  put("prefill_gops", r.prefill_gops);
+  put("int8_peak_gops", r.int8_peak);
+  put("f32_peak_gops", r.f32_peak);
+  put("prefill_arithmetic_percent", r.arithmetic_percent);
   put("decode_tokens_per_second", r.decode);
   put("read_bandwidth_gbps", r.bandwidth);
   put("decode_gbps", r.decode_gbps);
   put("decode_bandwidth_percent", r.percent);
+  put("decode_joules_per_token", r.joules);
+  if (r.joules.empty()) out["decode_joules_per_token"] = nullptr;
+  if (!bench.sustained.empty()) {
+    Json stretches = Json::array();
+    for (const Stretch& s : bench.sustained)
+      stretches.push_back({{"seconds", s.seconds}, {"decode_tokens_per_second", s.rate}});
+    out["sustained"] = std::move(stretches);
+  }
   out["weight_bytes_per_token"] = bench.weight_bytes;
   out["state_bytes_per_token"] = bench.state_bytes;
   out["weights_bytes"] = memory.weights_bytes;
@@ -159,6 +233,22 @@ void print(const Json& out) {
   line("bytes read by the decode", "decode_gbps", "GB/s");
   line("read bandwidth of the memory", "read_bandwidth_gbps", "GB/s");
   line("share of it that the decode uses", "decode_bandwidth_percent", "%");
+  line("matrix work of the prefill", "prefill_gops", "GOPS");
+  line("int8 peak of the processor", "int8_peak_gops", "GOPS");
+  line("f32 peak of the processor", "f32_peak_gops", "GOPS");
+  line("share of the peaks in the prefill", "prefill_arithmetic_percent", "%");
+  line("energy of a decoded token", "decode_joules_per_token", "J");
+  if (out["decode_joules_per_token"].is_null() && !out["rounds"]["decode_tokens_per_second"].empty())
+    std::printf("energy: this system shows no counter of the processor's to this user\n");
+  if (out.contains("sustained")) {
+    const Json& stretches = out["sustained"];
+    double slowest = HUGE_VAL;
+    for (const Json& s : stretches) slowest = std::min(slowest, s["decode_tokens_per_second"].get<double>());
+    const double first = stretches.front()["decode_tokens_per_second"].get<double>(),
+                 last = stretches.back()["decode_tokens_per_second"].get<double>();
+    std::printf("sustained for %.0f s: first %.1f, last %.1f (%.0f%%), slowest stretch %.1f tokens/s\n",
+                stretches.back()["seconds"].get<double>(), first, last, 100 * last / first, slowest);
+  }
   std::printf("a token reads %s of weights and %s of state; state %s, work %s\n",
               human_bytes(out["weight_bytes_per_token"].get<uint64_t>()).c_str(),
               human_bytes(out["state_bytes_per_token"].get<uint64_t>()).c_str(),
@@ -179,14 +269,20 @@ int bench(Options options) {
   if (!model) return complain_input(model.error());
   auto session = Session::create(std::move(*model), **backend, session_options(options.bounds));
   if (!session) return complain_input(session.error());
-  auto probe = BandwidthProbe::create(options.bounds.threads);
-  if (!probe) return complain(probe.error());
+  auto bandwidth = BandwidthProbe::create(options.bounds.threads);
+  if (!bandwidth) return complain(bandwidth.error());
+  Probes probes{std::move(*bandwidth), std::nullopt, EnergyMeter()};
+  if (options.bounds.backend == "cpu") {
+    const auto target = cpu::target_from_environment();
+    if (!target) return complain(target.error());
+    probes.arithmetic.emplace(*target, options.bounds.threads);
+  }
 
   catch_interrupts();
   Bench bench;
   bench.session = std::move(*session);
   ProgressBar bar;
-  const auto measured = measure(options, bench, *probe, bar);
+  const auto measured = measure(options, bench, probes, bar);
   bar.clear();
   if (!measured) return complain(measured.error());
   const Json out = report(options, bench);
@@ -217,6 +313,8 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_option("--repeats", options->repeats, "rounds, after one that does not count")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command->add_option("--minutes", options->minutes, "then decode for so long without a pause")
+      ->check(CLI::Range(0.0, 1440.0));
   command->add_option("--seed", options->seed, "of the random token ids")->capture_default_str();
   command->add_flag("--json", options->json, "one JSON object");
   add_bounds_options(*command, options->bounds);

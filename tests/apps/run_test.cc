@@ -135,12 +135,13 @@ TEST_CASE("inspect: what it prints as JSON is what is in the file") {
 TEST_CASE("bench reports consistent numbers") {
   const Outcome outcome =
       linnet_command({"bench", tiny_model(), "--json", "--prompt-tokens", "32", "--decode-tokens", "16",
-                      "--repeats", "3", "--threads", "1", "--depth", "20"});
+                      "--repeats", "3", "--threads", "1", "--depth", "20", "--minutes", "0.01"});
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   const auto json = nlohmann::json::parse(outcome.out);
   for (const char* key : {"prefill_tokens_per_second", "decode_tokens_per_second", "read_bandwidth_gbps",
-                          "decode_gbps", "decode_bandwidth_percent"}) {
+                          "decode_gbps", "decode_bandwidth_percent", "prefill_gops", "int8_peak_gops",
+                          "f32_peak_gops", "prefill_arithmetic_percent"}) {
     INFO(key);
     CHECK(json["rounds"][key].size() == 3);
     CHECK(json[key].get<double>() > 0);
@@ -148,6 +149,19 @@ TEST_CASE("bench reports consistent numbers") {
   }
   const double bytes =
       json["weight_bytes_per_token"].get<double>() + json["state_bytes_per_token"].get<double>();
+  // The tiny model is f32: a share of the f32 peak, which nothing exceeds.
+  CHECK(json["prefill_arithmetic_percent"].get<double>() ==
+        doctest::Approx(100 * json["prefill_gops"].get<double>() / json["f32_peak_gops"].get<double>())
+            .epsilon(0.5));
+  CHECK(json["prefill_arithmetic_percent_best"].get<double>() < 100);
+  double before = 0;
+  REQUIRE(json["sustained"].size() > 1);
+  for (const auto& stretch : json["sustained"]) {
+    CHECK(stretch["seconds"].get<double>() > before);
+    CHECK(stretch["decode_tokens_per_second"].get<double>() > 0);
+    before = stretch["seconds"].get<double>();
+  }
+  CHECK(before >= 0.6);
   const double rate = json["rounds"]["decode_tokens_per_second"][0].get<double>();
   CHECK(json["rounds"]["decode_gbps"][0].get<double>() == doctest::Approx(rate * bytes / 1e9));
 }
