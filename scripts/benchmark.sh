@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Remakes the tables of docs/performance.md: Linnet beside llama.cpp on one machine, rounds of the two in turn.
+# usage: scripts/benchmark.sh [ROUNDS] [more options of tests/bench/compare_llama_cpp.py]
+# Needs a quiet machine, 5 GB of disk, and for the peer a Python with llama-cpp-python, gguf and numpy
+# (PYTHON=/path/to/python; pip builds llama.cpp in about 12 minutes). What is missing is skipped aloud.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+readonly rounds=${1:-5}
+shift || true
+readonly python=${PYTHON:-python3}
+readonly folder=${LINNET_BENCH_FOLDER:-models/downloads/bench}
+readonly smollm2=models/downloads/SmolLM2-135M-Instruct.Q4_1.gguf
+
+step() { echo "== $*" >&2; }
+
+step "building"
+cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+cmake --build build/release --target linnet linnet_kernels_bench >&2
+
+step "models"
+mkdir -p "$folder"
+models=()
+if [ -f "$smollm2" ]; then models+=("$smollm2"); else step "SKIPPED SmolLM2: scripts/quickstart.sh fetches it"; fi
+if "$python" -c 'import gguf, llama_cpp' 2>/dev/null; then
+  for name in mamba2-370m rwkv7-0.4b qwen35-0.8b llama-1b; do
+    file=$folder/$name.q4_0.gguf
+    [ -f "$file" ] || "$python" tests/bench/random_gguf.py "$name" "$file" --type q4_0 >&2
+    models+=("$file")
+  done
+else
+  step "SKIPPED the random models: $python has no gguf and llama-cpp-python"
+fi
+
+step "the machine"
+lscpu | grep -E "Model name|^CPU\(s\)|L2 cache|L3 cache|Flags" | sed -E 's/Flags: *(.*)/\1/; s/ +/ /g' |
+  grep -oE "Model name.*|CPU\(s\).*|L[23] cache.*|avx2|avx512f|avx512_vnni|avx_vnni|avx512_bf16" | paste -sd ';'
+
+step "matrix kernels beside the machine's limits"
+build/release/tests/bench/linnet_kernels_bench --rounds 5
+
+if [ ${#models[@]} -gt 0 ]; then
+  step "beside llama.cpp"
+  "$python" tests/bench/compare_llama_cpp.py build/release/linnet "${models[@]}" --rounds "$rounds" "$@"
+fi

@@ -1,0 +1,171 @@
+// Elementary functions against double precision, on every target. By default every 4,099th float is tried;
+// with LINNET_EVERY_FLOAT set all 2^32 of them (minutes).
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tests/kernels/vector_math_test.cc"
+#include "backends/cpu/highway_targets.h"
+
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "backends/cpu/vector_math_inl.h"
+
+#ifndef LINNET_VECTOR_MATH_TEST_FUNCTIONS  // once for all targets
+#define LINNET_VECTOR_MATH_TEST_FUNCTIONS
+namespace linnet::cpu {
+enum class Function { kExp, kTanh, kSigmoid, kSilu, kGelu, kSoftplus, kLogSigmoid };
+}
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace linnet::cpu::HWY_NAMESPACE {
+
+void apply(Function function, const float* x, int64_t n, float* y) {
+  const auto each = [&](auto f) HWY_ATTR {
+    for_lanes(n, [&](auto lanes, int64_t i) HWY_ATTR { lanes.store(f(lanes.load(x + i)), y + i); });
+  };
+  switch (function) {
+    case Function::kExp:
+      return each([](FloatVec v) HWY_ATTR { return exp(v); });
+    case Function::kTanh:
+      return each([](FloatVec v) HWY_ATTR { return tanh(v); });
+    case Function::kSigmoid:
+      return each([](FloatVec v) HWY_ATTR { return sigmoid(v); });
+    case Function::kSilu:
+      return each([](FloatVec v) HWY_ATTR { return silu(v); });
+    case Function::kGelu:
+      return each([](FloatVec v) HWY_ATTR { return gelu(v); });
+    case Function::kSoftplus:
+      return each([](FloatVec v) HWY_ATTR { return softplus(v); });
+    case Function::kLogSigmoid:
+      return each([](FloatVec v) HWY_ATTR { return log_sigmoid(v); });
+  }
+}
+
+}  // namespace linnet::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+
+namespace linnet::cpu {
+namespace {
+
+double exact(Function function, double x) {
+  switch (function) {
+    case Function::kExp:
+      return std::exp(x);
+    case Function::kTanh:
+      return std::tanh(x);
+    case Function::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Function::kSilu:
+      return x / (1 + std::exp(-x));
+    case Function::kGelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Function::kSoftplus:
+      return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x)));
+    case Function::kLogSigmoid:
+      return std::fmin(x, 0) - std::log1p(std::exp(-std::fabs(x)));
+  }
+  return 0;
+}
+
+// |got - want| in units of the last place of a float of want's size.
+double ulps(float got, double want) {
+  const int exponent = std::ilogb(static_cast<float>(want));
+  return std::fabs(static_cast<double>(got) - want) / std::ldexp(1.0, exponent - 23);
+}
+
+struct Bound {
+  Function function;
+  const char* name;
+  double least, most;  // arguments
+  double ulps;
+};
+// Where the result or e^-x would leave the normal numbers, bounds end.
+constexpr Bound kBounds[] = {
+    {Function::kExp, "exp", -87.33, 88.72, 1.1},
+    {Function::kTanh, "tanh", -100, 100, 2},
+    {Function::kSigmoid, "sigmoid", -87, 100, 4},
+    {Function::kSilu, "silu", -87, 100, 4},
+    {Function::kGelu, "gelu", -12.5, 100, 4},
+    {Function::kSoftplus, "softplus", -87, 100, 4},
+    {Function::kLogSigmoid, "log_sigmoid", -100, 87, 4},
+};
+
+float as_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+}  // namespace
+
+TEST_CASE("elementary functions are within their stated errors on every target") {
+  const uint64_t step = std::getenv("LINNET_EVERY_FLOAT") ? 1 : 4099;
+  for (const CpuTarget target : supported_targets()) {
+    const auto function = LINNET_CHOOSE(target, apply);
+    for (const Bound& bound : kBounds) {
+      double worst = 0;
+      float worst_at = 0;
+      std::vector<float> x, y;
+      const auto check = [&] {
+        y.resize(x.size());
+        function(bound.function, x.data(), static_cast<int64_t>(x.size()), y.data());
+        for (size_t i = 0; i < x.size(); ++i) {
+          const double want = exact(bound.function, static_cast<double>(x[i]));
+          if (std::fabs(want) < static_cast<double>(std::numeric_limits<float>::min())) continue;
+          const double error = ulps(y[i], want);
+          if (error <= worst) continue;  // NaN would stay: it is caught below
+          worst = error;
+          worst_at = x[i];
+        }
+        for (const float v : y) REQUIRE_FALSE(std::isnan(v));
+        x.clear();
+      };
+      for (uint64_t bits = 0; bits < uint64_t{1} << 32; bits += step) {
+        const float v = as_float(static_cast<uint32_t>(bits));
+        if (!(static_cast<double>(v) >= bound.least && static_cast<double>(v) <= bound.most)) continue;
+        x.push_back(v);
+        if (x.size() == 4096) check();
+      }
+      check();
+      INFO(target_name(target) << " " << bound.name << " at " << worst_at << ": " << worst << " ULP");
+      CHECK(worst < bound.ulps);
+    }
+  }
+}
+
+TEST_CASE("elementary functions at infinities and NaN") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const CpuTarget target : supported_targets()) {
+    const auto function = LINNET_CHOOSE(target, apply);
+    const auto of = [&](Function f, float x) {
+      float y = 0;
+      function(f, &x, 1, &y);
+      return y;
+    };
+    CHECK(of(Function::kExp, infinity) == infinity);
+    CHECK(of(Function::kExp, 89.0f) == infinity);
+    CHECK(of(Function::kExp, -infinity) == 0.0f);
+    CHECK(of(Function::kExp, -104.0f) == 0.0f);
+    CHECK(of(Function::kTanh, infinity) == 1.0f);
+    CHECK(of(Function::kTanh, -infinity) == -1.0f);
+    CHECK(of(Function::kSigmoid, infinity) == 1.0f);
+    CHECK(of(Function::kSigmoid, -infinity) == 0.0f);
+    CHECK(of(Function::kSoftplus, infinity) == infinity);
+    CHECK(of(Function::kSoftplus, -infinity) == 0.0f);
+    for (const Bound& bound : kBounds) CHECK(std::isnan(of(bound.function, std::nanf(""))));
+  }
+}
+
+}  // namespace linnet::cpu
+#endif
