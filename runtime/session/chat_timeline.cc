@@ -94,7 +94,11 @@ Result<void> Timeline::prefill(std::span<const int32_t> tokens, const Session::P
   const int64_t fed =
       std::clamp<int64_t>(session_.position() - before, 0, static_cast<int64_t>(tokens.size()));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.begin() + fed);
-  if (!logits) return std::unexpected(logits.error());
+  if (!logits) {
+    // The latest checkpoint may hold what spoilt the run: the next turn goes back further.
+    if (session_.poisoned() && !checkpoints_.empty()) release(checkpoints_.size() - 1);
+    return std::unexpected(logits.error());
+  }
   logits_.assign(logits->begin(), logits->end());
   return {};
 }

@@ -114,6 +114,27 @@ TEST_CASE("the prefix cache is written once and read afterwards") {
   CHECK(third.back()["stats"]["reason"].get<std::string>().find("differs from token") != std::string::npos);
 }
 
+TEST_CASE("what going back takes is shown, taken at once and within its budget") {
+  for (const char* budget : {"3M", "40M", "0"}) {
+    const Outcome outcome = linnet_command({"chat", tiny_model(), "--json", "--max-tokens", "3",
+                                            "--checkpoint-budget", budget, "--window", "64", "--chunk", "16"},
+                                           "One\nTwo\nThree\n");
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    int64_t before = -1;
+    for (const auto& line : json_lines(outcome.out)) {
+      if (line["event"] != "done") continue;
+      const auto& memory = line["stats"]["memory"];
+      const auto taken = memory["history_bytes"].get<int64_t>() + memory["checkpoint_bytes"].get<int64_t>();
+      CHECK(taken <= std::stoi(budget) * (int64_t{1} << 20));
+      CHECK((taken > 0) == (budget[0] != '0'));
+      if (before >= 0) CHECK(taken == before);
+      before = taken;
+    }
+    CHECK(before >= 0);
+  }
+}
+
 TEST_CASE("Ctrl-C ends an endless answer with code 130") {
   const Outcome outcome = linnet_command(
       {"chat", tiny_model(), "--raw", "--prompt", "Once", "--temperature", "1", "--max-tokens", "100000000"},
