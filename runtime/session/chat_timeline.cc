@@ -51,8 +51,8 @@ std::optional<Timeline::Base> Timeline::base_at(const std::string& rendering, st
                                                 size_t tokens, std::optional<int32_t> pending,
                                                 std::string_view pending_text) {
   if (starts_with(rendering, text, pending_text))
-    return Base{tokens, text.size() + pending_text.size(), pending};
-  if (!pending_text.empty() && starts_with(rendering, text, "")) return Base{tokens, text.size(), {}};
+    return Base{tokens, text.size() + pending_text.size(), pending, pending && pending_text.empty()};
+  if (!pending_text.empty() && starts_with(rendering, text, "")) return Base{tokens, text.size(), {}, false};
   return std::nullopt;
 }
 
@@ -157,7 +157,8 @@ Result<Timeline::Aligned> Timeline::run_to(const std::string& rendering, const E
     const std::string_view unknown = std::string_view(rendering).substr(std::min(rendering.size(), known()));
     LINNET_ASSIGN(const std::vector<int32_t> never_run, encode(unknown, false));
     const int64_t run = aligned.fresh;
-    aligned.fresh = std::min(run, static_cast<int64_t>(never_run.size()));
+    const int64_t owed = base.pending_in_text && restart <= base.tokens ? 1 : 0;
+    aligned.fresh = std::min(run, static_cast<int64_t>(never_run.size()) + owed);
     aligned.rerun = run - aligned.fresh;
   }
   const auto start = std::chrono::steady_clock::now();
@@ -208,13 +209,15 @@ void Timeline::set_logits(Checkpoint& checkpoint) const {
   if (checkpoint.has_logits) std::copy(logits_.begin(), logits_.end(), checkpoint.logits.begin());
 }
 
-// Going back a little is frequent and going back far is rare: the last ones and the first stay, and of the
-// others goes the one whose neighbours are closest together, measured by how long ago it was.
+// Going back a little is frequent and going back far is rare: the last ones (of two turns, if there is room)
+// and the first stay, and of the others goes the one whose neighbours are closest together, measured by how
+// long ago it was.
 size_t Timeline::least_useful() const {
   if (cuttable_ || checkpoints_.size() < 4) return 0;
+  const size_t last = std::clamp<size_t>(checkpoints_.size() / 2, 2, 4);
   size_t best = 0;
   double least = std::numeric_limits<double>::infinity();
-  for (size_t i = 1; i + 2 < checkpoints_.size(); ++i) {
+  for (size_t i = 1; i + last < checkpoints_.size(); ++i) {
     const auto gap = static_cast<double>(checkpoints_[i + 1].tokens - checkpoints_[i - 1].tokens);
     const double score = gap / static_cast<double>(tokens_.size() + 1 - checkpoints_[i].tokens);
     if (score < least) {

@@ -84,6 +84,7 @@ class Timeline {
   struct Base {
     size_t tokens = 0, text = 0;
     std::optional<int32_t> pending;
+    bool pending_in_text = false;  // it has no text of its own, and was never run
   };
 
   static std::optional<Base> base_at(const std::string& rendering, std::string_view text, size_t tokens,

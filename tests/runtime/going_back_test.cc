@@ -47,7 +47,7 @@ TEST_CASE("a session with a history goes back to any token above its floor, to t
         Case{"mistral_window", CachePrecision::kF16, false},
         Case{"mistral_window", CachePrecision::kF16, true}, Case{"gemma2", CachePrecision::kF32, false},
         Case{"gemma2", CachePrecision::kF32, true}}) {
-    INFO(c.model);
+    INFO(std::string(c.model));
     SessionOptions options;
     options.window = 24;
     options.sinks = 3;
@@ -120,7 +120,7 @@ TEST_CASE("the floor of a history rises with the conversation, and a restored st
 
 TEST_CASE("undo, regenerate and edit at 4,000 tokens take under 50 ms before the first token is computed") {
   for (const bool recurrent : {false, true}) {
-    INFO((recurrent ? "fla_gla" : "llama"));
+    INFO(std::string(recurrent ? "fla_gla" : "llama"));
     SessionOptions bounds;
     bounds.history_bytes = size_t{8} << 20;
     ChatOptions options;
