@@ -2,6 +2,7 @@
 // kimi_linear}.py. It renames tensors, squeezes convolutions, stores -exp(A_log) for A_log, adds 1 to the
 // norms of Qwen and lays its value heads out in another order, folds Falcon-H1's multipliers into the weights
 // and splits the latent projections of Kimi.
+#include <algorithm>
 #include <cmath>
 
 #include "converter/gguf_layout.h"
@@ -13,11 +14,17 @@ namespace {
 double log_of_negative(double a) { return std::log(-a); }
 double minus_one(double w) { return w - 1; }
 
+// A size from the file, made small enough for products of two; no tensor is larger.
+int64_t size_of(const Json& config, const char* name) {
+  return std::clamp<int64_t>(config[name].get<int64_t>(), 0, int64_t{1} << 24);
+}
+
 std::string block(int64_t i) { return strf("blk.{}.", i); }
 
 void common_config(GgufKeys& keys, Json& config) {
   config["hidden_size"] = keys.integer("embedding_length");
-  config["num_hidden_layers"] = keys.integer("block_count") - keys.integer("nextn_predict_layers", 0);
+  config["num_hidden_layers"] = std::clamp<int64_t>(keys.integer("block_count"), 0, 65536) -
+                                std::clamp<int64_t>(keys.integer("nextn_predict_layers", 0), 0, 65536);
   keys.copy<int64_t>(config, "max_position_embeddings", "context_length");
 }
 
@@ -176,6 +183,9 @@ void qwen_config(const std::string& architecture, GgufKeys& keys, Json& config) 
 // `width` channels each, after `before` rows that stay.
 std::vector<int64_t> grouped_order(int64_t groups, int64_t share, int64_t width, int64_t before = 0) {
   std::vector<int64_t> order;
+  constexpr int64_t kMost = int64_t{1}
+                            << 24;  // more rows than any matrix has: not re-ordered, and then refused
+  if (before > kMost || groups * share > kMost || groups * share * width > kMost) return order;
   for (int64_t i = 0; i < before; ++i) order.push_back(i);
   for (int64_t group = 0; group < groups; ++group)
     for (int64_t j = 0; j < share; ++j)
@@ -221,12 +231,12 @@ void map_attention(GgufLayout& layout, const std::string& b, const std::string& 
 }
 
 void qwen_layout(const Json& config, int64_t layers, GgufLayout& layout) {
-  const auto key = [&](const char* name) { return std::max<int64_t>(config[name].get<int64_t>(), 1); };
+  const auto key = [&](const char* name) { return std::max<int64_t>(size_of(config, name), 1); };
   const int64_t groups = key("linear_num_key_heads"),
                 share = std::max<int64_t>(key("linear_num_value_heads") / groups, 1);
   const int64_t width = key("linear_value_head_dim"), keys = 2 * groups * key("linear_key_head_dim");
   // Only Qwen3.5 re-orders.
-  const bool tiled = config["model_type"] != "qwen3_next" && share > 1;
+  const bool tiled = config["model_type"].get<std::string>() != "qwen3_next" && share > 1;
   const GgufLayout::Change norm = each_value(minus_one);
   const auto order = [&](int64_t channels, int64_t before, bool columns) -> GgufLayout::Change {
     return tiled ? reordered(grouped_order(groups, share, channels, before), columns) : GgufLayout::Change();
@@ -329,7 +339,7 @@ void granite_config(GgufKeys& keys, Json& config) {
 }
 
 void granite_layout(const Json& config, int64_t layers, GgufLayout& layout) {
-  const auto key = [&](const char* name) { return config[name].get<int64_t>(); };
+  const auto key = [&](const char* name) { return size_of(config, name); };
   const int64_t hidden = key("hidden_size"), shared = key("shared_intermediate_size");
   const int64_t experts = key("num_local_experts"), width = key("intermediate_size");
   const auto turned = [](int64_t heads, bool vector) -> GgufLayout::Change {
@@ -428,7 +438,7 @@ Result<Rows> latent_rows(std::vector<Rows> sources, int64_t heads, int64_t nope,
 }
 
 void kimi_layout(const Json& config, int64_t layers, GgufLayout& layout) {
-  const auto key = [&](const char* name) { return config[name].get<int64_t>(); };
+  const auto key = [&](const char* name) { return size_of(config, name); };
   const int64_t heads = key("num_attention_heads"), nope = key("qk_nope_head_dim"), value = key("v_head_dim"),
                 rank = key("kv_lora_rank");
   const auto join = [=](std::vector<Rows> sources) {

@@ -8,6 +8,7 @@
 #include "converter/sentencepiece_model.h"
 #include "runtime/core/strings.h"
 #include "runtime/text/pretokenizers.h"
+#include "runtime/text/rwkv_world.h"
 
 namespace linnet::convert {
 namespace {
@@ -165,6 +166,14 @@ Result<void> import_folder_text(const std::string& path, Source& source) {
   return {};
 }
 
+// RWKV World's turns: "User: ...", a blank line, "Assistant: ...", a blank line.
+constexpr const char* kRwkvWorldTemplate =
+    "{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ 'System: ' + m.content + '\\n\\n' }}"
+    "{% elif m.role == 'user' %}{{ 'User: ' + m.content + '\\n\\n' }}"
+    "{% else %}{{ 'Assistant: ' + m.content + '\\n\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
+
 Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source& source) {
   const auto* model = gguf.find<std::string>("tokenizer.ggml.model");
   const auto* tokens = gguf.find<std::vector<std::string>>("tokenizer.ggml.tokens");
@@ -199,6 +208,13 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
     const fb::TokenKind k = kind >= 0 && kind < 7 ? kKinds[kind] : fb::TokenKind::Normal;
     std::string bytes = piece;
     if (byte_level && k == fb::TokenKind::Normal && !decode_byte_level(piece, bytes)) bytes = piece;
+    if (*model == "rwkv" && k == fb::TokenKind::Normal) {  // bytes as Python prints them
+      auto plain = text::unescape_rwkv_piece(piece);
+      if (!plain)
+        return fail(ErrorCode::kInvalidFile,
+                    strf("'{}': token {} is '{}', which is no escaped text", path, i, piece));
+      bytes = std::move(*plain);
+    }
     ids.emplace(piece, static_cast<uint32_t>(i));
     t->pieces.push_back(std::move(bytes));
     t->kinds.push_back(k);
@@ -272,6 +288,7 @@ Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source&
       t->normalization = "nmt_nfkc";
   }
   if (const auto* text = gguf.find<std::string>("tokenizer.chat_template")) source.chat_template = *text;
+  if (source.chat_template == "rwkv-world") source.chat_template = kRwkvWorldTemplate;  // a name, no template
   source.tokenizer = std::move(t);
   return {};
 }

@@ -4,15 +4,6 @@
 
 namespace linnet::convert {
 
-Rows grouped_rows(Rows source, int64_t groups, int64_t first, int64_t count) {
-  const int64_t size = source->rows / groups;
-  std::vector<int64_t> order;
-  order.reserve(static_cast<size_t>(groups * count));
-  for (int64_t group = 0; group < groups; ++group)
-    for (int64_t i = 0; i < count; ++i) order.push_back(group * size + first + i);
-  return permute_rows(std::move(source), std::move(order));
-}
-
 Value attention_layer(Importer& in, const std::string& p, Value h, const AttentionLayer& layer,
                       Value residual) {
   GraphBuilder& g = in.graph;

@@ -24,8 +24,4 @@ struct AttentionLayer {
 Value attention_layer(Importer& in, const std::string& prefix, Value h, const AttentionLayer& layer,
                       Value residual);
 
-// Rows of one part of a projection whose rows come in `groups` groups of equal parts: rows [first, first +
-// count) of every group, group after group.
-Rows grouped_rows(Rows source, int64_t groups, int64_t first, int64_t count);
-
 }  // namespace linnet::convert

@@ -1,6 +1,5 @@
 #include "converter/architectures/experts.h"
 
-#include "converter/architectures/attention_layer.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {

@@ -93,6 +93,9 @@ void import_minimax(Importer& in) {
   const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
   const std::vector<bool> lightning = read_layers(in, layers);
   check_experts(in, experts, top_k);
+  if (attention.heads < 1 || attention.heads > 65536 || attention.head_dim < 1)
+    in.fail(
+        strf("config.json: {} heads of {} channels are not possible", attention.heads, attention.head_dim));
   const auto factors = [&](const std::string& which) {
     return std::pair(static_cast<float>(in.number(which + "_alpha_factor", 1)),
                      static_cast<float>(in.number(which + "_beta_factor", 1)));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "runtime/core/strings.h"
 
@@ -49,6 +48,43 @@ class Permuted final : public RowSource {
   }
   Rows source_;
   std::vector<int64_t> order_;
+};
+
+class Grouped final : public RowSource {
+ public:
+  Grouped(Rows source, int64_t groups, int64_t size, int64_t first, int64_t count)
+      : source_(std::move(source)), size_(size), first_(first), count_(std::max<int64_t>(count, 1)) {
+    rows = groups * count;
+    columns = source_->columns;
+    name = source_->name;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    return by_groups(begin, count, [&](int64_t from, int64_t n, int64_t to) {
+      return source_->read(from, n, out + to * columns);
+    });
+  }
+  std::optional<DType> lossless() const override { return source_->lossless(); }
+  std::optional<DType> stored() const override { return source_->stored(); }
+  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
+    const size_t row = group_row_bytes(*this, *lossless());
+    return by_groups(begin, count, [&](int64_t from, int64_t n, int64_t to) {
+      return source_->read_groups(from, n, out + static_cast<size_t>(to) * row);
+    });
+  }
+
+ private:
+  template <typename F>
+  Result<void> by_groups(int64_t begin, int64_t count, const F& f) const {
+    for (int64_t i = 0; i < count;) {
+      const int64_t group = (begin + i) / count_, r = (begin + i) % count_;
+      const int64_t n = std::min(count - i, count_ - r);
+      LINNET_TRY(f(group * size_ + first_ + r, n, i));
+      i += n;
+    }
+    return {};
+  }
+  Rows source_;
+  int64_t size_, first_, count_;
 };
 
 class Concatenated final : public RowSource {
@@ -186,9 +222,11 @@ Result<void> RowSource::read_groups(int64_t, int64_t, std::byte*) const {
 }
 
 Rows slice_rows(Rows source, int64_t begin, int64_t count) {
-  std::vector<int64_t> order(static_cast<size_t>(count));
-  std::iota(order.begin(), order.end(), begin);
-  return permute_rows(std::move(source), std::move(order));
+  return std::make_shared<Grouped>(std::move(source), 1, count, begin, count);
+}
+Rows grouped_rows(Rows source, int64_t groups, int64_t first, int64_t count) {
+  const int64_t size = source->rows / std::max<int64_t>(groups, 1);
+  return std::make_shared<Grouped>(std::move(source), groups, size, first, count);
 }
 Rows permute_rows(Rows source, std::vector<int64_t> order) {
   return std::make_shared<Permuted>(std::move(source), std::move(order));
@@ -211,6 +249,10 @@ Result<std::vector<float>> read_all(const RowSource& source) {
 }
 
 Result<Rows> transpose(Rows source) {
+  constexpr int64_t kMost = int64_t{1} << 26;
+  if (source->rows < 0 || source->columns < 0 || source->rows > kMost / std::max<int64_t>(source->columns, 1))
+    return fail(ErrorCode::kInvalidFile, strf("'{}' is too large to be turned: [{}, {}]", source->name,
+                                              source->rows, source->columns));
   LINNET_ASSIGN(const std::vector<float> values, read_all(*source));
   std::vector<float> turned(values.size());
   for (int64_t r = 0; r < source->rows; ++r)

@@ -32,15 +32,18 @@ class RowSource {
 
 using Rows = std::shared_ptr<const RowSource>;
 
-// Rows [begin, begin + count) of a source. Lossless stays lossless.
+// Rows [begin, begin + count) of a source. Lossless stays lossless. No list of rows is made, whatever `count`
+// is: a config may ask for any number before the shapes are found to be wrong.
 Rows slice_rows(Rows source, int64_t begin, int64_t count);
+// Rows [first, first + count) of each of `groups` groups of equally many rows, group after group.
+Rows grouped_rows(Rows source, int64_t groups, int64_t first, int64_t count);
 // Row i of the result is row order[i] of the source. Lossless stays lossless.
 Rows permute_rows(Rows source, std::vector<int64_t> order);
 // All rows of the first source, then all of the next. Lossless if all are, in the same format.
 Rows concat_rows(std::vector<Rows> sources);
 // Column j of the result is column order[j] of the source. Lossless if whole groups of columns move.
 Rows permute_columns(Rows source, std::vector<int64_t> order);
-// The transpose, held in memory (small matrices only).
+// The transpose, held in memory: at most 2^26 elements.
 Result<Rows> transpose(Rows source);
 // Values held in memory.
 Rows constant_rows(std::string name, int64_t rows, int64_t columns, std::vector<float> values);
