@@ -44,7 +44,7 @@ std::vector<float> gathered(const Shape& s, const fb::Convolution2dT& args, std:
 }  // namespace
 
 TEST_CASE("convolution_2d: dense, every element type, within the rounding of activations") {
-  check_op(36, [](OpBuilder& op, Random& random) {
+  check_op(24, [](OpBuilder& op, Random& random) {
     Shape s{};
     s.kernel = random.choice({1, 2, 3, 5});
     s.stride = random.pick(1, std::min<int64_t>(2, s.kernel));
@@ -85,7 +85,7 @@ TEST_CASE("convolution_2d: activation, gate and residual") {
 }
 
 TEST_CASE("convolution_2d: depthwise, with activation, gate, residual, stride and upsampling") {
-  check_op(40, [](OpBuilder& op, Random& random) {
+  check_op(24, [](OpBuilder& op, Random& random) {
     Shape s{};
     s.kernel = random.choice({3, 5, 7, 2});
     s.stride = random.chance(0.2) ? 2 : 1;

@@ -91,7 +91,7 @@ TEST_CASE("norm: hand-computed rows") {
 }
 
 TEST_CASE("norm: modulation, activation and residual, like the reference") {
-  check_op(40, [](OpBuilder& op, Random& random) {
+  check_op(24, [](OpBuilder& op, Random& random) {
     fb::NormT args;
     args.kind = random.choice({fb::NormKind::Rms, fb::NormKind::Layer, fb::NormKind::L2});
     args.epsilon = 1e-6f;
@@ -123,7 +123,7 @@ TEST_CASE("norm: modulation, activation and residual, like the reference") {
 }
 
 TEST_CASE("norm: groups over an image, like the reference, under the bound") {
-  check_op(24, [](OpBuilder& op, Random& random) {
+  check_op(14, [](OpBuilder& op, Random& random) {
     fb::NormT args;
     args.kind = fb::NormKind::Group;
     args.epsilon = 1e-5f;
