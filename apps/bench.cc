@@ -16,6 +16,9 @@
 #include "apps/energy.h"
 #include "apps/model_info.h"
 #include "apps/roofline.h"
+#if LINNET_HAS_VULKAN
+#include "backends/vulkan/vulkan.h"
+#endif
 #include "linnet/session.h"
 #include "runtime/core/strings.h"
 
@@ -64,6 +67,7 @@ struct Bench {
   uint64_t weight_bytes = 0, state_bytes = 0;  // read for one token, at the middle of the decode
   MatrixWork work;                             // of one token of the prefill
   std::vector<Stretch> sustained;
+  Json device;  // what a decoded token costs a GPU; null on other backends
 };
 
 struct Probes {
@@ -95,7 +99,33 @@ Result<void> sustain(const Options& options, Bench& bench, std::span<const int32
   return {};
 }
 
-Result<void> measure(const Options& options, Bench& bench, Probes& probes, ProgressBar& bar) {
+// Runs one more round of the decode and counts.
+Result<void> count_on_device(Bench& bench, const Backend& backend, std::span<const std::byte> start,
+                             std::span<const int32_t> answer) {
+#if LINNET_HAS_VULKAN
+  const auto* vulkan = dynamic_cast<const VulkanBackend*>(&backend);
+  if (!vulkan || answer.empty()) return {};
+  LINNET_TRY(bench.session->restore(start));
+  const VulkanCounts before = vulkan->counts();
+  for (const int32_t token : answer) LINNET_TRY(bench.session->decode(token));
+  const VulkanCounts after = vulkan->counts();
+  const auto each = [&](uint64_t VulkanCounts::*what) {
+    return static_cast<double>(after.*what - before.*what) / static_cast<double>(answer.size());
+  };
+  bench.device = {{"name", vulkan->device().name},
+                  {"dispatches_per_token", each(&VulkanCounts::dispatches)},
+                  {"barriers_per_token", each(&VulkanCounts::barriers)},
+                  {"submits_per_token", each(&VulkanCounts::submits)},
+                  {"weight_bytes_per_token", each(&VulkanCounts::weight_bytes)},
+                  {"device_bytes", after.device_bytes}};
+#else
+  static_cast<void>(bench), static_cast<void>(backend), static_cast<void>(start), static_cast<void>(answer);
+#endif
+  return {};
+}
+
+Result<void> measure(const Options& options, Bench& bench, const Backend& backend, Probes& probes,
+                     ProgressBar& bar) {
   Session& session = *bench.session;
   std::mt19937_64 random(options.seed);
   const auto random_ids = [&](int64_t n) {
@@ -166,6 +196,7 @@ Result<void> measure(const Options& options, Bench& bench, Probes& probes, Progr
       if (probes.energy.available()) r.joules.push_back(joules);
     }
   }
+  LINNET_TRY(count_on_device(bench, backend, start, answer));
   return options.minutes > 0 && !answer.empty() ? sustain(options, bench, answer, start, bar)
                                                 : Result<void>{};
 }
@@ -212,6 +243,7 @@ Json report(const Options& options, const Bench& bench) {
   out["state_bytes"] = memory.state_bytes;
   out["work_bytes"] = memory.work_bytes;
   out["rounds"] = std::move(rounds);
+  if (!bench.device.is_null()) out["device"] = bench.device;
   return out;
 }
 
@@ -254,6 +286,12 @@ void print(const Json& out) {
               human_bytes(out["state_bytes_per_token"].get<uint64_t>()).c_str(),
               human_bytes(out["state_bytes"].get<uint64_t>()).c_str(),
               human_bytes(out["work_bytes"].get<uint64_t>()).c_str());
+  if (!out.contains("device")) return;
+  const Json& device = out["device"];
+  std::printf("on %s a token takes %.0f dispatches, %.0f barriers and %.0f submits and reads %s of weights\n",
+              device["name"].get<std::string>().c_str(), device["dispatches_per_token"].get<double>(),
+              device["barriers_per_token"].get<double>(), device["submits_per_token"].get<double>(),
+              human_bytes(static_cast<uint64_t>(device["weight_bytes_per_token"].get<double>())).c_str());
 }
 
 int bench(Options options) {
@@ -263,7 +301,7 @@ int bench(Options options) {
   if (auto checked = check_bounds(options.bounds); !checked) return complain(checked.error());
   const int64_t longest = options.depth + std::max(options.prompt_tokens, options.decode_tokens);
   if (options.bounds.attention == "full" && !options.bounds.context_given) options.bounds.context = longest;
-  const auto backend = find_backend(options.bounds.backend);
+  const auto backend = find_backend(options.bounds);
   if (!backend) return complain(backend.error());
   auto model = Model::open(options.path);
   if (!model) return complain_input(model.error());
@@ -282,7 +320,7 @@ int bench(Options options) {
   Bench bench;
   bench.session = std::move(*session);
   ProgressBar bar;
-  const auto measured = measure(options, bench, probes, bar);
+  const auto measured = measure(options, bench, **backend, probes, bar);
   bar.clear();
   if (!measured) return complain(measured.error());
   const Json out = report(options, bench);

@@ -44,9 +44,18 @@ void add_bounds_options(CLI::App& command, BoundsOptions& bounds) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--backend", bounds.backend, "processor: cpu, or reference (slow, defines the truth)")
+  command
+      .add_option("--backend", bounds.backend,
+                  "processor: cpu, vulkan (a GPU), or reference (slow, defines the truth)")
       ->check(CLI::IsMember({"cpu", "reference", "vulkan"}))
       ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--device", bounds.device,
+                  "which GPU: its number, or part of its name (`linnet inspect --devices`)")
+      ->group(group);
+  command
+      .add_option("--shader-cache", bounds.shader_cache, "a file that keeps compiled shaders between runs")
       ->group(group);
 }
 
@@ -60,6 +69,10 @@ Result<void> check_bounds(const BoundsOptions& bounds) {
     return fail(ErrorCode::kInvalidArgument,
                 "--window and --sinks have no meaning with --attention full: leave them out");
   return {};
+}
+
+Result<std::shared_ptr<const Backend>> find_backend(const BoundsOptions& bounds) {
+  return find_backend(bounds.backend, bounds.device, bounds.shader_cache);
 }
 
 SessionOptions session_options(const BoundsOptions& bounds) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,7 @@ struct BoundsOptions {
   std::string attention = "window";
   int64_t window = 1024, sinks = 4, context = 4096, chunk = 256;
   std::string cache = "f16";
-  std::string backend = "cpu";
+  std::string backend = "cpu", device, shader_cache;
   int threads = 1;
   bool context_given = false, window_given = false;
 };
@@ -30,6 +31,7 @@ void add_bounds_options(CLI::App& command, BoundsOptions& bounds);
 // After parsing. Errors: --context with a window, --window or --sinks with full attention.
 Result<void> check_bounds(const BoundsOptions& bounds);
 
+Result<std::shared_ptr<const Backend>> find_backend(const BoundsOptions& bounds);
 SessionOptions session_options(const BoundsOptions& bounds);
 // `symbols`: bounds beyond tokens, logit_tokens and context; a later entry of a name wins.
 EngineOptions engine_options(const BoundsOptions& bounds,

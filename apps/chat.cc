@@ -205,9 +205,11 @@ int from_pipe(Conversation& conversation) {
   return kOk;
 }
 
-Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt) {
+// `backend` outlives the chat.
+Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt,
+                                   std::shared_ptr<const Backend>& backend) {
   LINNET_TRY(check_bounds(options.bounds));
-  LINNET_ASSIGN(const Backend* backend, find_backend(options.bounds.backend));
+  LINNET_ASSIGN(backend, find_backend(options.bounds));
   LINNET_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.path));
   ChatOptions chat = options.chat;
   // Nothing goes back in a conversation of one turn.
@@ -229,7 +231,8 @@ Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt) {
 
 int chat(const Options& options) {
   const bool terminal = !options.prompt && stdin_is_terminal() && !options.json;
-  auto opened = open(options, options.prompt.has_value());
+  std::shared_ptr<const Backend> backend;
+  auto opened = open(options, options.prompt.has_value(), backend);
   if (!opened) return complain_input(opened.error());
   Conversation conversation(std::move(*opened), ChatOutput(options.json, terminal, options.stats));
   if (options.load)

@@ -12,6 +12,9 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#if LINNET_HAS_VULKAN
+#include "backends/vulkan/vulkan.h"
+#endif
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -51,13 +54,35 @@ int report(const Error& error, bool user_named_it) {
 int complain(const Error& error) { return report(error, false); }
 int complain_input(const Error& error) { return report(error, true); }
 
-Result<const Backend*> find_backend(const std::string& name) {
-  if (name == "cpu") return cpu_backend();
-  if (name == "reference") return &reference_backend();
-  if (name == "vulkan")
+Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, const std::string& device,
+                                                    const std::string& cache) {
+  if (name != "vulkan" && !device.empty())
+    return fail(ErrorCode::kInvalidArgument, "--device chooses a GPU: it needs --backend vulkan");
+  // Those of the CPU live as long as the process.
+  const auto borrowed = [](const Backend& backend) {
+    return std::shared_ptr<const Backend>(&backend, [](const Backend*) {});
+  };
+  if (name == "cpu") {
+    LINNET_ASSIGN(const Backend* cpu, cpu_backend());
+    return borrowed(*cpu);
+  }
+  if (name == "reference") return borrowed(reference_backend());
+  if (name == "vulkan") {
+#if LINNET_HAS_VULKAN
+    VulkanOptions options;
+    options.device = device;
+    options.pipeline_cache = cache;
+    LINNET_ASSIGN(std::unique_ptr<VulkanBackend> vulkan, create_vulkan_backend(options));
+    return std::shared_ptr<const Backend>(std::move(vulkan));
+#else
+    static_cast<void>(cache);
     return fail(ErrorCode::kUnsupported,
-                "the backend 'vulkan' is not built into this linnet: use --backend cpu");
-  return fail(ErrorCode::kInvalidArgument, strf("there is no backend '{}': choose cpu or reference", name));
+                "the backend 'vulkan' is not built into this linnet (it needs libvulkan-dev, glslc and "
+                "spirv-tools when it is configured): use --backend cpu");
+#endif
+  }
+  return fail(ErrorCode::kInvalidArgument,
+              strf("there is no backend '{}': choose cpu, vulkan or reference", name));
 }
 
 int default_threads() {

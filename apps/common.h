@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -39,8 +40,10 @@ void add_inspect(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 
-// Backends by name: "reference", "cpu". Errors: kUnsupported for one this build lacks.
-Result<const Backend*> find_backend(const std::string& name);
+// Backends by name: "reference", "cpu", "vulkan" (the device that `device` names by number or part of its
+// name; compiled shaders kept in the file `cache`). Errors: kUnsupported for one this build or machine lacks.
+Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, const std::string& device = "",
+                                                    const std::string& cache = "");
 // One thread for each physical core this process may use.
 int default_threads();
 

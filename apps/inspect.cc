@@ -5,6 +5,7 @@
 
 #include "apps/bounds_options.h"
 #include "apps/common.h"
+#include "apps/devices.h"
 #include "apps/model_info.h"
 #include "format/verify.h"
 #include "linnet/model.h"
@@ -17,7 +18,7 @@ using Json = nlohmann::ordered_json;
 
 struct Options {
   std::string path;
-  bool tensors = false, nodes = false, memory = false, verify = false, json = false;
+  bool tensors = false, nodes = false, memory = false, verify = false, json = false, devices = false;
   std::vector<std::string> symbols;
   BoundsOptions bounds;
 };
@@ -102,7 +103,7 @@ Json describe(const Model& loaded, const Options& options) {
 Result<Json> memory_json(const Model& loaded, const Options& options) {
   LINNET_TRY(check_bounds(options.bounds));
   LINNET_ASSIGN(const auto symbols, parse_symbols(options.symbols));
-  LINNET_ASSIGN(const Backend* backend, find_backend(options.bounds.backend));
+  LINNET_ASSIGN(const std::shared_ptr<const Backend> backend, find_backend(options.bounds));
   const EngineOptions engine = engine_options(options.bounds, symbols);
   LINNET_ASSIGN(const MemoryRequired memory, Engine::memory_required(loaded.file(), *backend, engine));
   Json out = {{"backend", options.bounds.backend},
@@ -223,6 +224,9 @@ void print(const Json& out) {
 }
 
 int inspect(const Options& options) {
+  if (options.devices) return list_devices(options.json);
+  if (options.path.empty())
+    return complain({ErrorCode::kInvalidArgument, "which MODEL? Give a Linnet file (.lnt), or --devices"});
   const auto model = Model::open(options.path);
   if (!model) return complain_input(model.error());
   Json out = describe(**model, options);
@@ -255,7 +259,9 @@ void add_inspect(CLI::App& app, Action& action) {
   const auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("inspect", "What a model file holds, and the memory that running it takes");
-  command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
+  command->add_option("MODEL", options->path, "a Linnet file (.lnt)");
+  command->add_flag("--devices", options->devices,
+                    "instead: the GPUs of this machine, their limits and features");
   command->add_flag("--tensors", options->tensors, "list every weight");
   command->add_flag("--nodes", options->nodes, "list every node of every method");
   // The plan is always printed; the flag is accepted so that asking for it is no error.

@@ -219,7 +219,7 @@ int run(Options options) {
   if (!options.attention_given && !options.bounds.window_given) options.bounds.attention = "full";
   if (!options.cache_given) options.bounds.cache = "f32";
   if (auto checked = check_bounds(options.bounds); !checked) return complain(checked.error());
-  const auto backend = find_backend(options.bounds.backend);
+  const auto backend = find_backend(options.bounds);
   if (!backend) return complain(backend.error());
   const auto model = Model::open(options.path);
   if (!model) return complain_input(model.error());

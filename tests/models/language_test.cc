@@ -12,6 +12,7 @@
 #include "converter/convert.h"
 #include "runtime/engine/engine.h"
 #include "tests/models/golden.h"
+#include "tests/vulkan_device.h"
 
 using namespace linnet;
 using namespace linnet::testing;
@@ -78,6 +79,24 @@ double distance(const Golden& golden, const std::vector<float>& logits) {
   return worst;
 }
 
+// One way of cutting the prompt and a few tokens: a software GPU is slow.
+void check_on_vulkan(const Golden& golden, std::shared_ptr<const format::ModelFile> model, int64_t context) {
+  const Backend* vulkan = vulkan_test_backend();
+  if (!vulkan) return;
+  CAPTURE(vulkan->name());
+  auto engine = Engine::create(std::move(model), *vulkan, options_for(64, context));
+  REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
+  std::vector<float> logits = run_chunks(**engine, golden.ids, 64, golden.vocabulary);
+  CHECK(distance(golden, logits) <= std::max(golden.tolerance, 2e-3));
+  for (size_t i = 0; i < std::min<size_t>(3, golden.greedy.size()); ++i) {
+    const auto* last = logits.data() + static_cast<int64_t>(logits.size()) - golden.vocabulary;
+    const auto best = static_cast<int32_t>(std::max_element(last, last + golden.vocabulary) - last);
+    CHECK(best == golden.greedy[i]);
+    logits = run_chunks(**engine, {golden.greedy[i]}, 1, golden.vocabulary);
+  }
+  check_vulkan_messages();
+}
+
 void check_case(const fs::path& folder) {
   const Golden golden = read_golden(folder);
   REQUIRE_MESSAGE(convert::find_architecture(golden.model_type), golden.model_type, " has no importer");
@@ -85,6 +104,8 @@ void check_case(const fs::path& folder) {
   const auto total = static_cast<int64_t>(golden.ids.size());
   const auto context = total + static_cast<int64_t>(golden.greedy.size());
 
+  check_on_vulkan(golden, model, context);
+  if (vulkan_wish() == "only") return;
   const auto cpu = cpu_backend();
   REQUIRE(cpu);
   for (const Backend* backend : {&reference_backend(), *cpu}) {

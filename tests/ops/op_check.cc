@@ -12,6 +12,7 @@
 #include "format/panel.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
+#include "tests/vulkan_device.h"
 
 namespace linnet::testing {
 
@@ -459,6 +460,32 @@ std::vector<const Backend*> all_backends() {
   return backends;
 }
 
+namespace {
+
+// Null where there is no device, or no shader for the op.
+const Backend* vulkan_for(const OpCase& op) {
+  const Backend* backend = vulkan_test_backend();
+  const auto& node = *op.file->model().methods[0]->nodes[0];
+  return backend && backend->supports(graph::op_kind(node.args.type)) ? backend : nullptr;
+}
+
+// A software device compiles and runs slowly: the first seeds, in one call and in pieces.
+constexpr int kVulkanSeeds = 8;
+
+void check_on_vulkan(const OpCase& op, const std::string& where,
+                     const std::vector<std::vector<int64_t>>& cuts, const OpRun& truth) {
+  const Backend* backend = vulkan_for(op);
+  if (!backend) return;
+  const std::string name = where + std::string(backend->name());
+  compare_runs(op, name + " against the reference", run_op(op, *backend), truth, false);
+  if (!cuts.empty())
+    compare_runs(op, name + " in " + text(cuts[0]) + " against the reference",
+                 run_op(op, *backend, 1, cuts[0]), truth, false);
+  check_vulkan_messages();
+}
+
+}  // namespace
+
 std::shared_ptr<const OpCase> make_op(const BuildOp& build, uint64_t seed, int64_t tokens) {
   Random random(seed);
   OpBuilder builder(random, tokens);
@@ -472,7 +499,9 @@ std::string creation_error(const OpCase& op, const Backend& backend) {
 }
 
 void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& expected, double tolerance) {
-  for (const Backend* backend : all_backends()) {
+  std::vector<const Backend*> backends = all_backends();
+  if (const Backend* vulkan = vulkan_for(op)) backends.push_back(vulkan);
+  for (const Backend* backend : backends) {
     const OpRun found = run_op(op, *backend);
     REQUIRE(found.outputs.size() == expected.size());
     for (size_t i = 0; i < expected.size(); ++i)
@@ -500,8 +529,14 @@ void check_op(int seeds, const BuildOp& build, const CheckOptions& options) {
     const OpRun truth = run_op(*op, reference_backend());
     const std::string where = strf("seed {}, {} tokens, ", static_cast<int64_t>(seed), op->tokens);
     for (const auto& pieces : cuts)
-      compare_runs(*op, where + "reference in " + text(pieces), run_op(*op, reference_backend(), 1, pieces),
-                   truth, false);
+      if (vulkan_wish() != "only")
+        compare_runs(*op, where + "reference in " + text(pieces), run_op(*op, reference_backend(), 1, pieces),
+                     truth, false);
+    if (i < kVulkanSeeds) check_on_vulkan(*op, where, cuts, truth);
+    if (vulkan_wish() == "only") {
+      if (i + 1 >= kVulkanSeeds) break;
+      continue;
+    }
     for (const cpu::CpuTarget target : cpu::supported_targets()) {
       const Backend& backend = cpu_backend(target);
       const std::string name = where + std::string(backend.name());

@@ -1,0 +1,47 @@
+#include "backends/vulkan/executable.h"
+#include "backends/vulkan/vulkan.h"
+#include "runtime/core/strings.h"
+
+namespace linnet {
+namespace vulkan {
+namespace {
+
+class Backend final : public VulkanBackend {
+ public:
+  explicit Backend(std::shared_ptr<Device> device)
+      : device_(std::move(device)), name_(strf("vulkan ({})", device_->info().name)) {}
+
+  std::string_view name() const override { return name_; }
+  bool supports(graph::OpKind kind) const override { return lowering_of(kind).run != nullptr; }
+  size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
+                       const plan::Plan& partial, int) const override {
+    const Lower lower = lowering_of(graph::op_kind(model.methods[method]->nodes[node]->args.type));
+    return lower.scratch ? lower.scratch(node_shapes(model, bounds, partial, method, node, bounds.symbols))
+                         : 0;
+  }
+  Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override {
+    return VulkanExecutable::create(device_, compilation);
+  }
+  // The plan's regions once more, on the device.
+  size_t overhead_bytes(const plan::Plan& plan, int) const override {
+    return plan.work_bytes + plan.state_bytes;
+  }
+
+  const VulkanDevice& device() const override { return device_->info(); }
+  VulkanCounts counts() const override { return device_->counts(); }
+  std::vector<std::string> validation_messages() const override { return device_->messages(); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  std::string name_;
+};
+
+}  // namespace
+}  // namespace vulkan
+
+Result<std::unique_ptr<VulkanBackend>> create_vulkan_backend(const VulkanOptions& options) {
+  LINNET_ASSIGN(std::shared_ptr<vulkan::Device> device, vulkan::Device::open(options));
+  return std::make_unique<vulkan::Backend>(std::move(device));
+}
+
+}  // namespace linnet

@@ -1,0 +1,285 @@
+#include "backends/vulkan/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backends/vulkan/instance.h"
+#include "backends/vulkan/quirks.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::vulkan {
+namespace {
+
+constexpr int64_t kTimeoutMs = 60'000;
+
+VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
+                                          VkDebugUtilsMessageTypeFlagsEXT,
+                                          const VkDebugUtilsMessengerCallbackDataEXT* data, void* device) {
+  static_cast<Device*>(device)->add_message(data->pMessage ? data->pMessage : "");
+  return VK_FALSE;
+}
+
+}  // namespace
+
+std::unexpected<Error> vk_error(VkResult result, std::string_view doing) {
+  switch (result) {
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+    case VK_ERROR_OUT_OF_POOL_MEMORY:
+    case VK_ERROR_FRAGMENTED_POOL:
+    case VK_ERROR_TOO_MANY_OBJECTS:
+      return fail(ErrorCode::kOutOfMemory,
+                  strf("the Vulkan device has no memory left ({}): use a smaller window or chunk, a smaller "
+                       "model, or --backend cpu",
+                       doing));
+    case VK_ERROR_DEVICE_LOST:
+      return fail(
+          ErrorCode::kInternal,
+          strf("the Vulkan device was lost ({}): start again; if it happens again, update its driver or "
+               "use --backend cpu",
+               doing));
+    default:
+      return fail(ErrorCode::kInternal,
+                  strf("Vulkan failed with code {} ({}): update the driver or use --backend "
+                       "cpu",
+                       static_cast<int>(result), doing));
+  }
+}
+
+Result<std::shared_ptr<Device>> Device::open(const VulkanOptions& options) {
+  std::shared_ptr<Device> device(new Device);
+  device->options_ = options;
+  LINNET_TRY(device->open_instance(options.validation));
+  LINNET_TRY(device->choose(options.device));
+  LINNET_TRY(device->open_device(options));
+  return device;
+}
+
+Result<void> Device::open_instance(bool validation) {
+  LINNET_ASSIGN(instance_, create_instance(validation));
+  if (!validation) return {};
+  const auto create = reinterpret_cast<PFN_vkCreateDebugUtilsMessengerEXT>(
+      vkGetInstanceProcAddr(instance_, "vkCreateDebugUtilsMessengerEXT"));
+  VkDebugUtilsMessengerCreateInfoEXT info{};
+  info.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT;
+  info.messageSeverity =
+      VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT;
+  info.messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT;
+  info.pfnUserCallback = on_message;
+  info.pUserData = this;
+  if (create) LINNET_VK(create(instance_, &info, nullptr, &messenger_), "listening to the validation layer");
+  return {};
+}
+
+Result<void> Device::choose(const std::string& wanted) {
+  LINNET_ASSIGN(const std::vector<Physical> devices, physical_devices(instance_));
+  LINNET_ASSIGN(const Physical chosen, choose_device(devices, wanted));
+  physical_ = chosen.handle;
+  info_ = chosen.info;
+  family_ = chosen.family;
+  vkGetPhysicalDeviceMemoryProperties(physical_, &memory_);
+  const VkPhysicalDeviceLimits& limits = chosen.properties.limits;
+  most_binding_ = info_.binding_bytes;
+  most_allocation_ = info_.allocation_bytes;
+  alignment_ = std::max<size_t>(64, static_cast<size_t>(limits.minStorageBufferOffsetAlignment));
+  most_bindings_ =
+      std::min(limits.maxPerStageDescriptorStorageBuffers, limits.maxDescriptorSetStorageBuffers);
+  if (options_.most_binding_bytes > 0) {
+    most_binding_ = std::min(most_binding_, options_.most_binding_bytes);
+    most_allocation_ = std::min(most_allocation_, options_.most_binding_bytes);
+  }
+  int64_t timeout = kTimeoutMs;
+  for (const Quirk& quirk : quirks())
+    if (quirk.timeout_ms > 0 && applies(quirk, chosen.driver, chosen.properties.deviceType))
+      timeout = quirk.timeout_ms;
+  if (options_.timeout_ms > 0) timeout = options_.timeout_ms;
+  timeout_ns_ = static_cast<uint64_t>(timeout) * 1'000'000;
+  constexpr auto kUnified = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                            VK_MEMORY_PROPERTY_HOST_COHERENT_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+  const bool shares = info_.kind == "integrated" || info_.kind == "cpu";
+  for (uint32_t i = 0; i < memory_.memoryTypeCount && shares && !options_.staging; ++i)
+    if ((memory_.memoryTypes[i].propertyFlags & kUnified) == kUnified) unified_ = true;
+  return {};
+}
+
+Result<void> Device::open_device(const VulkanOptions& options) {
+  const float priority = 1;
+  VkDeviceQueueCreateInfo queue{};
+  queue.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO;
+  queue.queueFamilyIndex = family_;
+  queue.queueCount = 1;
+  queue.pQueuePriorities = &priority;
+  VkDeviceCreateInfo create{};
+  create.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO;
+  create.queueCreateInfoCount = 1;
+  create.pQueueCreateInfos = &queue;
+  LINNET_VK(vkCreateDevice(physical_, &create, nullptr, &device_), strf("opening '{}'", info_.name));
+  vkGetDeviceQueue(device_, family_, 0, &queue_);
+  if (!options.pipeline_cache.empty()) load_pipeline_cache();
+  return {};
+}
+
+Device::~Device() {
+  if (device_) {
+    if (abandoned()) return;
+    vkDeviceWaitIdle(device_);
+    save_pipeline_cache();
+    for (const auto& [constants, by_shader] : pipelines_)
+      for (const auto& [name, p] : by_shader) vkDestroyPipeline(device_, p.pipeline, nullptr);
+    for (const auto& [name, module] : modules_) vkDestroyShaderModule(device_, module, nullptr);
+    for (const auto& [count, layout] : layouts_) {
+      vkDestroyPipelineLayout(device_, layout.second, nullptr);
+      vkDestroyDescriptorSetLayout(device_, layout.first, nullptr);
+    }
+    if (cache_) vkDestroyPipelineCache(device_, cache_, nullptr);
+    vkDestroyDevice(device_, nullptr);
+  }
+  if (messenger_) {
+    const auto destroy = reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(
+        vkGetInstanceProcAddr(instance_, "vkDestroyDebugUtilsMessengerEXT"));
+    if (destroy) destroy(instance_, messenger_, nullptr);
+  }
+  if (instance_) vkDestroyInstance(instance_, nullptr);
+}
+
+int Device::memory_type(uint32_t allowed, MemoryKind kind) const {
+  constexpr VkMemoryPropertyFlags kLocal = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                                  kVisible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                             VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+                                  kCached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+  // Best first; what the last asks for is there on every device.
+  std::vector<VkMemoryPropertyFlags> wishes;
+  if (kind == MemoryKind::kDevice)
+    wishes =
+        unified_ ? std::vector{kLocal | kVisible | kCached} : std::vector{kLocal, VkMemoryPropertyFlags{0}};
+  else if (kind == MemoryKind::kReadBack)
+    wishes = {kVisible | kCached, kVisible};
+  else
+    wishes = {kVisible};
+  for (const VkMemoryPropertyFlags wish : wishes)
+    for (uint32_t i = 0; i < memory_.memoryTypeCount; ++i)
+      if ((allowed >> i & 1) && (memory_.memoryTypes[i].propertyFlags & wish) == wish)
+        return static_cast<int>(i);
+  return -1;
+}
+
+Result<Buffer> Device::buffer(size_t bytes, MemoryKind kind, std::string_view what) {
+  const std::string doing = strf("{} bytes for {}", bytes, what);
+  const uint64_t number = allocations_.fetch_add(1);
+  if (options_.fail_allocation >= 0 && number == static_cast<uint64_t>(options_.fail_allocation))
+    return vk_error(VK_ERROR_OUT_OF_DEVICE_MEMORY, doing);
+  Buffer out;
+  out.device_ = shared_from_this();
+  out.bytes_ = std::max<size_t>(bytes, 64);
+  VkBufferCreateInfo create{};
+  create.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
+  create.size = out.bytes_;
+  create.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+                 VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+  create.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+  LINNET_VK(vkCreateBuffer(device_, &create, nullptr, &out.buffer_), doing);
+  VkMemoryRequirements need;
+  vkGetBufferMemoryRequirements(device_, out.buffer_, &need);
+  const int type = memory_type(need.memoryTypeBits, kind);
+  if (type < 0) return fail(ErrorCode::kUnsupported, strf("the device has no kind of memory for {}", what));
+  VkMemoryAllocateInfo allocate{};
+  allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
+  allocate.allocationSize = need.size;
+  allocate.memoryTypeIndex = static_cast<uint32_t>(type);
+  LINNET_VK(vkAllocateMemory(device_, &allocate, nullptr, &out.memory_), doing);
+  device_bytes_.fetch_add(out.bytes_);
+  LINNET_VK(vkBindBufferMemory(device_, out.buffer_, out.memory_, 0), doing);
+  if (kind != MemoryKind::kDevice || unified_) {
+    void* host = nullptr;
+    LINNET_VK(vkMapMemory(device_, out.memory_, 0, VK_WHOLE_SIZE, 0, &host), doing);
+    out.host_ = static_cast<std::byte*>(host);
+  }
+  return out;
+}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this == &other) return *this;
+  release();
+  device_ = std::move(other.device_);
+  buffer_ = std::exchange(other.buffer_, VK_NULL_HANDLE);
+  memory_ = std::exchange(other.memory_, VK_NULL_HANDLE);
+  host_ = std::exchange(other.host_, nullptr);
+  bytes_ = std::exchange(other.bytes_, 0);
+  return *this;
+}
+
+void Buffer::release() {
+  if (!device_) return;
+  if (!device_->abandoned()) {
+    if (buffer_) vkDestroyBuffer(device_->device_, buffer_, nullptr);
+    if (memory_) {
+      vkFreeMemory(device_->device_, memory_, nullptr);  // unmaps
+      device_->device_bytes_.fetch_sub(bytes_);
+    }
+  }
+  buffer_ = VK_NULL_HANDLE;
+  memory_ = VK_NULL_HANDLE;
+  device_.reset();
+}
+
+Result<void> Device::submit(VkCommandBuffer commands, VkFence fence) {
+  if (lost_) return vk_error(VK_ERROR_DEVICE_LOST, "before this run");
+  const uint64_t number = submits_.fetch_add(1);
+  if (options_.lose_at_submit >= 0 && number >= static_cast<uint64_t>(options_.lose_at_submit)) {
+    lost_ = true;
+    return vk_error(VK_ERROR_DEVICE_LOST, "submitting a run");
+  }
+  LINNET_VK(vkResetFences(device_, 1, &fence), "preparing a run");
+  VkSubmitInfo info{};
+  info.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO;
+  info.commandBufferCount = 1;
+  info.pCommandBuffers = &commands;
+  VkResult result;
+  {
+    const std::lock_guard lock(queue_mutex_);
+    result = vkQueueSubmit(queue_, 1, &info, fence);
+  }
+  if (result == VK_SUCCESS) result = vkWaitForFences(device_, 1, &fence, VK_TRUE, timeout_ns_);
+  if (result == VK_SUCCESS) return {};
+  if (result == VK_TIMEOUT) {
+    lost_ = true;
+    return fail(
+        ErrorCode::kInternal,
+        strf("the Vulkan device '{}' did not finish a run within {} seconds and counts as lost: use a "
+             "smaller chunk or --backend cpu",
+             info_.name, timeout_ns_ / 1'000'000'000));
+  }
+  if (result == VK_ERROR_DEVICE_LOST) lost_ = true;
+  return vk_error(result, "running");
+}
+
+void Device::count_run(uint64_t dispatches, uint64_t barriers, uint64_t weight_bytes) {
+  runs_.fetch_add(1);
+  dispatches_.fetch_add(dispatches);
+  barriers_.fetch_add(barriers);
+  weight_bytes_.fetch_add(weight_bytes);
+}
+
+VulkanCounts Device::counts() const {
+  return {runs_, submits_, dispatches_, barriers_, weight_bytes_, device_bytes_, allocations_, recordings_};
+}
+
+std::vector<std::string> Device::messages() const {
+  const std::lock_guard lock(message_mutex_);
+  return messages_;
+}
+void Device::add_message(std::string text) {
+  const std::lock_guard lock(message_mutex_);
+  messages_.push_back(std::move(text));
+}
+
+Result<std::shared_ptr<void>> Device::shared(uint64_t key,
+                                             const std::function<Result<std::shared_ptr<void>>()>& make) {
+  const std::lock_guard lock(shared_mutex_);
+  if (auto held = shared_[key].lock()) return held;
+  LINNET_ASSIGN(std::shared_ptr<void> made, make());
+  shared_[key] = made;
+  return made;
+}
+
+}  // namespace linnet::vulkan

@@ -1,0 +1,328 @@
+#include "backends/vulkan/executable.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "runtime/core/strings.h"
+
+namespace linnet::vulkan {
+namespace {
+
+// A chat alternates between one token, whole chunks and the rest of a prompt.
+constexpr size_t kRecordings = 6;
+
+const std::array<Lower, graph::kOpCount>& lowerings() {
+  static const std::array<Lower, graph::kOpCount> table = {{
+#define LINNET_OP(pascal, snake, equation) lower_##snake(),
+#include "runtime/graph/ops.def"
+#undef LINNET_OP
+  }};
+  return table;
+}
+
+size_t align_up(size_t bytes, size_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+
+}  // namespace
+
+Lower lowering_of(graph::OpKind kind) { return lowerings()[static_cast<size_t>(kind)]; }
+
+VulkanExecutable::VulkanExecutable(std::shared_ptr<Device> device, const Compilation& c)
+    : device_(std::move(device)),
+      file_(c.file),
+      bounds_(c.bounds),
+      plan_(c.plan),
+      tokens_symbol_(graph::find_symbol(c.file.model(), "tokens")) {}
+
+Result<std::unique_ptr<Executable>> VulkanExecutable::create(std::shared_ptr<Device> device,
+                                                             const Compilation& c) {
+  std::unique_ptr<VulkanExecutable> made(new VulkanExecutable(device, c));
+  const auto upload = [&]() -> Result<std::shared_ptr<void>> {
+    LINNET_ASSIGN(const std::shared_ptr<const Weights> weights, Weights::upload(device, c.file));
+    return std::const_pointer_cast<Weights>(weights);
+  };
+  // Sessions of one open file share its weights.
+  const auto key = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&c.file)) ^ c.file.model_id();
+  LINNET_ASSIGN(const std::shared_ptr<void> shared, device->shared(key, upload));
+  made->weights_ = std::static_pointer_cast<const Weights>(shared);
+  LINNET_TRY(made->prepare());
+  return made;
+}
+
+// The plan's offsets are multiples of 64; a device that wants more gets the same plan with larger steps.
+void VulkanExecutable::place_work() {
+  const size_t alignment = device_->alignment();
+  for (const plan::MethodPlan& method : plan_.methods) {
+    std::vector<plan::Buffer> all = method.values;
+    all.insert(all.end(), method.scratch.begin(), method.scratch.end());
+    size_t bytes = method.work_bytes;
+    if (alignment > plan::kAlignment) {
+      for (plan::Buffer& b : all)
+        if (b.bytes > 0) b.bytes = align_up(b.bytes + plan::kOverread, alignment) - plan::kOverread;
+      bytes = plan::place_buffers(all);
+      for (size_t i = 0; i < all.size(); ++i)
+        all[i].bytes = i < method.values.size() ? method.values[i].bytes
+                                                : method.scratch[i - method.values.size()].bytes;
+    }
+    Method out;
+    const auto middle = all.begin() + static_cast<std::ptrdiff_t>(method.values.size());
+    out.values.assign(all.begin(), middle);
+    out.scratch.assign(middle, all.end());
+    methods_.push_back(std::move(out));
+    work_bytes_ = std::max(work_bytes_, bytes);
+  }
+}
+
+void VulkanExecutable::place_state() {
+  const size_t alignment = device_->alignment();
+  size_t offset = 0;
+  for (const plan::StatePlan& state : plan_.states) {
+    state_offsets_.push_back(offset);
+    offset += align_up(state.bytes + 4, alignment);
+  }
+  state_bytes_ = offset;
+}
+
+Result<void> VulkanExecutable::prepare() {
+  const fb::ModelT& model = file_.model();
+  place_work();
+  place_state();
+  params_bytes_ = device_->alignment() + 64;
+  LINNET_ASSIGN(work_, device_->buffer(work_bytes_, MemoryKind::kDevice, "values"));
+  LINNET_ASSIGN(state_, device_->buffer(state_bytes_, MemoryKind::kDevice, "the state"));
+  LINNET_ASSIGN(transfer_, Transfer::create(device_));
+  descriptors_ = std::make_unique<Descriptors>(device_);
+  // A first pass over all nodes finds the angle tables, so that the parameters have their size.
+  std::vector<TableUse> uses;
+  for (size_t m = 0; m < methods_.size(); ++m) {
+    for (size_t n = 0; n < model.methods[m]->nodes.size(); ++n) {
+      const NodeShapes shapes = node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
+      Operands at = operands(m, n, uses);
+      at.bounds = &shapes;
+      Lowering lowering(shapes, at);
+      LINNET_TRY(lowering_of(graph::op_kind(at.node->args.type)).run(lowering));
+    }
+  }
+  for (HostTable& table : tables_) {
+    table.offset = align_up(params_bytes_, device_->alignment());
+    params_bytes_ = table.offset + table.floats * sizeof(float);
+  }
+  params_bytes_ = align_up(params_bytes_, device_->alignment());
+  LINNET_ASSIGN(params_, device_->buffer(params_bytes_, MemoryKind::kDevice, "parameters"));
+  if (!device_->unified()) {
+    size_t in = params_bytes_, out = 0;
+    for (size_t m = 0; m < methods_.size(); ++m) {
+      const auto cross = [&](const std::vector<int>& values, std::vector<Crossing>& crossings,
+                             size_t& offset) {
+        for (const int value : values) {
+          const size_t bytes = methods_[m].values[static_cast<size_t>(value)].bytes;
+          crossings.push_back({static_cast<size_t>(value), offset, bytes});
+          offset += align_up(bytes, 64);
+        }
+      };
+      cross(model.methods[m]->inputs, methods_[m].inputs, in);
+      cross(model.methods[m]->outputs, methods_[m].outputs, out);
+    }
+    LINNET_ASSIGN(host_, device_->buffer(in, MemoryKind::kHost, "inputs"));
+    LINNET_ASSIGN(read_back_, device_->buffer(out, MemoryKind::kReadBack, "outputs"));
+    std::memset(host_.host(), 0, in);
+  }
+  LINNET_ASSIGN(commands_, Commands::create(device_, kRecordings + 1));
+  recordings_.resize(kRecordings);
+  // Everything a run can need is made now: pipelines and bindings do not depend on the symbols' values,
+  // except that a single token takes ways of its own.
+  for (size_t m = 0; m < methods_.size(); ++m) {
+    std::vector<int64_t> symbols = bounds_.symbols;
+    LINNET_TRY(recording(m, symbols));
+    if (tokens_symbol_ < 0 || symbols[static_cast<size_t>(tokens_symbol_)] == 1) continue;
+    symbols[static_cast<size_t>(tokens_symbol_)] = 1;
+    LINNET_TRY(recording(m, symbols));
+  }
+  return {};
+}
+
+Operands VulkanExecutable::operands(size_t method, size_t node, std::vector<TableUse>& uses) {
+  const fb::NodeT& source = *file_.model().methods[method]->nodes[node];
+  Operands at;
+  at.device = device_.get();
+  at.node = &source;
+  at.weights = weights_.get();
+  const auto value = [&](int index) -> Region {
+    if (index < 0) return {};
+    const plan::Buffer& buffer = methods_[method].values[static_cast<size_t>(index)];
+    return work_.region(buffer.offset, align_up(std::max<size_t>(buffer.bytes, 4), 4));
+  };
+  for (const int i : source.inputs) at.in.push_back(value(i));
+  for (const int i : source.outputs) at.out.push_back(value(i));
+  for (const int i : source.states) {
+    const auto s = static_cast<size_t>(i);
+    at.states.push_back(
+        state_.region(state_offsets_[s], align_up(std::max<size_t>(plan_.states[s].bytes, 4), 4)));
+  }
+  const plan::Buffer& scratch = methods_[method].scratch[node];
+  at.scratch = work_.region(scratch.offset, scratch.bytes);
+  at.params = params_.region(0, 64);
+  at.nowhere = params_.region(device_->alignment(), 64);
+  at.tables = &tables_;
+  at.uses = &uses;
+  return at;
+}
+
+Result<void> VulkanExecutable::record(size_t commands, Recording& r, size_t first, size_t last) {
+  const size_t m = r.method;
+  const fb::ModelT& model = file_.model();
+  const Method& method = methods_[m];
+  LINNET_TRY(commands_.begin(commands, false));
+  const VkCommandBuffer to = commands_[commands];
+  full_barrier(to);
+  if (!device_->unified()) {
+    const auto copy = [&](size_t from, const Buffer& target, size_t offset, size_t bytes) {
+      const VkBufferCopy region{from, offset, bytes};
+      if (bytes > 0) vkCmdCopyBuffer(to, host_.handle(), target.handle(), 1, &region);
+    };
+    copy(0, params_, 0, params_bytes_);
+    for (const Crossing& c : method.inputs)
+      if (first == 0) copy(c.host_offset, work_, method.values[c.value].offset, c.bytes);
+    full_barrier(to);
+  }
+  Recorder recorder(*device_, *descriptors_, to);
+  for (size_t n = first; n < last; ++n) {
+    const NodeShapes bounds = node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
+    Operands at = operands(m, n, r.uses);
+    at.bounds = &bounds;
+    Lowering lowering(node_shapes(model, bounds_, plan_, m, n, r.symbols), at);
+    Result<void> added = lowering_of(graph::op_kind(at.node->args.type)).run(lowering);
+    for (const Dispatch& dispatch : lowering.dispatches())
+      if (added) added = recorder.add(dispatch);
+    if (!added) {
+      // A command buffer is never left half recorded.
+      static_cast<void>(commands_.end(commands));
+      return fail(added.error().code, strf("node '{}' on Vulkan: {}", at.node->name, added.error().message));
+    }
+  }
+  full_barrier(to);
+  if (!device_->unified()) {
+    for (const Crossing& c : method.outputs) {
+      const VkBufferCopy region{method.values[c.value].offset, c.host_offset, c.bytes};
+      if (c.bytes > 0) vkCmdCopyBuffer(to, work_.handle(), read_back_.handle(), 1, &region);
+    }
+    full_barrier(to);
+  }
+  LINNET_TRY(commands_.end(commands));
+  device_->count_recording();
+  r.counts = recorder.counts();
+  return {};
+}
+
+Result<size_t> VulkanExecutable::recording(size_t method, std::span<const int64_t> symbols) {
+  size_t oldest = 0;
+  for (size_t i = 0; i < recordings_.size(); ++i) {
+    const Recording& r = recordings_[i];
+    if (r.filled && r.method == method && std::ranges::equal(r.symbols, symbols)) return i;
+    if (r.last_used < recordings_[oldest].last_used) oldest = i;
+  }
+  Recording& r = recordings_[oldest];
+  r.filled = false;
+  r.method = method;
+  r.symbols.assign(symbols.begin(), symbols.end());
+  r.last_used = ++uses_;
+  r.uses.clear();
+  LINNET_TRY(record(oldest, r, 0, file_.model().methods[method]->nodes.size()));
+  r.filled = true;
+  return oldest;
+}
+
+Result<void> VulkanExecutable::write_parameters(int64_t position, const std::vector<TableUse>& uses) {
+  if (position < 0 || position > (int64_t{1} << 30))
+    return fail(ErrorCode::kUnsupported, "more than 2^30 tokens: reset the session or use --backend cpu");
+  std::byte* to = device_->unified() ? params_.host() : host_.host();
+  const auto start = static_cast<uint32_t>(position);
+  std::memcpy(to, &start, sizeof(start));
+  for (const TableUse& use : uses)
+    use.fill(position, reinterpret_cast<float*>(to + tables_[use.table].offset));
+  return {};
+}
+
+Result<void> VulkanExecutable::run(size_t method, std::span<const int64_t> symbols, int64_t position) {
+  LINNET_ASSIGN(const size_t index, recording(method, symbols));
+  Recording& r = recordings_[index];
+  LINNET_TRY(write_parameters(position, r.uses));
+  r.last_used = ++uses_;
+  LINNET_TRY(commands_.submit(index));
+  device_->count_run(r.counts.dispatches, r.counts.barriers, r.counts.weight_bytes);
+  return {};
+}
+
+Result<int> VulkanExecutable::first_non_finite(size_t m, std::span<const int64_t> symbols, int64_t position) {
+  const fb::MethodT& method = *file_.model().methods[m];
+  Recording one;
+  one.method = m;
+  one.symbols.assign(symbols.begin(), symbols.end());
+  for (size_t n = 0; n < method.nodes.size(); ++n) {
+    one.uses.clear();
+    LINNET_TRY(record(kRecordings, one, n, n + 1));
+    LINNET_TRY(write_parameters(position, one.uses));
+    LINNET_TRY(commands_.submit(kRecordings));
+    for (const int output : method.nodes[n]->outputs) {
+      const fb::ValueT& value = *method.values[static_cast<size_t>(output)];
+      if (value.dtype != fb::DType::F32) continue;
+      int64_t count = 1;
+      for (const fb::Dim& dim : value.shape) count *= graph::dim_value(dim, symbols);
+      std::vector<float> values(static_cast<size_t>(count));
+      LINNET_TRY(transfer_.read(work_, methods_[m].values[static_cast<size_t>(output)].offset,
+                                std::as_writable_bytes(std::span(values))));
+      if (!std::ranges::all_of(values, [](float x) { return std::isfinite(x); })) return static_cast<int>(n);
+    }
+  }
+  return -1;
+}
+
+Result<void> VulkanExecutable::out_of_range(size_t given, size_t planned) const {
+  return fail(ErrorCode::kInvalidArgument, strf("{} bytes do not fit a value of {}", given, planned));
+}
+
+Result<void> VulkanExecutable::write_value(size_t m, size_t value, std::span<const std::byte> bytes) {
+  const plan::Buffer& buffer = methods_[m].values[value];
+  if (bytes.size() > buffer.bytes) return out_of_range(bytes.size(), buffer.bytes);
+  for (const Crossing& c : methods_[m].inputs) {
+    if (c.value != value) continue;
+    if (!bytes.empty()) std::memcpy(host_.host() + c.host_offset, bytes.data(), bytes.size());
+    return {};
+  }
+  return transfer_.write(work_, buffer.offset, bytes);
+}
+
+Result<void> VulkanExecutable::read_value(size_t m, size_t value, std::span<std::byte> bytes) {
+  const plan::Buffer& buffer = methods_[m].values[value];
+  if (bytes.size() > buffer.bytes) return out_of_range(bytes.size(), buffer.bytes);
+  if (const auto host = host_value(m, value); !host.empty()) {
+    if (!bytes.empty()) std::memcpy(bytes.data(), host.data(), bytes.size());
+    return {};
+  }
+  return transfer_.read(work_, buffer.offset, bytes);
+}
+
+std::span<const std::byte> VulkanExecutable::host_value(size_t m, size_t value) {
+  const plan::Buffer& buffer = methods_[m].values[value];
+  if (work_.host()) return {work_.host() + buffer.offset, buffer.bytes};
+  for (const Crossing& c : methods_[m].outputs)
+    if (c.value == value) return {read_back_.host() + c.host_offset, c.bytes};
+  return {};
+}
+
+Result<void> VulkanExecutable::write_state(std::span<const std::byte> block) {
+  for (size_t i = 0; i < plan_.states.size(); ++i)
+    LINNET_TRY(transfer_.write(state_, state_offsets_[i],
+                               block.subspan(plan_.states[i].offset, plan_.states[i].bytes)));
+  return {};
+}
+
+Result<void> VulkanExecutable::read_state(std::span<std::byte> block) {
+  std::ranges::fill(block, std::byte{0});
+  for (size_t i = 0; i < plan_.states.size(); ++i)
+    LINNET_TRY(transfer_.read(state_, state_offsets_[i],
+                              block.subspan(plan_.states[i].offset, plan_.states[i].bytes)));
+  return {};
+}
+
+}  // namespace linnet::vulkan

@@ -1,0 +1,71 @@
+// A model prepared for one session on a device: its buffers, and command buffers recorded once for each
+// method and values of the symbols and then replayed.
+#pragma once
+
+#include "backends/vulkan/recorder.h"
+#include "runtime/engine/backend.h"
+
+namespace linnet::vulkan {
+
+class VulkanExecutable final : public Executable {
+ public:
+  static Result<std::unique_ptr<Executable>> create(std::shared_ptr<Device> device,
+                                                    const Compilation& compilation);
+
+  Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) override;
+  Result<int> first_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) override;
+  Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override;
+  Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) override;
+  std::span<const std::byte> host_value(size_t method, size_t value) override;
+  Result<void> write_state(std::span<const std::byte> block) override;
+  Result<void> read_state(std::span<std::byte> block) override;
+
+ private:
+  // A value that crosses between host and device through `host_`, in the same submission as the run.
+  struct Crossing {
+    size_t value = 0, host_offset = 0, bytes = 0;
+  };
+  struct Method {
+    std::vector<plan::Buffer> values, scratch;  // offsets on the device
+    std::vector<Crossing> inputs, outputs;      // empty on unified memory
+  };
+  struct Recording {
+    size_t method = 0;
+    std::vector<int64_t> symbols;
+    uint64_t last_used = 0;
+    RecordCounts counts;
+    std::vector<TableUse> uses;
+    bool filled = false;
+  };
+
+  VulkanExecutable(std::shared_ptr<Device> device, const Compilation& c);
+  Result<void> prepare();
+  void place_work();
+  void place_state();
+  Operands operands(size_t method, size_t node, std::vector<TableUse>& uses);
+  // The dispatches of nodes [first, last), recorded with the copies of inputs before and of outputs after
+  // them.
+  Result<void> record(size_t commands, Recording& recording, size_t first, size_t last);
+  Result<size_t> recording(size_t method, std::span<const int64_t> symbols);
+  Result<void> write_parameters(int64_t position, const std::vector<TableUse>& uses);
+  Result<void> out_of_range(size_t given, size_t planned) const;
+
+  std::shared_ptr<Device> device_;
+  const format::ModelFile& file_;
+  const plan::Bounds& bounds_;
+  const plan::Plan& plan_;
+  int tokens_symbol_ = -1;
+  std::shared_ptr<const Weights> weights_;
+  Buffer work_, state_, params_, host_, read_back_;  // the last two only where the host cannot address work_
+  Transfer transfer_;
+  Commands commands_;  // one for each recording, and a last one for single nodes
+  std::unique_ptr<Descriptors> descriptors_;
+  std::vector<Method> methods_;
+  std::vector<size_t> state_offsets_;
+  std::vector<HostTable> tables_;
+  std::vector<Recording> recordings_;
+  size_t work_bytes_ = 0, state_bytes_ = 0, params_bytes_ = 0;
+  uint64_t uses_ = 0;
+};
+
+}  // namespace linnet::vulkan

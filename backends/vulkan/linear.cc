@@ -1,0 +1,54 @@
+#include "backends/vulkan/product.h"
+
+namespace linnet::vulkan {
+namespace {
+
+Result<void> run(Lowering& l) {
+  const auto& args = l.args<fb::LinearT>();
+  const Shape& x = l.shapes.in[0];
+  const int64_t k = x.channels(), rows = x.rows();
+  const bool residual = l.shapes.has_in(1);
+  for (size_t m = 0; m < (args.gated ? 1 : l.shapes.weights.size() / 2); ++m) {
+    const Shape& w = l.shapes.weights[2 * m];
+    const DType second = args.gated ? l.shapes.weights[2].dtype : DType::kF32;
+    const uint32_t flags = (args.gated ? 1u : 0u) | (l.shapes.has_weight(2 * m + 1) ? 2u : 0u) |
+                           (args.gated && l.shapes.has_weight(3) ? 4u : 0u) | (residual ? 8u : 0u) |
+                           (l.shapes.has_in(2) ? 16u : 0u);
+    const uint32_t tile = product_tile(rows);
+    // Both matrices of a gate may be cut, and differently where their types differ.
+    for (const PanelRange& range : panel_ranges(l, 2 * m, args.gated ? 2 : -1)) {
+      Dispatch d;
+      d.shader = "linear";
+      d.constants = {product_threads(l, k), code(w.dtype), code(second), code(args.activation), flags, tile};
+      d.bindings = {l.in(0),
+                    {range.first, false},
+                    l.vector(2 * m + 1),
+                    args.gated ? Binding{range.second, false} : l.params(),
+                    args.gated ? l.vector(3) : l.params(),
+                    l.in(1),
+                    l.in(2),
+                    l.out(m)};
+      d.push = {u32(rows),
+                0,
+                u32(k),
+                u32(w.dims[0]),
+                range.first_panel,
+                range.panels,
+                range.first_skip,
+                range.second_skip,
+                0,
+                0,
+                u32(args.gate_part * w.dims[0])};
+      d.groups = range.panels * ceil_div(rows, tile);
+      d.weight_bytes = range.bytes * ceil_div(rows, tile);
+      l.add(std::move(d));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Lower lower_linear() { return {run, nullptr}; }
+
+}  // namespace linnet::vulkan

@@ -1,0 +1,57 @@
+// What the recurrent mixers share on the host's side: shaders/mixer.glsl and shaders/state.glsl.
+#pragma once
+
+#include <algorithm>
+
+#include "backends/vulkan/lowering.h"
+
+namespace linnet::vulkan {
+
+inline const fb::DecayT& or_default(const std::unique_ptr<fb::DecayT>& decay) {
+  static const fb::DecayT none;
+  return decay ? *decay : none;
+}
+inline const fb::HeadMapT& or_default(const std::unique_ptr<fb::HeadMapT>& map) {
+  static const fb::HeadMapT none;
+  return map ? *map : none;
+}
+
+// Tiles of a state [key_dim, value_dim]: four threads share a column.
+struct StateTiles {
+  static constexpr uint32_t kSlices = 4;
+  uint32_t columns, threads, rows, tiles;
+
+  StateTiles(const Lowering& l, int64_t key_dim, int64_t value_dim) {
+    columns = std::min(threads_for(value_dim, 32), l.device().most_threads() / kSlices);
+    threads = columns * kSlices;
+    rows = static_cast<uint32_t>(ceil_div(key_dim, kSlices));
+    tiles = static_cast<uint32_t>(ceil_div(value_dim, columns));
+  }
+  // Constants 0 to 3.
+  std::vector<uint32_t> constants(int64_t key_dim) const { return {threads, kSlices, rows, u32(key_dim)}; }
+};
+
+// The decay of a state whose input, rate and offset are the operands of these indices.
+inline uint32_t decay_flags(const Lowering& l, size_t input, size_t rate, int64_t heads) {
+  const bool per_channel = l.shapes.has_in(input) && l.shapes.in[input].channels() != heads;
+  return (per_channel ? 1u : 0u) | (l.shapes.has_weight(rate) ? 2u : 0u) |
+         (l.shapes.has_weight(rate + 1) ? 4u : 0u);
+}
+// DECAY_PUSH
+inline void push_decay(const Lowering& l, const fb::DecayT& decay, size_t input, int64_t channels,
+                       Dispatch& d) {
+  const int64_t row = l.shapes.has_in(input) ? l.shapes.in[input].channels() : 0;
+  d.push.insert(d.push.end(), {u32(row), u32(channels), bits(decay.divisor), bits(decay.minimum),
+                               bits(decay.step_minimum), bits(decay.step_maximum), bits(decay.slope)});
+}
+
+// `arrays` of key_dim floats beside what reduce.glsl and state.glsl take.
+inline Result<void> check_shared(const Lowering& l, int64_t key_dim, uint32_t threads, int64_t arrays) {
+  const auto bytes =
+      static_cast<size_t>(key_dim * arrays + 2 * static_cast<int64_t>(threads)) * sizeof(float);
+  if (bytes <= l.device().shared_bytes()) return {};
+  return fail(ErrorCode::kUnsupported,
+              "heads this wide do not fit the device's shared memory: use --backend cpu");
+}
+
+}  // namespace linnet::vulkan

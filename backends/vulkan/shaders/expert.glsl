@@ -1,0 +1,33 @@
+// What the two products of mixture_of_experts share. Panels are counted through the stack of experts.
+// Constants: 1 dtype of the first matrix, 2 of the second, 3 activation.
+layout(constant_id = 1) const uint DTYPE0 = 0u;
+layout(constant_id = 2) const uint DTYPE1 = 0u;
+layout(constant_id = 3) const uint ACTIVATION = 0u;
+
+layout(push_constant) uniform Push {
+  uint groups;
+  uint slots;                      // experts of a token
+  uint k, n, panels;               // of one expert
+  uint first_panel, bound_panels;  // of the stack, that this part reaches
+  uint skip0, skip1;               // panels of the bound parts before it
+  uint weight_row, weight_first;   // weights of a token, and the first of them that counts
+  uint flags;                      // 1: every slot is expert 0; 2: y is added to; 4: there is a residual
+}
+p;
+
+shared float sums[THREADS];
+
+// `product`: partial sum of a thread. The whole sum comes back to the first 16 threads.
+float add_slices(float product) {
+  uint lane = gl_LocalInvocationID.x;
+  barrier();
+  sums[lane] = product;
+  barrier();
+  float sum = 0.0;
+  if (lane < 16u)
+    for (uint i = lane; i < THREADS; i += 16u) sum += sums[i];
+  return sum;
+}
+
+#define DOT(x, at, w, acc) \
+  for (uint i = 0u; i < count; ++i) acc += x[(at) + i] * w[i];

@@ -1,0 +1,6 @@
+// Where window_linear_attention keeps the key and value of a position: in the chunk, or in the history, whose slot
+// a token takes over from the one that leaves the window.
+bool in_chunk(uint position) { return position >= params.position; }
+uint window_slot(uint position) {
+  return position < p.sinks ? position : p.sinks + (position - p.sinks) % p.window;
+}

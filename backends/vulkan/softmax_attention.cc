@@ -1,0 +1,102 @@
+#include <cmath>
+
+#include "backends/vulkan/lowering.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::vulkan {
+namespace {
+
+constexpr uint32_t kThreads = 64;
+
+// Every token of a chunk goes into the ring before the first of them attends (plan.cc: attention_ring).
+void store(Lowering& l) {
+  const Shape &k = l.shapes.in[1], &v = l.shapes.in[2];
+  const DType dtype = l.shapes.states[0].dtype;
+  const int64_t step = dtype == DType::kQ8 ? kGroupSize : 1;
+  Dispatch d;
+  d.shader = "softmax_attention_store";
+  d.constants = {kThreads, code(dtype)};
+  d.bindings = {l.params(), l.in(1), l.in(2), l.state(0), l.state(1)};
+  d.push = {u32(k.rows()), u32(k.channels()), u32(v.channels()), u32(l.shapes.ring.sinks),
+            u32(l.shapes.ring.capacity)};
+  d.groups = ceil_div(k.rows() * ((k.channels() + v.channels()) / step), kThreads);
+  l.add(std::move(d));
+}
+
+// T5's bucket (Raffel et al. 2020) of a key at `distance` = key - query: half of the buckets for each
+// direction, half of these exact, the rest logarithmic up to the largest distance. In f32, which decides at
+// the boundaries.
+float relative_bucket(const fb::SoftmaxAttentionT& args, int64_t distance) {
+  const int32_t each = args.relative_buckets / 2, exact = each / 2, base = distance > 0 ? each : 0;
+  const int64_t far = distance < 0 ? -distance : distance;
+  if (far < exact) return static_cast<float>(base + far);
+  const auto span = static_cast<float>(
+      std::log(static_cast<double>(args.relative_max_distance) / static_cast<double>(exact)));
+  const float log = std::log(static_cast<float>(far) / static_cast<float>(exact));
+  const float place = log / span * static_cast<float>(each - exact);
+  const int32_t bucket = place < static_cast<float>(each) ? exact + static_cast<int32_t>(place) : each - 1;
+  return static_cast<float>(base + std::min(bucket, each - 1));
+}
+
+// The buckets of every distance between a query and a key, from the least.
+Binding buckets(Lowering& l, int64_t queries, int64_t keys) {
+  const auto& args = l.args<fb::SoftmaxAttentionT>();
+  const auto count = static_cast<size_t>(queries + keys);
+  return l.table(
+      strf("buckets {} {} {}", args.relative_buckets, args.relative_max_distance, l.shapes.node->name), count,
+      [&args, queries, count](int64_t, float* out) {
+        for (size_t i = 0; i < count; ++i)
+          out[i] = relative_bucket(args, static_cast<int64_t>(i) - queries + 1);
+      });
+}
+
+Result<void> run(Lowering& l) {
+  const auto& args = l.args<fb::SoftmaxAttentionT>();
+  const bool causal = args.mask == fb::AttentionMask::Causal;
+  const plan::Ring& ring = l.shapes.ring;
+  const int64_t queries = l.shapes.in[0].rows();
+  const bool turn = causal && args.rope && ring.sinks > 0;
+  const bool bias = l.shapes.has_weight(0);
+  if (causal) store(l);
+  const uint32_t threads =
+      std::min(std::max(kThreads, threads_for(args.value_dim, 128)), l.device().most_threads());
+  const size_t shared = (2 * static_cast<size_t>(args.head_dim) + 3 * threads) * sizeof(float);
+  if (shared > l.device().shared_bytes())
+    return fail(ErrorCode::kUnsupported,
+                "heads this wide do not fit the device's shared memory: use --backend cpu");
+  Dispatch d;
+  d.shader = "softmax_attention";
+  const uint32_t flags = (causal ? 1u : 0u) | (l.shapes.has_in(3) ? 2u : 0u) | (turn ? 4u : 0u) |
+                         (turn && args.rope->interleaved ? 8u : 0u) | (bias ? 16u : 0u);
+  d.constants = {threads,
+                 code(causal ? l.shapes.states[0].dtype : DType::kF32),
+                 flags,
+                 code(args.gate_activation),
+                 u32(args.head_dim),
+                 static_cast<uint32_t>(ceil_div(args.value_dim, threads))};
+  d.bindings = {
+      l.params(),
+      l.in(0),
+      causal ? l.state(0, false) : l.in(1),
+      causal ? l.state(1, false) : l.in(2),
+      l.in(3),
+      turn ? l.rope(*args.rope, queries, {RopeAngle::Kind::kSinks, ring.sinks, ring.window}) : l.params(),
+      l.vector(0),
+      bias ? buckets(l, queries, l.shapes.in[1].rows()) : l.params(),
+      l.out(0)};
+  d.push = {u32(args.heads),     u32(args.kv_heads),
+            u32(args.value_dim), u32(causal ? 0 : l.shapes.in[1].rows()),
+            u32(ring.sinks),     u32(ring.window),
+            u32(ring.capacity),  u32(turn ? static_cast<int64_t>(args.rope->inverse_frequencies.size()) : 0),
+            bits(args.scale),    bits(args.softcap),
+            u32(queries)};
+  d.groups = static_cast<uint64_t>(queries * args.heads);
+  l.add(std::move(d));
+  return {};
+}
+
+}  // namespace
+
+Lower lower_softmax_attention() { return {run, nullptr}; }
+
+}  // namespace linnet::vulkan

@@ -1,0 +1,121 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "half.glsl"
+#include "math.glsl"
+#include "reduce.glsl"
+
+// One group for each query of each head; a thread scores a key of a block, then adds up channels of values.
+// Constants: 1 dtype of the cache, 2 flags, 3 activation of the gate, 4 head_dim, 5 channels of a thread.
+layout(constant_id = 1) const uint CACHE_DTYPE = 0u;
+layout(constant_id = 2) const uint FLAGS = 0u;
+layout(constant_id = 3) const uint ACTIVATION = 0u;
+layout(constant_id = 4) const uint HEAD_DIM = 1u;
+layout(constant_id = 5) const uint CHANNELS = 1u;
+const bool CAUSAL = (FLAGS & 1u) != 0u, GATE = (FLAGS & 2u) != 0u, TURN = (FLAGS & 4u) != 0u,
+           INTERLEAVED = (FLAGS & 8u) != 0u, BIAS = (FLAGS & 16u) != 0u;
+#include "cache.glsl"
+layout(push_constant) uniform Push {
+  uint groups;
+  uint heads, kv_heads, value_dim;
+  uint key_rows;                   // of the keys where not causal
+  uint sinks, window, capacity;
+  uint half_dim;                   // pairs that turn
+  float scale, softcap;
+  uint queries;
+}
+p;
+#define PARAMS_BINDING 0
+#include "params.glsl"
+layout(std430, binding = 1) readonly buffer Q { float queries[]; };
+layout(std430, binding = 2) readonly buffer Keys { uint keys[]; };
+layout(std430, binding = 3) readonly buffer Values { uint values[]; };
+layout(std430, binding = 4) readonly buffer G { float gate[]; };
+layout(std430, binding = 5) readonly buffer Table { vec2 angles[]; };
+layout(std430, binding = 6) readonly buffer Bias { float bias[]; };
+layout(std430, binding = 7) readonly buffer Buckets { float buckets[]; };  // of key - query, from the least
+layout(std430, binding = 8) writeonly buffer O { float o[]; };
+
+shared float q[HEAD_DIM], turned[HEAD_DIM];
+shared float weights[THREADS];
+shared uint slots[THREADS];
+
+void load_query(uint t, uint base) {
+  uint lane = gl_LocalInvocationID.x;
+  for (uint i = lane; i < HEAD_DIM; i += THREADS) {
+    float v = queries[base + i];
+    q[i] = v;
+    if (!TURN) continue;
+    if (i < 2u * p.half_dim) {
+      bool second = INTERLEAVED ? (i & 1u) != 0u : i >= p.half_dim;
+      uint pair = INTERLEAVED ? i / 2u : second ? i - p.half_dim : i;
+      uint step = INTERLEAVED ? 1u : p.half_dim;
+      float other = queries[second ? base + i - step : base + i + step];
+      vec2 angle = angles[t * p.half_dim + pair];
+      v = second ? v * angle.x + other * angle.y : v * angle.x - other * angle.y;
+    }
+    turned[i] = v;
+  }
+  barrier();
+}
+
+void main() {
+  if (group_index() >= p.groups) return;
+  uint lane = gl_LocalInvocationID.x;
+  uint t = group_index() / p.heads, h = group_index() % p.heads, kv = h / (p.heads / p.kv_heads);
+  load_query(t, group_index() * HEAD_DIM);
+  uint position = params.position + t;
+  // The keys seen: `front` of the sinks, then all from `first` on.
+  uint front = 0u, first = 0u, total = p.key_rows;
+  if (CAUSAL) {
+    front = min(p.sinks, position + 1u);
+    first = max(p.sinks, position + 1u > p.window ? position + 1u - p.window : 0u);
+    total = front + (first <= position ? position + 1u - first : 0u);
+  }
+  float acc[CHANNELS];
+  for (uint i = 0u; i < CHANNELS; ++i) acc[i] = 0.0;
+  float most = -kInfinity, sum = 0.0;
+  for (uint start = 0u; start < total; start += THREADS) {
+    uint n = start + lane;
+    float score = -kInfinity;
+    if (n < total) {
+      uint j = n < front ? n : first + n - front;
+      uint slot = CAUSAL ? ring_slot(j, p.sinks, p.capacity) : j;
+      slots[lane] = slot;
+      uint base = (slot * p.kv_heads + kv) * HEAD_DIM;
+      score = 0.0;
+      if (TURN && j < p.sinks) {
+        for (uint i = 0u; i < HEAD_DIM; ++i) score += turned[i] * CACHE_VALUE(keys, base + i);
+      } else {
+        for (uint i = 0u; i < HEAD_DIM; ++i) score += q[i] * CACHE_VALUE(keys, base + i);
+      }
+      score *= p.scale;
+      if (p.softcap > 0.0) score = p.softcap * tanh_(score / p.softcap);
+      if (BIAS) score += bias[uint(buckets[j + p.queries - 1u - t]) * p.heads + h];
+    }
+    float block_most = max_of_group(score);
+    float higher = block_most > most || isnan(block_most) ? block_most : most;
+    float factor = start == 0u ? 0.0 : exp_(most - higher);
+    float weight = n < total ? exp_(score - higher) : 0.0;
+    weights[lane] = weight;
+    sum = sum * factor + sum_of_group(weight);
+    most = higher;
+    uint count = min(THREADS, total - start);
+    for (uint i = 0u; i < CHANNELS; ++i) {
+      uint c = lane + i * THREADS;
+      if (c >= p.value_dim) break;
+      float y = 0.0;
+      for (uint key = 0u; key < count; ++key)
+        y += weights[key] * CACHE_VALUE(values, (slots[key] * p.kv_heads + kv) * p.value_dim + c);
+      acc[i] = acc[i] * factor + y;
+    }
+    barrier();
+  }
+  for (uint i = 0u; i < CHANNELS; ++i) {
+    uint c = lane + i * THREADS, at = group_index() * p.value_dim + c;
+    if (c >= p.value_dim) break;
+    float y = acc[i] / sum;
+    if (GATE) y *= activate(ACTIVATION, gate[at]);
+    o[at] = y;
+  }
+}

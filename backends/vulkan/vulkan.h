@@ -1,0 +1,62 @@
+// The Vulkan backend: the ops of the catalogue as compute shaders on any device with Vulkan 1.1. Built where
+// the SDK is installed (LINNET_HAS_VULKAN). vulkan.h appears in no public header.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "linnet/result.h"
+#include "runtime/engine/backend.h"
+
+namespace linnet {
+
+struct VulkanOptions {
+  std::string device;  // a number as vulkan_devices() counts, part of a name, or empty: the fastest kind
+  std::string pipeline_cache;  // a file that keeps compiled shaders between runs; empty: none
+  bool validation = false;     // the Khronos validation layer with synchronisation validation, for tests
+  int64_t timeout_ms = 0;      // of one run; 0: by the kind of device. Past it the device counts as lost.
+  // For tests of limits and faults; 0 and -1: off.
+  uint64_t most_binding_bytes = 0;  // pretend that maxStorageBufferRange and maxMemoryAllocationSize are this
+  bool staging = false;             // treat device memory as out of the host's sight
+  int fail_allocation = -1;         // this allocation (counted from 0 at backend creation) finds no memory
+  int lose_at_submit = -1;          // the device is lost in this submission
+};
+
+struct VulkanDevice {
+  std::string name, driver, kind;  // kind: discrete, integrated, virtual, cpu, other
+  std::string api;                 // "1.3.230"
+  uint64_t memory_bytes = 0;       // of the largest device-local heap
+  uint64_t binding_bytes = 0, allocation_bytes = 0;
+  uint32_t workgroup_threads = 0, shared_bytes = 0, subgroup = 0;
+  std::vector<std::string> features;  // optional ones that the device reports
+  std::vector<std::string> quirks;    // what Linnet does differently on it, and why
+  bool usable = false;                // Vulkan 1.1 with a compute queue
+};
+
+// Every device the loader knows, usable or not. Errors: kUnsupported without a loader or driver.
+Result<std::vector<VulkanDevice>> vulkan_devices();
+
+// Totals since the backend was made, for benchmarks and tests.
+struct VulkanCounts {
+  uint64_t runs = 0, submits = 0, dispatches = 0, barriers = 0;
+  uint64_t weight_bytes = 0;  // of weights that the dispatches read
+  uint64_t device_bytes = 0;  // allocated now
+  uint64_t allocations = 0;   // ever
+  uint64_t recordings = 0;    // of command buffers
+};
+
+class VulkanBackend : public Backend {
+ public:
+  virtual const VulkanDevice& device() const = 0;
+  virtual VulkanCounts counts() const = 0;
+  // What the validation layer has said so far.
+  virtual std::vector<std::string> validation_messages() const = 0;
+};
+
+// Opens a device. One backend serves any number of sessions and threads and must outlive them; sessions of
+// one file share its weights on the device. Errors: kUnsupported (no driver, no such device, a validation
+// layer that is not installed), kOutOfMemory, kInternal (the device was lost).
+Result<std::unique_ptr<VulkanBackend>> create_vulkan_backend(const VulkanOptions& options = {});
+
+}  // namespace linnet

@@ -1,0 +1,80 @@
+#include "backends/vulkan/weights.h"
+
+#include <algorithm>
+
+#include "format/model_generated.h"
+#include "format/panel.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::vulkan {
+namespace {
+
+// Larger blocks save nothing and are harder to find room for.
+constexpr uint64_t kBlockBytes = uint64_t{256} << 20;
+
+struct Piece {
+  size_t weight, source, bytes, block, offset;
+  uint32_t first_panel, panels;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const Weights>> Weights::upload(std::shared_ptr<Device> device,
+                                                       const format::ModelFile& file) {
+  const fb::ModelT& model = file.model();
+  const uint64_t most = std::min(device->most_binding(), device->most_allocation());
+  const uint64_t block_bytes = std::min(device->most_allocation(), std::max(most, kBlockBytes));
+  const size_t alignment = device->alignment();
+  std::vector<Piece> pieces;
+  std::vector<size_t> blocks;
+  const auto place = [&](size_t bytes) {
+    const size_t padded = (bytes + alignment - 1) / alignment * alignment;
+    if (blocks.empty() || blocks.back() + padded > block_bytes) blocks.push_back(0);
+    blocks.back() += padded;
+    return blocks.back() - padded;
+  };
+  for (size_t w = 0; w < model.weights.size(); ++w) {
+    const fb::WeightT& weight = *model.weights[w];
+    const size_t bytes = file.weight_bytes(w).size();
+    if (weight.layout != fb::Layout::Panel) {
+      if (bytes > most)
+        return fail(ErrorCode::kUnsupported,
+                    strf("the tensor '{}' has {} bytes, the device '{}' binds at most {}: use --backend cpu",
+                         weight.name, bytes, device->info().name, most));
+      const size_t offset = place(bytes);
+      pieces.push_back({w, 0, bytes, blocks.size() - 1, offset, 0, 0});
+      continue;
+    }
+    const size_t panel = format::panel_bytes(static_cast<DType>(weight.dtype), weight.shape.back());
+    if (panel > most)
+      return fail(
+          ErrorCode::kUnsupported,
+          strf("16 rows of the matrix '{}' have {} bytes, the device '{}' binds at most {}: use --backend "
+               "cpu",
+               weight.name, panel, device->info().name, most));
+    const size_t panels = bytes / panel, fit = static_cast<size_t>(most / panel);
+    for (size_t first = 0; first < panels; first += fit) {
+      const size_t n = std::min(fit, panels - first);
+      const size_t offset = place(n * panel);
+      pieces.push_back({w, first * panel, n * panel, blocks.size() - 1, offset, static_cast<uint32_t>(first),
+                        static_cast<uint32_t>(n)});
+    }
+  }
+  auto out = std::make_shared<Weights>();
+  out->parts_.resize(model.weights.size());
+  for (const size_t bytes : blocks) {
+    LINNET_ASSIGN(Buffer block, device->buffer(bytes, MemoryKind::kDevice, "weights"));
+    out->blocks_.push_back(std::move(block));
+  }
+  LINNET_ASSIGN(Transfer transfer, Transfer::create(device));
+  for (const Piece& piece : pieces) {
+    const Buffer& block = out->blocks_[piece.block];
+    LINNET_TRY(transfer.write(block, piece.offset,
+                              file.weight_bytes(piece.weight).subspan(piece.source, piece.bytes)));
+    const size_t bound = (piece.bytes + 3) / 4 * 4;
+    out->parts_[piece.weight].push_back({block.region(piece.offset, bound), piece.first_panel, piece.panels});
+  }
+  return out;
+}
+
+}  // namespace linnet::vulkan

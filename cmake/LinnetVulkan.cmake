@@ -1,0 +1,91 @@
+# The Vulkan backend, where its SDK is installed: every <name>.comp of backends/vulkan goes through glslc and
+# spirv-val and is embedded. An op is <op>.cc (how it is dispatched) and <op>.comp (and <op>_<part>.comp).
+set(LINNET_VULKAN AUTO CACHE STRING "Build the Vulkan backend: ON, OFF or AUTO (if libvulkan-dev, glslc and spirv-tools are there)")
+set_property(CACHE LINNET_VULKAN PROPERTY STRINGS AUTO ON OFF)
+
+set(LINNET_HAS_VULKAN FALSE)
+if(LINNET_VULKAN STREQUAL "OFF")
+  message(STATUS "Vulkan backend: off, as asked")
+else()
+  find_package(Vulkan QUIET)
+  find_program(GLSLC glslc)
+  find_program(SPIRV_VAL spirv-val)
+  if(Vulkan_FOUND AND GLSLC AND SPIRV_VAL)
+    set(LINNET_HAS_VULKAN TRUE)
+    message(STATUS "Vulkan backend: on")
+  elseif(LINNET_VULKAN STREQUAL "AUTO")
+    message(STATUS "Vulkan backend: OFF, for want of the packages libvulkan-dev, glslc and spirv-tools")
+  else()
+    message(FATAL_ERROR "LINNET_VULKAN=ON needs the packages libvulkan-dev, glslc and spirv-tools")
+  endif()
+endif()
+
+# Adds the library linnet_vulkan; links nothing new if the backend is off.
+function(linnet_vulkan_library)
+  set(dir ${CMAKE_SOURCE_DIR}/backends/vulkan)
+  set(out ${CMAKE_BINARY_DIR}/generated/backends/vulkan)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/graph/ops.def)
+
+  # Every op of the catalogue has both files.
+  file(STRINGS ${CMAKE_SOURCE_DIR}/runtime/graph/ops.def ops REGEX "^LINNET_OP")
+  file(GLOB present CONFIGURE_DEPENDS ${dir}/*.comp ${dir}/*.cc)
+  set(missing "")
+  set(stubs "#include \"backends/vulkan/lowering.h\"\nnamespace linnet::vulkan {\n")
+  foreach(op ${ops})
+    string(REGEX REPLACE "^LINNET_OP\\([A-Za-z0-9]+, ([a-z0-9_]+),.*" "\\1" op "${op}")
+    if(NOT EXISTS ${dir}/${op}.comp OR NOT EXISTS ${dir}/${op}.cc)
+      list(APPEND missing ${op})
+      string(APPEND stubs "Lower lower_${op}() { return {}; }\n")
+    endif()
+  endforeach()
+  string(APPEND stubs "}\n")
+  if(missing)
+    message(WARNING "The Vulkan backend lacks the ops: ${missing}. A model that uses one is refused by name.")
+  endif()
+  file(GENERATE OUTPUT ${out}/missing_ops.cc CONTENT "${stubs}")
+
+  file(GLOB shaders CONFIGURE_DEPENDS ${dir}/*.comp)
+  set(generated "")
+  set(declarations "")
+  set(rows "")
+  foreach(shader ${shaders})
+    get_filename_component(name ${shader} NAME_WE)
+    add_custom_command(
+      OUTPUT ${out}/${name}.cc
+      COMMAND ${GLSLC} --target-env=vulkan1.1 -O -Werror -I ${dir}/shaders -MD -MF ${out}/${name}.d -MT ${out}/${name}.cc
+              -o ${out}/${name}.spv ${shader}
+      COMMAND ${SPIRV_VAL} --target-env vulkan1.1 ${out}/${name}.spv
+      COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DSPV=${out}/${name}.spv -DOUT=${out}/${name}.cc
+              -P ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
+      DEPENDS ${shader} ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
+      DEPFILE ${out}/${name}.d
+      VERBATIM)
+    list(APPEND generated ${out}/${name}.cc)
+    string(APPEND declarations "extern const uint32_t kShader_${name}[];\nextern const size_t kShader_${name}_words;\n")
+    string(APPEND rows "    {\"${name}\", kShader_${name}, kShader_${name}_words},\n")
+  endforeach()
+  file(GENERATE OUTPUT ${out}/shader_table.cc CONTENT
+"#include <cstddef>
+#include <cstdint>
+#include \"backends/vulkan/shaders.h\"
+namespace linnet::vulkan {
+${declarations}
+std::span<const Shader> shaders() {
+  static const Shader table[] = {
+${rows}  };
+  return table;
+}
+}
+")
+  file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.cc)
+  add_library(linnet_vulkan STATIC ${sources} ${generated} ${out}/shader_table.cc ${out}/missing_ops.cc)
+  target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
+  target_include_directories(linnet_vulkan PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
+  target_compile_definitions(linnet_vulkan PUBLIC LINNET_HAS_VULKAN=1)
+endfunction()
+
+if(LINNET_HAS_VULKAN)
+  linnet_vulkan_library()
+else()
+  add_library(linnet_vulkan INTERFACE)
+endif()

@@ -1,0 +1,227 @@
+// The Vulkan backend around its shaders: state that moves between processors, faults, limits, counts.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "runtime/engine/engine.h"
+#include "tests/runtime/tiny_model.h"
+#include "tests/vulkan_device.h"
+
+using namespace linnet;
+using linnet::test::must;
+using linnet::test::tiny_model;
+
+namespace {
+
+SessionOptions small(bool full = true) {
+  SessionOptions options;
+  options.chunk = 8;
+  options.context = 64;
+  options.full_attention = full;
+  options.window = 12;
+  options.sinks = 2;
+  return options;
+}
+
+std::vector<int32_t> tokens(size_t n) {
+  std::vector<int32_t> ids(n);
+  for (size_t i = 0; i < n; ++i) ids[i] = static_cast<int32_t>((i * 37 + 11) % 300);
+  return ids;
+}
+
+std::vector<float> logits(Session& session, std::span<const int32_t> ids) {
+  const auto out = must(session.prefill(ids));
+  return {out.begin(), out.end()};
+}
+
+void check_close(const std::vector<float>& a, const std::vector<float>& b, float tolerance) {
+  REQUIRE(a.size() == b.size());
+  float worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::fabs(a[i] - b[i]));
+  CHECK(worst <= tolerance);
+}
+
+// Null, after saying so, where there is no device.
+std::unique_ptr<VulkanBackend> device(VulkanOptions options = {}) {
+  if (!testing::vulkan_test_backend()) return nullptr;
+  return must(testing::open_test_vulkan(options));
+}
+
+}  // namespace
+
+TEST_CASE("a conversation moves from the CPU to the GPU and back") {
+  const Backend* vulkan = testing::vulkan_test_backend();
+  if (!vulkan) return;
+  const auto ids = tokens(40);
+  for (const CachePrecision cache : {CachePrecision::kF32, CachePrecision::kF16}) {
+    SessionOptions options = small(false);
+    options.cache = cache;
+    // A key on the edge between two steps of its precision may fall to either side.
+    const float tolerance = cache == CachePrecision::kF32   ? 2e-3f
+                            : cache == CachePrecision::kF16 ? 1e-2f
+                                                            : 0.1f;
+    auto host = must(Session::create(tiny_model(), test::cpu(), options));
+    auto gpu = must(Session::create(tiny_model(), *vulkan, options));
+    logits(*host, std::span(ids).first(20));
+    std::vector<std::byte> block(host->state_bytes());
+    must(host->snapshot(block));
+    must(gpu->restore(block));
+    CHECK(gpu->position() == 20);
+    check_close(logits(*gpu, std::span(ids).subspan(20, 11)), logits(*host, std::span(ids).subspan(20, 11)),
+                2e-3f);
+    must(gpu->snapshot(block));
+    must(host->restore(block));
+    check_close(logits(*gpu, std::span(ids).subspan(31)), logits(*host, std::span(ids).subspan(31)),
+                tolerance);
+  }
+  testing::check_vulkan_messages();
+}
+
+TEST_CASE("a token is one submission of a command buffer recorded once") {
+  const VulkanBackend* vulkan = testing::vulkan_test_backend();
+  if (!vulkan) return;
+  auto session = must(Session::create(tiny_model(), *vulkan, small()));
+  logits(*session, tokens(8));
+  must(session->decode(1));
+  const VulkanCounts before = vulkan->counts();
+  for (int32_t i = 0; i < 5; ++i) must(session->decode(i));
+  const VulkanCounts after = vulkan->counts();
+  CHECK(after.submits - before.submits == 5);
+  CHECK(after.recordings == before.recordings);
+  CHECK(after.allocations == before.allocations);
+  const auto layers = 3u;
+  CHECK(after.dispatches - before.dispatches <= 5 * (12 * layers + 3));
+  // Every weight is read once for a token; of the embedding table one row.
+  uint64_t weights = 0;
+  for (const auto& weight : tiny_model()->file().model().weights) weights += weight->bytes;
+  CHECK((after.weight_bytes - before.weight_bytes) / 5 <= weights);
+}
+
+TEST_CASE("device memory out of the host's sight gives the same") {
+  VulkanOptions options;
+  options.staging = true;
+  const auto staged = device(options);
+  if (!staged) return;
+  const auto ids = tokens(21);
+  auto a = must(Session::create(tiny_model(), *staged, small(false)));
+  auto b = must(Session::create(tiny_model(), *testing::vulkan_test_backend(), small(false)));
+  CHECK(logits(*a, ids) == logits(*b, ids));
+  std::vector<std::byte> x(a->state_bytes()), y(b->state_bytes());
+  must(a->snapshot(x));
+  must(b->snapshot(y));
+  CHECK(x == y);
+  must(a->reset());
+  must(b->reset());
+  CHECK(logits(*a, ids) == logits(*b, ids));
+  CHECK(staged->validation_messages().empty());
+}
+
+TEST_CASE("every allocation may fail: an error, nothing kept, nothing wrong afterwards") {
+  for (const bool staging : {false, true}) {
+    int failures = 0;
+    for (int n = 0; n < 64; ++n) {
+      VulkanOptions options;
+      options.staging = staging;
+      options.fail_allocation = n;
+      const auto backend = device(options);
+      if (!backend) return;
+      const auto session = Session::create(tiny_model(), *backend, small());
+      if (session) break;
+      ++failures;
+      CHECK((session.error().code == ErrorCode::kOutOfMemory));
+      CHECK(backend->counts().device_bytes == 0);
+      // The injected failure was that one allocation: the next attempt succeeds.
+      CHECK(Session::create(tiny_model(), *backend, small()).has_value());
+      CHECK(backend->validation_messages().empty());
+    }
+    CHECK(failures >= (staging ? 6 : 4));
+    CHECK(failures < 64);
+  }
+}
+
+TEST_CASE("a device that is lost in the middle of a run") {
+  VulkanOptions options;
+  options.lose_at_submit = 3;
+  const auto backend = device(options);
+  if (!backend) return;
+  auto session = must(Session::create(tiny_model(), *backend, small()));
+  const auto ids = tokens(60);
+  const auto failed = session->prefill(ids);
+  REQUIRE_FALSE(failed.has_value());
+  CHECK(failed.error().message.find("lost") != std::string::npos);
+  CHECK(session->poisoned());
+  CHECK_FALSE(session->decode(1).has_value());
+  CHECK_FALSE(Session::create(tiny_model(), *backend, small())->get()->decode(1).has_value());
+}
+
+TEST_CASE("two sessions on two threads share a device") {
+  const auto backend = device();
+  if (!backend) return;
+  const auto ids = tokens(24);
+  std::vector<float> out[2];
+  std::vector<std::thread> threads;
+  for (auto& own : out)
+    threads.emplace_back([&] {
+      auto session = Session::create(tiny_model(), *backend, small());
+      if (!session) return;
+      const auto result = (*session)->prefill(ids);
+      if (result) own.assign(result->begin(), result->end());
+    });
+  for (std::thread& thread : threads) thread.join();
+  auto alone = must(Session::create(tiny_model(), *backend, small()));
+  const auto expected = logits(*alone, ids);
+  CHECK(out[0] == expected);
+  CHECK(out[1] == expected);
+  CHECK(backend->validation_messages().empty());
+}
+
+TEST_CASE("a state that is not finite is traced to its node") {
+  const Backend* vulkan = testing::vulkan_test_backend();
+  if (!vulkan) return;
+  SessionOptions options = small();
+  options.cache = CachePrecision::kF32;
+  auto session = must(Session::create(tiny_model(), *vulkan, options));
+  logits(*session, tokens(4));
+  std::vector<std::byte> block(session->state_bytes());
+  must(session->snapshot(block));
+  const float nan = NAN;
+  std::memcpy(&block[64], &nan, sizeof(nan));
+  must(session->restore(block));
+  const auto failed = session->decode(1);
+  REQUIRE_FALSE(failed.has_value());
+  CHECK((failed.error().code == ErrorCode::kNumeric));
+  CHECK(failed.error().message.find("layers.0") != std::string::npos);
+  testing::check_vulkan_messages();
+}
+
+TEST_CASE("devices are listed, chosen by number and name, and refused by name") {
+  if (!testing::vulkan_test_backend()) return;
+  const auto devices = must(vulkan_devices());
+  REQUIRE_FALSE(devices.empty());
+  VulkanOptions options;
+  options.device = "no such GPU";
+  const auto refused = create_vulkan_backend(options);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK((refused.error().code == ErrorCode::kNotFound));
+  CHECK(refused.error().message.find(devices[0].name) != std::string::npos);
+  options.device = "0";
+  CHECK(must(create_vulkan_backend(options))->device().name == devices[0].name);
+  options.device = devices[0].name.substr(0, 4);
+  CHECK(create_vulkan_backend(options).has_value());
+}
+
+TEST_CASE("compiled shaders are kept in a file, and a damaged file does no harm") {
+  VulkanOptions options;
+  options.pipeline_cache = (test::scratch() / "shaders.bin").string();
+  for (int round = 0; round < 3; ++round) {
+    auto backend = device(options);
+    if (!backend) return;
+    CHECK(Session::create(tiny_model(), *backend, small()).has_value());
+    backend.reset();
+    REQUIRE(std::filesystem::file_size(options.pipeline_cache) > 0);
+    if (round == 1) std::filesystem::resize_file(options.pipeline_cache, 17);
+  }
+}
