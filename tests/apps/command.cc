@@ -49,9 +49,15 @@ Outcome linnet_command(const std::vector<std::string>& args, const std::string& 
                        rlim_t file_bytes) {
   const auto in = scratch() / "stdin", out = scratch() / "stdout", err = scratch() / "stderr";
   write_file(in, input);
+  // A Ctrl-C that comes before exec must not run this process's handlers in the child.
+  sigset_t interrupt, before;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  sigprocmask(SIG_BLOCK, &interrupt, &before);
   const pid_t child = fork();
-  REQUIRE(child >= 0);
   if (child == 0) {
+    ::signal(SIGINT, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
     const int i = open(in.c_str(), O_RDONLY);
     const int o = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     const int e = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -68,6 +74,8 @@ Outcome linnet_command(const std::vector<std::string>& args, const std::string& 
     execv(program.c_str(), argv.data());
     _exit(127);
   }
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  REQUIRE(child >= 0);
   if (interrupt_after_ms >= 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(interrupt_after_ms));
     kill(child, SIGINT);
