@@ -171,12 +171,17 @@ void qwen_config(const std::string& architecture, GgufKeys& keys, Json& config) 
   config["intermediate_size"] = keys.largest("feed_forward_length", 1);
   config["num_experts"] = keys.integer("expert_count", 0);
   config["num_experts_per_tok"] = keys.integer("expert_used_count", 0);
-  if (moe) config["moe_intermediate_size"] = keys.integer("expert_feed_forward_length");
+  if (moe) {
+    config["moe_intermediate_size"] = keys.integer("expert_feed_forward_length");
+    config["mlp_only_layers"] = Json::array();
+    for (int64_t i = 0; i < config["num_hidden_layers"].get<int64_t>(); ++i)
+      if (!keys.has_tensor(block(i) + "ffn_gate_inp.weight")) config["mlp_only_layers"].push_back(i);
+  }
   // Older files do not say how wide the shared expert is; its matrix does.
-  if (const TensorInfo* shared = keys.gguf.checkpoint().find("blk.0.ffn_gate_shexp.weight"))
-    config["shared_expert_intermediate_size"] = shared->rows();
-  else
-    config["shared_expert_intermediate_size"] = keys.integer("expert_shared_feed_forward_length", 0);
+  config["shared_expert_intermediate_size"] = keys.integer("expert_shared_feed_forward_length", 0);
+  for (int64_t i = 0; i < config["num_hidden_layers"].get<int64_t>(); ++i)
+    if (const TensorInfo* shared = keys.gguf.checkpoint().find(block(i) + "ffn_gate_shexp.weight"))
+      config["shared_expert_intermediate_size"] = shared->rows();
 }
 
 // Position of value head i = group * share + j among heads that llama.cpp lays out share-major (tiled),
