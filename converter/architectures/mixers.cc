@@ -10,10 +10,15 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
                                      const std::vector<ConvolutionInput>& inputs, int64_t kernel,
                                      fb::Activation activation) {
   GraphBuilder& g = in.graph;
+  std::vector<Value> xs;
+  if (kernel < 2 || kernel > 16) {
+    in.fail(strf("config.json: convolutions of {} taps; Linnet supports 2 to 16", kernel));
+    for (const ConvolutionInput& input : inputs) xs.push_back(input.x);
+    return xs;
+  }
   fb::ShortConvolutionT args;
   args.kernel = static_cast<int>(kernel);
   args.activation = activation;
-  std::vector<Value> xs;
   std::vector<Weight> weights;
   std::vector<State> states;
   std::vector<std::vector<fb::Dim>> shapes;
@@ -23,12 +28,9 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
     const std::string rename = total == channels ? "" : strf(".{}", xs.size());
     auto taps =
         transpose(slice_rows(in.rows(input.prefix + ".weight", {total, kernel}), input.first, channels));
-    if (!taps) {
-      in.fail(taps.error().message);
-      continue;
-    }
+    if (!taps) in.fail(taps.error().message);
     xs.push_back(input.x);
-    weights.push_back(g.tensor(input.prefix + ".weight" + rename, {kernel, channels}, *taps));
+    weights.push_back(taps ? g.tensor(input.prefix + ".weight" + rename, {kernel, channels}, *taps) : -1);
     if (in.has(input.prefix + ".bias")) {
       // A vector is one row; as a column its channels can be cut.
       auto bias = transpose(in.rows(input.prefix + ".bias", {total}));
@@ -42,8 +44,6 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
                              {GraphBuilder::fixed(kernel - 1), GraphBuilder::fixed(channels)}));
     shapes.push_back(g.shape(input.x));
   }
-  if (kernel < 2 || kernel > 16)
-    in.fail(strf("config.json: convolutions of {} taps; Linnet supports 2 to 16", kernel));
   return g.node(name, GraphBuilder::args(std::move(args)), std::move(xs), std::move(weights),
                 std::move(states), std::move(shapes));
 }

@@ -47,7 +47,7 @@ const Refusal kRefusals[] = {
     {"fla_hgrn2", R"({"num_heads": 7, "expand_ratio": null})", "heads"},
     {"fla_delta_net", R"({"qk_norm": "l1"})", "qk_norm"},
     {"fla_delta_net", R"({"qk_activation": "gelu"})", "qk_activation"},
-    {"fla_gated_deltanet", R"({"num_v_heads": 3})", "num_v_heads"},
+    {"fla_gated_deltanet", R"({"num_v_heads": 5})", "num_v_heads"},
     {"fla_kda", R"({"safe_gate": true})", "lower_bound"},
     {"fla_kda", R"({"safe_gate": true, "lower_bound": 5})", "lower_bound"},
     {"fla_rwkv7", R"({"hidden_act": "relu"})", "hidden_act"},
@@ -108,17 +108,18 @@ Result<convert::ConvertReport> convert_changed(const fs::path& model, const conv
 
 TEST_CASE("unsupported values of a configuration are refused by name") {
   for (const Refusal& r : kRefusals) {
-    CAPTURE(r.model);
-    CAPTURE(r.change);
+    INFO(std::string(r.model), ": ", std::string(r.change));
     const fs::path model = fs::path(LINNET_GOLDEN "/language") / r.model / "model";
     auto config = convert::read_json((model / "config.json").string(), true);
     REQUIRE(config);
     config->merge_patch(convert::Json::parse(r.change));
     const TempFolder folder;
     const auto report = convert_changed(model, *config, folder);
-    REQUIRE_FALSE(report);
-    CAPTURE(report.error().message);
-    CHECK(report.error().message.find(r.named) != std::string::npos);
+    CHECK_FALSE(report);
+    if (!report) {
+      INFO(report.error().message);
+      CHECK(report.error().message.find(r.named) != std::string::npos);
+    }
   }
 }
 
