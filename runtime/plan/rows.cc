@@ -9,6 +9,22 @@ const fb::ValueT& value_at(const fb::MethodT& method, int index) {
 bool is_image(const fb::ValueT& value) {
   return value.shape.size() == 3 && value.dtype == fb::DType::F32 && graph::is_fixed(value.shape[2]);
 }
+// What the heights of a node's images are multiples of: a symbol, -1 where they are all numbers, -2 where
+// they do not grow alike. Within a segment all heights must keep their ratios whatever the symbols are,
+// because its buffers are measured once, at the bounds.
+int height_symbol(const fb::MethodT& method, const fb::NodeT& node) {
+  int common = -3;
+  const auto join = [&](int value) {
+    const fb::Dim& height = value_at(method, value).shape[0];
+    const bool multiple = graph::is_fixed(height) || (height.div() == 1 && height.add() == 0);
+    const int own = !multiple ? -2 : graph::is_fixed(height) ? -1 : height.symbol();
+    common = common == -3 || common == own ? own : -2;
+  };
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (node.inputs[i] >= 0 && row_input(node, i)) join(node.inputs[i]);
+  for (const int v : node.outputs) join(v);
+  return common;
+}
 bool reads(const fb::NodeT& node, int value) {
   return std::find(node.inputs.begin(), node.inputs.end(), value) != node.inputs.end();
 }
@@ -48,7 +64,8 @@ bool row_wise(const fb::MethodT& method, const fb::NodeT& node) {
       return false;
   for (const int v : node.outputs)
     if (v < 0 || !is_image(value_at(method, v))) return false;
-  return !node.outputs.empty() && !node.inputs.empty() && node.inputs[0] >= 0;
+  return !node.outputs.empty() && !node.inputs.empty() && node.inputs[0] >= 0 &&
+         height_symbol(method, node) >= -1;
 }
 
 int64_t row_unit(const fb::NodeT& node) {
@@ -135,8 +152,11 @@ RowPlan plan_rows(const fb::MethodT& method, std::span<const int64_t> symbols, s
       ++first;
       continue;
     }
-    int last = first;
-    while (last < count && row_wise(method, *method.nodes[at(last)])) ++last;
+    int last = first + 1;
+    const int symbol = height_symbol(method, *method.nodes[at(first)]);
+    while (last < count && row_wise(method, *method.nodes[at(last)]) &&
+           height_symbol(method, *method.nodes[at(last)]) == symbol)
+      ++last;
     RowSegment segment;
     segment.first = first;
     segment.last = last;
