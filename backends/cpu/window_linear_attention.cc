@@ -254,6 +254,8 @@ void combine(const WindowPass& p, int64_t t, int64_t h, const float* total, floa
   if (log_bias) {
     float w = log_bias[h];
     if (log_gain) w += dot(log_gain + h * args.head_dim, p.input(0, t, h, args.head_dim), args.head_dim);
+    const float highest = most + 60.0f;  // an empty state must leave something of the window
+    w = w > highest ? highest : w;       // NaN passes
     const float top = w > most ? w : most;
     near *= hn::GetLane(exp(set(most - top)));
     share *= hn::GetLane(exp(set(w - top)));

@@ -111,6 +111,8 @@ static void run(const KernelContext& c) {
       if (log_bias) {
         double w = static_cast<double>(log_bias.as()[h]);
         if (log_gain) w += dot(log_gain.as() + h * d, raw.data(), d);
+        const double highest = most + 60;  // an empty state must leave something of the window
+        w = w > highest ? highest : w;     // NaN passes
         most = w > most ? w : most;
         share *= std::exp(w - most);
       }

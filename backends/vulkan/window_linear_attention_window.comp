@@ -55,9 +55,7 @@ void main() {
   uint total = front + (first <= position ? position + 1u - first : 0u);
   float acc[CHANNELS];
   for (uint i = 0u; i < CHANNELS; ++i) acc[i] = 0.0;
-  // The state's share takes part in the maximum, but not in the window's sum.
-  float w = LOG_BIAS ? log_bias[h] + gain : 0.0;
-  float most = LOG_BIAS ? w : -kInfinity, sum = 0.0;
+  float most = -kInfinity, sum = 0.0;
   for (uint start = 0u; start < total; start += THREADS) {
     uint n = start + lane;
     float score = -kInfinity;
@@ -92,7 +90,13 @@ void main() {
     barrier();
   }
   float near = WINDOW_FACTOR ? window_factor[h] : 1.0, far = LINEAR_FACTOR ? linear_factor[h] : 1.0;
-  if (LOG_BIAS) far *= exp_(w - most);
+  if (LOG_BIAS) {  // the state's share takes part in the maximum, but not in the window's sum
+    float w = log_bias[h] + gain, highest = most + 60.0;
+    w = w > highest ? highest : w;  // NaN passes
+    float top = w > most ? w : most;
+    near *= exp_(most - top);
+    far *= exp_(w - top);
+  }
   for (uint i = 0u; i < CHANNELS; ++i) {
     uint c = lane + i * THREADS;
     if (c >= p.value_dim) break;

@@ -311,8 +311,8 @@ Result<void> check_mixture_of_memories(const NodeView& view) {
 //   o = (a sum_V e^(s_j - m) v_j + b S^T f_q) / (a sum_V e^(s_j - m) + b z.f_q + epsilon),  s_j = scale q.k_j
 //   after rope f = max(softmax(x M), feature_floor) (paired: and softmax(-x M) after it), of q or k before
 //   rope unless rotated_features; g from k before rope a = window_factor or 1; without log_bias m = max s and
-//   b = linear_factor or 1, with it w = log_bias + log_gain.q (q before rope), m = max(s, w), b =
-//   linear_factor e^(w - m).
+//   b = linear_factor or 1, with it w = log_bias + log_gain.q (q before rope), at most max s + 60 so that the
+//   window counts where the state is empty, m = max(s, w), b = linear_factor e^(w - m).
 // inputs: q [tokens, heads * head_dim], k [tokens, kv_heads * head_dim], v [tokens, kv_heads * value_dim], no
 // rope yet weights: map of q [heads, head_dim, F], map of k [state_heads, head_dim, F], rate? [state_heads],
 // offset?
