@@ -39,6 +39,7 @@ void add_run(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
+void add_image(CLI::App& app, Action& action);
 
 // Backends by name: "reference", "cpu", "vulkan" (the device that `device` names by number or part of its
 // name; compiled shaders kept in the file `cache`). Errors: kUnsupported for one this build or machine lacks.

@@ -108,10 +108,10 @@ int run(Options options) {
 void add_convert(CLI::App& app, Action& action) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
-      "convert", "Turn a checkpoint (Hugging Face folder or GGUF file) into a Linnet file");
+      "convert", "Turn a checkpoint (Hugging Face or diffusers folder, GGUF file) into a Linnet file");
   command
       ->add_option("SOURCE", options->convert.source,
-                   "a folder with config.json and safetensors, or a .gguf file")
+                   "a folder with config.json (or model_index.json) and safetensors, or a .gguf file")
       ->required();
   command->add_option("-o,--output", options->convert.output, "the Linnet file to write")->required();
   command
@@ -128,6 +128,9 @@ void add_convert(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"liger", "lolcats", "window"}));
   command->add_option("--lora", options->convert.lora,
                       "folder of an adapter (PEFT's, or one of models/), merged before quantising");
+  command->add_option(
+      "--linear-attention", options->convert.linear_attention,
+      "trained linear attention (safetensors) that takes the place of a DiT's or PixArt's own");
   command->add_option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
   command->add_flag("--no-self-test", options->no_self_test,
                     "do not compare the result with the unquantised weights");

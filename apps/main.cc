@@ -81,6 +81,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   Action action;
   add_chat(app, action);
+  add_image(app, action);
   add_run(app, action);
   add_inspect(app, action);
   add_bench(app, action);

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 
 #include "apps/bounds_options.h"
@@ -42,6 +43,16 @@ Result<void> match(const fb::ModelT& model, const fb::ValueT& value, Tensor& ten
   };
   while (tensor.shape.size() > value.shape.size() && tensor.shape.front() == 1)
     tensor.shape.erase(tensor.shape.begin());
+  if (tensor.dtype == DType::kI32 && value.dtype == fb::DType::F32) {
+    // Masks and timesteps are whole numbers in some files.
+    for (size_t i = 0; i < tensor.bytes.size(); i += sizeof(float)) {
+      int32_t whole;
+      std::memcpy(&whole, &tensor.bytes[i], sizeof(whole));
+      const auto number = static_cast<float>(whole);
+      std::memcpy(&tensor.bytes[i], &number, sizeof(number));
+    }
+    tensor.dtype = DType::kF32;
+  }
   if (tensor.dtype != format::to_dtype(value.dtype) || tensor.shape.size() != value.shape.size())
     return mismatch("");
   for (size_t i = 0; i < value.shape.size(); ++i) {
@@ -68,6 +79,46 @@ bool leading_symbol_is(const fb::ValueT& value, int symbol) {
 }
 
 size_t row_bytes(const Tensor& tensor) { return tensor.bytes.size() / static_cast<size_t>(tensor.shape[0]); }
+
+// Pictures come in batches: a leading dimension that an input has beyond its value's, or several numbers
+// where the value takes one. All such inputs must agree; the others are shared. Returns the inputs of each
+// item.
+Result<std::vector<Tensors>> split_batch(const fb::MethodT& method, const Tensors& inputs) {
+  int64_t batch = 1;
+  std::string first;
+  const auto extra = [&](const fb::ValueT& value, const Tensor& tensor) -> int64_t {
+    const bool leads = tensor.shape.size() == value.shape.size() + 1;
+    const bool numbers = value.shape.size() == 1 && tensor.shape.size() == 1 &&
+                         graph::is_fixed(value.shape[0]) && value.shape[0].add() == 1;
+    return leads || numbers ? tensor.shape[0] : 1;
+  };
+  for (const int input : method.inputs) {
+    const fb::ValueT& value = *method.values[static_cast<size_t>(input)];
+    const auto found = inputs.find(value.name);
+    if (found == inputs.end() || extra(value, found->second) <= 1) continue;
+    const int64_t n = extra(value, found->second);
+    if (batch > 1 && n != batch)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("input '{}' has a batch of {}, '{}' one of {}", value.name, n, first, batch));
+    batch = n;
+    first = value.name;
+  }
+  std::vector<Tensors> items(static_cast<size_t>(batch), inputs);
+  if (batch == 1) return items;
+  for (const int input : method.inputs) {
+    const fb::ValueT& value = *method.values[static_cast<size_t>(input)];
+    const auto found = inputs.find(value.name);
+    if (found == inputs.end() || extra(value, found->second) != batch) continue;
+    const size_t bytes = found->second.bytes.size() / static_cast<size_t>(batch);
+    for (size_t i = 0; i < items.size(); ++i) {
+      Tensor& item = items[i][value.name];
+      item.shape[0] = 1;
+      const auto begin = found->second.bytes.begin() + static_cast<std::ptrdiff_t>(i * bytes);
+      item.bytes.assign(begin, begin + static_cast<std::ptrdiff_t>(bytes));
+    }
+  }
+  return items;
+}
 
 // One fresh run of one method. A method that carries states along `tokens` is fed in chunks, and its outputs
 // are joined; any other runs at once.
@@ -235,8 +286,26 @@ int run(Options options) {
   if (!inputs) return complain_input(inputs.error());
   catch_interrupts();
   ProgressBar bar;
-  auto outputs = MethodRun((*model)->shared_file(), static_cast<size_t>(method), std::move(*inputs))
-                     .run(options, **backend, bar);
+  const auto run_all = [&]() -> Result<Tensors> {
+    LINNET_ASSIGN(std::vector<Tensors> items, split_batch(*m.methods[static_cast<size_t>(method)], *inputs));
+    Tensors all;
+    for (Tensors& item : items) {
+      LINNET_ASSIGN(Tensors outputs,
+                    MethodRun((*model)->shared_file(), static_cast<size_t>(method), std::move(item))
+                        .run(options, **backend, bar));
+      if (items.size() == 1) return outputs;
+      for (auto& [name, tensor] : outputs) {
+        Tensor& out = all[name];
+        if (out.shape.empty()) {
+          out = {tensor.dtype, tensor.shape, {}};
+          out.shape.insert(out.shape.begin(), static_cast<int64_t>(items.size()));
+        }
+        out.bytes.insert(out.bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
+      }
+    }
+    return all;
+  };
+  auto outputs = run_all();
   bar.clear();
   if (!outputs) return complain(outputs.error());
   if (auto written = write_tensors(options.outputs, *outputs); !written) return complain(written.error());

@@ -3,6 +3,7 @@ find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
+find_package(PNG REQUIRED)
 
 function(linnet_find target header library package)
   string(MAKE_C_IDENTIFIER ${target} id)

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 
 #include "backends/host/host_backend.h"
+#include "converter/image/convert_image.h"
 #include "converter/self_test.h"
 #include "converter/source.h"
 #include "converter/transforms/linearize.h"
 #include "converter/transforms/quantize.h"
+#include "converter/write_weights.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
@@ -18,70 +19,10 @@
 namespace linnet::convert {
 namespace {
 
-constexpr size_t kMostListed = 12;
-
-std::string listed(std::vector<std::string> items) {
-  std::string text;
-  for (size_t i = 0; i < items.size() && i < kMostListed; ++i) text += "\n  " + items[i];
-  if (items.size() > kMostListed) text += strf("\n  and {} more", items.size() - kMostListed);
-  return text;
-}
-
 // Some buffers are saved although no computation reads them.
 bool harmless(const std::string& name) {
   return name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn.bias") ||
          name.ends_with("masked_bias") || name.ends_with("rope_freqs.weight");
-}
-
-struct Written {
-  std::map<std::string, int> by_dtype;
-  int lossless = 0, requantized = 0;
-  int64_t parameters = 0;
-};
-
-Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
-                              format::ModelWriter& writer, std::span<const WeightPlan> weights) {
-  Written written;
-  uint64_t total = 0, done = 0;
-  for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
-  for (const WeightPlan& w : weights) {
-    const auto elements = static_cast<uint64_t>(w.rows->rows * w.rows->columns);
-    written.parameters += static_cast<int64_t>(elements);
-    const auto step = [&](int64_t rows) -> Result<void> {
-      const uint64_t now = done + static_cast<uint64_t>(rows * w.rows->columns);
-      if (options.progress && !options.progress("writing", now, total))
-        return fail(ErrorCode::kCancelled, "the conversion was stopped; no file was written");
-      return {};
-    };
-    if (w.layout == fb::Layout::RowMajor) {
-      LINNET_ASSIGN(const std::vector<float> values, read_all(*w.rows));
-      LINNET_TRY(writer.begin_weight(w.name, DType::kF32, fb::Layout::RowMajor, w.shape));
-      LINNET_TRY(writer.write(std::as_bytes(std::span(values))));
-      LINNET_TRY(writer.end_weight());
-      written.by_dtype["f32"]++;
-    } else {
-      const DType dtype = policy.choose(w);
-      written.by_dtype[std::string(dtype_name(dtype))]++;
-      if (is_quantized(dtype) && w.rows->lossless() == dtype && w.rows->columns % kGroupSize == 0) {
-        ++written.lossless;
-        LINNET_TRY(writer.pack_and_write_groups(
-            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, std::byte* groups) -> Result<void> {
-              LINNET_TRY(step(first));
-              return w.rows->read_groups(first, rows, groups);
-            }));
-      } else {
-        if (is_quantized(dtype) && w.rows->lossless()) ++written.requantized;
-        LINNET_TRY(writer.pack_and_write_matrix(
-            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, float* values) -> Result<void> {
-              LINNET_TRY(step(first));
-              return w.rows->read(first, rows, values);
-            }));
-      }
-    }
-    done += elements;
-    LINNET_TRY(step(0));
-  }
-  return written;
 }
 
 // A short text in the model's own tokens, or scattered ids where there is no tokenizer.
@@ -139,6 +80,11 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
 }
 
 Result<ConvertReport> convert_checked(const ConvertOptions& options) {
+  if (is_image_folder(options.source)) return convert_image(options);
+  if (!options.linear_attention.empty())
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "trained linear attention goes into a DiT or PixArt folder (with transformer/), which this is not");
   LINNET_ASSIGN(Source source, open_source(options.source));
   if (!options.linearize.empty() || !options.lora.empty())
     LINNET_TRY(linearize(source, options.linearize, options.lora));
@@ -188,14 +134,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   fb::ModelT kept(model);
   LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
   report.parameters = written.parameters;
-  std::string types;
-  for (const auto& [dtype, count] : written.by_dtype)
-    types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
-  report.notes.push_back("tensors: " + types);
-  if (written.lossless) report.notes.push_back(strf("{} tensors imported without loss", written.lossless));
-  if (written.requantized)
-    report.notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)",
-                                written.requantized));
+  for (std::string& line : describe(written)) report.notes.push_back(std::move(line));
   if (options.self_test) {
     if (auto tested = self_test(options, graph, kept, graph.weights(), report); !tested) {
       std::error_code ignored;

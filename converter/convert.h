@@ -17,7 +17,7 @@ class Backend;
 namespace linnet::convert {
 
 struct ConvertOptions {
-  std::string source;  // a Hugging Face folder or a GGUF file
+  std::string source;  // a Hugging Face or diffusers folder, or a GGUF file
   std::string output;
   // Precision of matrices. Empty: as stored, when that is one of Linnet's block formats or f16/bf16, else
   // f32.
@@ -28,6 +28,9 @@ struct ConvertOptions {
   // is); see transforms/linearize.h. Empty: none.
   std::string linearize, lora;
   std::string name;  // metadata; empty: the source's own
+  // DiT and PixArt: a safetensors file of trained linear attention, whose tensors take the places of the
+  // folder's (LiT's weight inheritance). Empty: none.
+  std::string linear_attention;
   // Loads the result and compares it with the unquantised weights on a fixed input. Needs both backends.
   bool self_test = true;
   const Backend* reference = nullptr;  // runs the unquantised weights

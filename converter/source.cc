@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "converter/checkpoint_tensors.h"
 #include "converter/gguf_source.h"
 #include "converter/readers/json.h"
 #include "converter/readers/safetensors.h"
@@ -13,34 +14,6 @@ namespace linnet::convert {
 namespace {
 
 namespace fs = std::filesystem;
-
-class CheckpointTensors final : public TensorSet {
- public:
-  CheckpointTensors(std::shared_ptr<const Checkpoint> checkpoint, StoredScales scales, std::string origin)
-      : checkpoint_(std::move(checkpoint)), scales_(scales), origin_(std::move(origin)) {}
-  bool has(const std::string& name) const override { return checkpoint_->find(name) != nullptr; }
-  std::vector<int64_t> shape(const std::string& name) const override {
-    const TensorInfo* tensor = checkpoint_->find(name);
-    return tensor ? tensor->shape : std::vector<int64_t>{};
-  }
-  Result<Rows> rows(const std::string& name) const override {
-    const TensorInfo* tensor = checkpoint_->find(name);
-    if (!tensor) return fail(ErrorCode::kNotFound, strf("'{}' has no tensor '{}'", origin_, name));
-    return scaled_rows(*checkpoint_, *tensor, scales_);
-  }
-  std::vector<std::string> names() const override {
-    std::vector<std::string> result;
-    for (const auto& [name, tensor] : checkpoint_->tensors())
-      if (!is_stored_scale(*checkpoint_, name)) result.push_back(name);
-    return result;
-  }
-  const std::string& origin() const override { return origin_; }
-
- private:
-  std::shared_ptr<const Checkpoint> checkpoint_;
-  StoredScales scales_;
-  std::string origin_;
-};
 
 Result<Source> open_folder(const fs::path& folder) {
   Source source;
@@ -56,7 +29,7 @@ Result<Source> open_folder(const fs::path& folder) {
                 read_stored_scales(source.config, (folder / "config.json").string()));
   auto checkpoint = std::make_shared<Checkpoint>();
   LINNET_TRY(read_safetensors_folder(folder.string(), "model", *checkpoint));
-  source.tensors = std::make_unique<CheckpointTensors>(std::move(checkpoint), scales, folder.string());
+  source.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
   LINNET_TRY(import_folder_text(folder.string(), source));
   return source;
 }

@@ -5,7 +5,7 @@
 LINNET_BUILD_PACKAGES=(
   ca-certificates cmake g++ ninja-build pkg-config
   flatbuffers-compiler libflatbuffers-dev libhwy-dev libpthreadpool-dev libxxhash-dev
-  libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libedit-dev
+  libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libedit-dev libpng-dev
   libvulkan-dev glslc spirv-tools
 )
 # To fetch the quickstart's model.

@@ -42,6 +42,7 @@ struct Attention {
   float* out;
   const float* bias;  // [heads, bias_stride] by the key's place relative to the query's; null: none
   int64_t bias_stride, bias_zero;
+  const float* mask;    // by key, 0 where it is not seen (bidirectional); null: none
   Tensor keys, values;  // rows of cache or, bidirectional, the inputs
   size_t key_row, value_row;
 
@@ -85,6 +86,7 @@ Attention describe(const KernelContext& c) {
   a.record = a.value_pad + 2;
   // Sinks and window each begin and end inside a block.
   a.blocks = a.ring.sinks / kBlockKeys + 1 + a.ring.capacity / kBlockKeys + 2;
+  a.mask = c.in.size() > 4 ? c.in[4].as() : nullptr;
   if (!c.weights.empty() && c.weights[0].rank > 0) {
     a.bias_zero = a.tokens - 1;
     a.bias_stride = a.tokens + c.in[1].rows();
@@ -204,7 +206,7 @@ void load_queries(const Attention& a, int64_t kv, int64_t first, int64_t count, 
 // Scores and softmax within a block of rows [row, row + rows) of the tile, which all see the keys [begin,
 // end), relative to the block.
 void score_rows(const Attention& a, int64_t row, int64_t rows, int64_t begin, int64_t end, const Rows& r,
-                float* scratch, const float* bias = nullptr) {
+                float* scratch, const float* bias = nullptr, const float* mask = nullptr) {
   const int64_t d = a.args->head_dim;
   float* scores = scratch + a.at_scores + row * kScoreStride;
   score_block(scratch + row * d, d, d, rows, scratch + a.at_keys, begin, end, scores);
@@ -215,6 +217,10 @@ void score_rows(const Attention& a, int64_t row, int64_t rows, int64_t begin, in
       lanes.store(hn::Add(lanes.load(to + begin + j), lanes.load(own + begin + j)), to + begin + j);
     });
   }
+  // Low enough to weigh nothing beside a key that is seen, finite so that a block without one has a maximum.
+  constexpr float kUnseen = -1e30f;
+  for (int64_t j = begin; mask && j < end; ++j)
+    for (int64_t i = 0; mask[j] == 0 && i < rows; ++i) scores[i * kScoreStride + j] = kUnseen;
   for (int64_t i = 0; i < rows; ++i)
     r.block_sum[row + i] =
         softmax_row(a.args->softcap, end - begin, scores + i * kScoreStride + begin, r.block_most + row + i);
@@ -285,7 +291,7 @@ void attend_tile(const Attention& a, int64_t kv, int64_t first, int64_t count, f
       // Of the first query head and token, from the block's first key on.
       const float* bias =
           a.bias ? a.bias + kv * a.group * a.bias_stride + a.bias_zero + block.begin - first : nullptr;
-      score_rows(a, 0, rows, b0, e0, r, scratch, bias);
+      score_rows(a, 0, rows, b0, e0, r, scratch, bias, a.mask ? a.mask + block.begin : nullptr);
     } else {
       for (int64_t t = 0; t < count; ++t) {
         range(first + t, b0, e0);

@@ -86,19 +86,26 @@ void bidirectional(const KernelContext& c) {
   const int64_t d = args.head_dim, dv = args.value_dim, heads = args.heads, kv_heads = args.kv_heads;
   const int64_t queries = c.in[0].rows(), length = c.in[1].rows();
   const float* bias = c.weights.empty() ? nullptr : c.weights[0].as();
+  std::vector<int64_t> seen;
+  const float* mask = c.in.size() > 4 ? c.in[4].as() : nullptr;
+  for (int64_t j = 0; j < length; ++j)
+    if (!mask || mask[j] != 0) seen.push_back(j);
+  const bool none = seen.empty();  // then every key weighs the same
+  for (int64_t j = 0; none && j < length; ++j) seen.push_back(j);
   std::vector<double> scores;
   for (int64_t t = 0; t < queries; ++t) {
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t kv = h / (heads / kv_heads);
       scores.clear();
-      for (int64_t j = 0; j < length; ++j) {
+      for (const int64_t j : seen) {
         const double score =
             dot(c.in[0].as() + (t * heads + h) * d, c.in[1].as() + (j * kv_heads + kv) * d, d);
         scores.push_back(capped(score * static_cast<double>(args.scale), args.softcap));
         if (bias) scores.back() += static_cast<double>(bias[host::relative_bucket(args, j - t) * heads + h]);
+        if (none) scores.back() = 0;
       }
       mix(
-          scores, dv, [&](size_t j) { return c.in[2].as() + (static_cast<int64_t>(j) * kv_heads + kv) * dv; },
+          scores, dv, [&](size_t i) { return c.in[2].as() + (seen[i] * kv_heads + kv) * dv; },
           c.out[0].as() + (t * heads + h) * dv);
     }
   }

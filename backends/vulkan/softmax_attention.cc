@@ -67,7 +67,8 @@ Result<void> run(Lowering& l) {
   Dispatch d;
   d.shader = "softmax_attention";
   const uint32_t flags = (causal ? 1u : 0u) | (l.shapes.has_in(3) ? 2u : 0u) | (turn ? 4u : 0u) |
-                         (turn && args.rope->interleaved ? 8u : 0u) | (bias ? 16u : 0u);
+                         (turn && args.rope->interleaved ? 8u : 0u) | (bias ? 16u : 0u) |
+                         (l.shapes.has_in(4) ? 32u : 0u);
   d.constants = {threads,
                  code(causal ? l.shapes.states[0].dtype : DType::kF32),
                  flags,
@@ -83,7 +84,8 @@ Result<void> run(Lowering& l) {
       turn ? l.rope(*args.rope, queries, {RopeAngle::Kind::kSinks, ring.sinks, ring.window}) : l.params(),
       l.vector(0),
       bias ? buckets(l, queries, l.shapes.in[1].rows()) : l.params(),
-      l.out(0)};
+      l.out(0),
+      l.in(4)};
   d.push = {u32(args.heads),     u32(args.kv_heads),
             u32(args.value_dim), u32(causal ? 0 : l.shapes.in[1].rows()),
             u32(ring.sinks),     u32(ring.window),

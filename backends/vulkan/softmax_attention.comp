@@ -13,7 +13,7 @@ layout(constant_id = 3) const uint ACTIVATION = 0u;
 layout(constant_id = 4) const uint HEAD_DIM = 1u;
 layout(constant_id = 5) const uint CHANNELS = 1u;
 const bool CAUSAL = (FLAGS & 1u) != 0u, GATE = (FLAGS & 2u) != 0u, TURN = (FLAGS & 4u) != 0u,
-           INTERLEAVED = (FLAGS & 8u) != 0u, BIAS = (FLAGS & 16u) != 0u;
+           INTERLEAVED = (FLAGS & 8u) != 0u, BIAS = (FLAGS & 16u) != 0u, MASK = (FLAGS & 32u) != 0u;
 #include "cache.glsl"
 layout(push_constant) uniform Push {
   uint groups;
@@ -35,6 +35,7 @@ layout(std430, binding = 5) readonly buffer Table { vec2 angles[]; };
 layout(std430, binding = 6) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 7) readonly buffer Buckets { float buckets[]; };  // of key - query, from the least
 layout(std430, binding = 8) writeonly buffer O { float o[]; };
+layout(std430, binding = 9) readonly buffer Mask { float mask[]; };  // by key, 0 where it is not seen
 
 shared float q[HEAD_DIM], turned[HEAD_DIM];
 shared float weights[THREADS];
@@ -91,6 +92,7 @@ void main() {
       }
       score *= p.scale;
       if (p.softcap > 0.0) score = p.softcap * tanh_(score / p.softcap);
+      if (MASK && mask[j] == 0.0) score = -1e30;  // finite: a block without a key that is seen has a maximum
       if (BIAS) score += bias[uint(buckets[j + p.queries - 1u - t]) * p.heads + h];
     }
     float block_most = max_of_group(score);

@@ -4,11 +4,17 @@
 
 #include "converter/architectures/language_model.h"
 #include "converter/architectures/rope.h"
+#include "converter/image/components.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
 
-void import_gemma2(Importer& in) {
+namespace {
+
+// Embedding, layers and last norm; tensors under `prefix`. What `begin` and `end` do with the ids and the
+// states is the method's.
+template <typename Begin, typename End>
+void gemma2(Importer& in, const std::string& prefix, const Begin& begin, const End& end) {
   GraphBuilder& g = in.graph;
   const int64_t hidden = in.integer("hidden_size"), layers = in.layer_count();
   const int64_t heads = in.integer("num_attention_heads"), vocabulary = in.integer("vocab_size");
@@ -19,17 +25,15 @@ void import_gemma2(Importer& in) {
   const fb::Activation act = in.activation(
       in.has_key("hidden_activation") ? "hidden_activation" : "hidden_act", "gelu_pytorch_tanh");
   const bool bias = in.flag("attention_bias", false);
-  const bool tied = in.flag("tie_word_embeddings", true) || !in.has("lm_head.weight");
   const double scalar = in.number("query_pre_attn_scalar", static_cast<double>(head_dim));
   const fb::RotaryEmbeddingT rope = read_rope(in, head_dim);
   const bool listed = in.has_key("layer_types") && in.config()["layer_types"].is_array();
   if (!in.errors().empty()) return;
 
   const auto scale = static_cast<float>(std::sqrt(static_cast<double>(hidden)));
-  const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden, scale, tied);
-  Value x = frame.x;
+  Value x = begin(prefix + "embed_tokens.weight", vocabulary, hidden, scale);
   for (int64_t i = 0; i < layers; ++i) {
-    const std::string layer = "model.layers." + std::to_string(i);
+    const std::string layer = prefix + "layers." + std::to_string(i);
     const std::string attn = layer + ".self_attn";
     const auto norm = [&](const char* name, Value v) {
       return g.rms_norm(layer + "." + name, v, in.vector(layer + "." + name + ".weight", hidden), epsilon, 1);
@@ -61,9 +65,43 @@ void import_gemma2(Importer& in) {
         gated_mlp(in, layer + ".mlp", norm("pre_feedforward_layernorm", x), hidden, intermediate, act);
     x = g.add(layer + ".mlp_residual", x, norm("post_feedforward_layernorm", m));
   }
-  x = g.rms_norm("norm", x, in.vector("model.norm.weight", hidden), epsilon, 1);
-  end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied, 1,
-                     static_cast<float>(in.number("final_logit_softcapping", 0)));
+  end(x, prefix + "norm.weight", vocabulary, hidden, epsilon);
+}
+
+}  // namespace
+
+void import_gemma2(Importer& in) {
+  const bool tied = in.flag("tie_word_embeddings", true) || !in.has("lm_head.weight");
+  Frame frame;
+  gemma2(
+      in, "model.",
+      [&](const std::string& table, int64_t vocabulary, int64_t hidden, float scale) {
+        frame = begin_language_model(in, table, vocabulary, hidden, scale, tied);
+        return frame.x;
+      },
+      [&](Value x, const std::string& norm, int64_t vocabulary, int64_t hidden, float epsilon) {
+        x = in.graph.rms_norm("norm", x, in.vector(norm, hidden), epsilon, 1);
+        end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied, 1,
+                           static_cast<float>(in.number("final_logit_softcapping", 0)));
+      });
+}
+
+void import_gemma2_encoder(Importer& in) {
+  GraphBuilder& g = in.graph;
+  // Saved as the stack alone, or inside of the language model.
+  const std::string prefix = in.has("model.embed_tokens.weight") ? "model." : "";
+  in.ignore("lm_head.weight");
+  gemma2(
+      in, prefix,
+      [&](const std::string& table, int64_t vocabulary, int64_t hidden, float scale) {
+        g.begin_method("encode_text");
+        const Value ids = g.input("input_ids", DType::kI32, {g.dim("tokens")});
+        const Weight weight = in.matrix(table, vocabulary, hidden, WeightRole::kEmbedding);
+        return g.embedding("embedding", ids, weight, scale);
+      },
+      [&](Value x, const std::string& norm, int64_t, int64_t hidden, float epsilon) {
+        g.output(g.rms_norm("hidden_states", x, in.vector(norm, hidden), epsilon, 1));
+      });
 }
 
 }  // namespace linnet::convert

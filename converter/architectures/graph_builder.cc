@@ -41,21 +41,23 @@ void GraphBuilder::rename(Value value, std::string name) {
   method().values[static_cast<size_t>(value)]->name = std::move(name);
 }
 
+Weight GraphBuilder::add(WeightPlan plan) {
+  const auto [entry, fresh] = by_name_.emplace(plan.name, static_cast<Weight>(weights_.size()));
+  if (fresh) weights_.push_back(std::move(plan));
+  return entry->second;
+}
+
 Weight GraphBuilder::matrix(std::string name, WeightRole role, Rows rows) {
-  weights_.push_back({std::move(name), role, fb::Layout::Panel, {rows->rows, rows->columns}, rows});
-  return static_cast<Weight>(weights_.size()) - 1;
+  return add({std::move(name), role, fb::Layout::Panel, {rows->rows, rows->columns}, rows});
 }
 
 Weight GraphBuilder::expert_matrices(std::string name, WeightRole role, Rows rows, int64_t experts) {
-  weights_.push_back(
+  return add(
       {std::move(name), role, fb::Layout::Panel, {experts, rows->rows / experts, rows->columns}, rows});
-  return static_cast<Weight>(weights_.size()) - 1;
 }
 
 Weight GraphBuilder::tensor(std::string name, std::vector<int64_t> shape, Rows rows) {
-  weights_.push_back(
-      {std::move(name), WeightRole::kVector, fb::Layout::RowMajor, std::move(shape), std::move(rows)});
-  return static_cast<Weight>(weights_.size()) - 1;
+  return add({std::move(name), WeightRole::kVector, fb::Layout::RowMajor, std::move(shape), std::move(rows)});
 }
 
 Weight GraphBuilder::vector(std::string name, Rows rows) {

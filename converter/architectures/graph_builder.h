@@ -4,6 +4,7 @@
 // latest.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -53,6 +54,7 @@ class GraphBuilder {
   // The public name of a value (as inspect lists it).
   void rename(Value value, std::string name);
 
+  // A name that is there already gives the same weight again: methods share weights.
   Weight matrix(std::string name, WeightRole role, Rows rows);  // [rows, columns], panels
   Weight expert_matrices(std::string name, WeightRole role, Rows rows,
                          int64_t experts);                                 // [E, rows/E, columns]
@@ -113,8 +115,10 @@ class GraphBuilder {
  private:
   fb::MethodT& method() const { return *model_->methods.back(); }
   Value value(std::string name, DType dtype, std::vector<fb::Dim> shape);
+  Weight add(WeightPlan plan);
   std::unique_ptr<fb::ModelT> model_;
   std::vector<WeightPlan> weights_;
+  std::map<std::string, Weight> by_name_;
 };
 
 }  // namespace linnet::convert

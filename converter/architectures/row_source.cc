@@ -166,6 +166,26 @@ class Mapped final : public RowSource {
   std::function<void(int64_t, float*)> f_;
 };
 
+class Joined final : public RowSource {
+ public:
+  Joined(Rows source, int64_t count) : source_(std::move(source)), lines_(source_->rows / count) {
+    rows = count;
+    columns = source_->columns * lines_;
+    name = source_->name;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    return source_->read(begin * lines_, count * lines_, out);
+  }
+  std::optional<DType> stored() const override {
+    const auto type = source_->stored();
+    return type && is_quantized(*type) ? std::optional<DType>(DType::kF16) : type;
+  }
+
+ private:
+  Rows source_;
+  int64_t lines_;
+};
+
 class PermutedColumns final : public RowSource {
  public:
   PermutedColumns(Rows source, std::vector<int64_t> order)
@@ -238,6 +258,7 @@ Rows permute_columns(Rows source, std::vector<int64_t> order) {
 Rows constant_rows(std::string name, int64_t rows, int64_t columns, std::vector<float> values) {
   return std::make_shared<Constant>(std::move(name), rows, columns, std::move(values));
 }
+Rows joined_rows(Rows source, int64_t rows) { return std::make_shared<Joined>(std::move(source), rows); }
 Rows map_rows(Rows source, std::function<void(int64_t, float*)> f) {
   return std::make_shared<Mapped>(std::move(source), std::move(f));
 }

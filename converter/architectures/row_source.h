@@ -47,6 +47,8 @@ Rows permute_columns(Rows source, std::vector<int64_t> order);
 Result<Rows> transpose(Rows source);
 // Values held in memory.
 Rows constant_rows(std::string name, int64_t rows, int64_t columns, std::vector<float> values);
+// The same values as `rows` longer rows, each of as many of the source's. Not lossless.
+Rows joined_rows(Rows source, int64_t rows);
 // f applied to every row: f(row index, columns values in place). Not lossless.
 Rows map_rows(Rows source, std::function<void(int64_t, float*)> f);
 

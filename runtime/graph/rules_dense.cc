@@ -114,7 +114,8 @@ Result<void> check_rotary_embedding(const NodeView& view) {
 
 // inputs: q [tokens, heads * head_dim], k [tokens, kv_heads * head_dim], v [tokens, kv_heads * value_dim],
 //         gate? [tokens, heads * value_dim]. Bidirectional: k and v have rows of their own (cross attention),
-//         and q may be an image [height, width, ...]
+//         and q may be an image [height, width, ...]; mask? [rows of k], bidirectional only: keys whose
+//         number is 0 are not seen (if all are, the values' mean)
 // weights: bias? [relative_buckets, heads] (bidirectional only): added to the score of query i and key j, by
 //         T5's bucket of j - i
 // states: keys [context, kv_heads * head_dim], values [context, kv_heads * value_dim] (causal only; a session
@@ -124,7 +125,10 @@ Result<void> check_softmax_attention(const NodeView& view) {
   Rule rule(view);
   const auto& args = view.args<fb::SoftmaxAttentionT>();
   const bool causal = args.mask == fb::AttentionMask::Causal;
-  rule.inputs(3, 4).weights(0, causal ? 0 : 1).states(causal ? 2 : 0, causal ? 2 : 0).outputs(1, 1);
+  rule.inputs(3, causal ? 4 : 5)
+      .weights(0, causal ? 0 : 1)
+      .states(causal ? 2 : 0, causal ? 2 : 0)
+      .outputs(1, 1);
   rule.require(args.mask <= fb::AttentionMask::MAX, "unknown mask");
   rule.require(args.heads > 0 && args.kv_heads > 0 && args.heads % args.kv_heads == 0,
                "heads must be a multiple of kv_heads");
@@ -140,6 +144,10 @@ Result<void> check_softmax_attention(const NodeView& view) {
   rule.shaped_like(k, causal ? q : k, kv_heads * args.head_dim);
   rule.shaped_like(v, k, kv_heads * args.value_dim);
   if (const auto* gate = rule.optional_input(3)) rule.shaped_like(gate, q, heads * args.value_dim);
+  if (const auto* mask = rule.optional_input(4))
+    rule.require(args.softcap == 0 && mask->shape.size() == 1 && k->shape.size() == 2 &&
+                     same_dim(mask->shape[0], k->shape[0]),
+                 "a mask must be [rows of k], and scores with one have no cap");
   if (rule.ok()) rule.shaped_like(rule.output(0), q, heads * args.value_dim);
   if (args.rope) check_rope_args(rule, *args.rope, args.head_dim);
   if (view.weight_count() > 0 && view.weight(0)) {

@@ -247,3 +247,31 @@ TEST_CASE("softmax_attention: an image sees a text") {
     op.output({Extent("height"), 7, width});
   });
 }
+
+TEST_CASE("softmax_attention: keys that a mask hides") {
+  check_op(10, [](OpBuilder& op, Random& random) {
+    fb::SoftmaxAttentionT args;
+    args.kv_heads = static_cast<int>(random.pick(1, 3));
+    args.heads = args.kv_heads * static_cast<int>(random.pick(1, 2));
+    args.head_dim = args.value_dim = 12;
+    args.scale = 0.3f;
+    args.mask = fb::AttentionMask::Bidirectional;
+    op.args(args);
+    op.tolerance(2e-5, 1e-6);
+    const int64_t queries = random.pick(1, 60);
+    op.symbol("text_tokens", random.pick(1, 200), 210);
+    const Extent rows("text_tokens");
+    op.input({queries, args.heads * 12});
+    op.input({rows, args.kv_heads * 12});
+    op.input({rows, args.kv_heads * 12});
+    op.absent_input();
+    // Whole blocks of keys hidden, single ones, and now and then all.
+    const bool all = random.chance(0.1);
+    const int64_t hidden = random.pick(0, 150);
+    op.input({rows}, [=](Random& r, std::span<float> mask) {
+      for (size_t i = 0; i < mask.size(); ++i)
+        mask[i] = all || static_cast<int64_t>(i) < hidden || r.chance(0.3) ? 0.0f : 1.0f;
+    });
+    op.output({queries, args.heads * 12});
+  });
+}

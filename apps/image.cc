@@ -1,0 +1,332 @@
+// linnet image: a picture from a prompt or a class.
+#include "linnet/image.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "apps/common.h"
+#include "apps/tensor_io.h"
+#include "format/container.h"
+#include "runtime/core/strings.h"
+#include "runtime/image/png.h"
+
+namespace linnet::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string path, prompt, negative, class_name, output, sampler, latents, tensors, device, backend = "cpu",
+                                                                                             cache = "f32";
+  int64_t height = 0, width = 0;
+  std::vector<int64_t> size;
+  int steps = 0, count = 1, threads = 1, guidance_channels = -1, scale = 1;
+  float guidance = -1;
+  uint64_t seed = 0;
+  bool memory = false, sheet = false, force = false;
+};
+
+std::string lower(std::string text) {
+  std::ranges::transform(text, text.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+// A class by number, by name, or by one of the comma-separated names of an ImageNet label.
+Result<int> find_class(const std::vector<std::string>& names, const std::string& wanted) {
+  int number = 0;
+  const auto parsed = std::from_chars(wanted.data(), wanted.data() + wanted.size(), number);
+  if (parsed.ec == std::errc() && parsed.ptr == wanted.data() + wanted.size()) {
+    if (number >= 0 && number < static_cast<int>(names.size())) return number;
+    return fail(ErrorCode::kInvalidArgument,
+                strf("--class {}: the model has 0 to {}", wanted, names.size() - 1));
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    std::string rest = lower(names[i]);
+    if (rest == lower(wanted)) return static_cast<int>(i);
+    for (size_t at = 0; at <= rest.size();) {
+      const size_t comma = std::min(rest.find(", ", at), rest.size());
+      if (rest.substr(at, comma - at) == lower(wanted)) return static_cast<int>(i);
+      at = comma + 2;
+    }
+  }
+  std::string some;
+  for (size_t i = 0; i < names.size() && i < 20; ++i) some += (some.empty() ? "" : "; ") + names[i];
+  return fail(ErrorCode::kInvalidArgument, strf("there is no class '{}'; the model has {}: {}{}", wanted,
+                                                names.size(), some, names.size() > 20 ? "; ..." : ""));
+}
+
+Result<void> check_output(const Options& options) {
+  std::error_code error;
+  if (options.output.empty())
+    return fail(ErrorCode::kInvalidArgument, "-o is required: the PNG file to write");
+  if (fs::is_directory(options.output, error))
+    return fail(ErrorCode::kInvalidArgument,
+                strf("the output '{}' is a folder: name a file", options.output));
+  fs::path folder = fs::path(options.output).parent_path();
+  if (folder.empty()) folder = ".";
+  if (!fs::is_directory(folder, error))
+    return fail(ErrorCode::kNotFound, strf("the folder '{}' of the output does not exist", folder.string()));
+  if (access(folder.c_str(), W_OK) != 0)
+    return fail(ErrorCode::kIo, strf("cannot write into '{}': {}", folder.string(), std::strerror(errno)));
+  return {};
+}
+
+void print_memory(const Model& model, const ImageMemory& m) {
+  std::printf("%s\n", std::string(model.metadata("name")).c_str());
+  const auto line = [](const char* what, size_t bytes, const char* why) {
+    std::printf("  %-10s %12s  %s\n", what, human_bytes(bytes).c_str(), why);
+  };
+  line("weights", m.weights_bytes, "mapped from the file");
+  line("stage", m.largest_stage_weights, "the most of them that one stage needs at once");
+  line("state", m.state_bytes, "keys and values of the text encoder");
+  line("work", m.work_bytes, "encoder, denoiser and decoder, one after another");
+  line("buffers", m.buffers_bytes, "latents, sampler, picture");
+  line("backend", m.backend_bytes, "threads");
+  line("at most", m.largest_stage_weights + m.state_bytes + m.work_bytes + m.buffers_bytes + m.backend_bytes,
+       "resident at once");
+}
+
+image::TextChunks describe(const Options& options, const ImageSession& session, const std::string& class_name,
+                           uint64_t seed) {
+  const Model& model = session.model();
+  image::TextChunks text = {{"Software", std::string("linnet ") + LINNET_VERSION},
+                            {"Model", std::string(model.metadata("name"))}};
+  char id[20];
+  std::snprintf(id, sizeof(id), "%016llx", static_cast<unsigned long long>(model.file().model_id()));
+  text.emplace_back("Model checksum", id);
+  if (class_name.empty()) {
+    text.emplace_back("Prompt", options.prompt);
+    if (!options.negative.empty()) text.emplace_back("Negative prompt", options.negative);
+  } else {
+    text.emplace_back("Class", class_name);
+  }
+  text.emplace_back("Seed", options.latents.empty() ? std::to_string(seed) : "latents of " + options.latents);
+  text.emplace_back("Steps", std::to_string(options.steps == 0 ? session.default_steps() : options.steps));
+  text.emplace_back("Guidance",
+                    to_text(options.guidance < 0 ? session.default_guidance() : options.guidance));
+  text.emplace_back("Sampler", options.sampler.empty() ? "published" : options.sampler);
+  return text;
+}
+
+// Pictures of one size side by side, `columns` in a row, each pixel `scale` wide.
+image::Picture sheet_of(const std::vector<image::Picture>& pictures, int columns, int scale) {
+  const image::Picture& first = pictures.front();
+  const int rows = (static_cast<int>(pictures.size()) + columns - 1) / columns;
+  image::Picture sheet{first.width * columns * scale, first.height * rows * scale, first.channels, {}};
+  const auto channels = static_cast<size_t>(first.channels);
+  sheet.pixels.resize(static_cast<size_t>(sheet.width) * static_cast<size_t>(sheet.height) * channels);
+  for (int y = 0; y < sheet.height; ++y)
+    for (int x = 0; x < sheet.width; ++x) {
+      const int row = y / (first.height * scale), column = x / (first.width * scale);
+      const auto index = static_cast<size_t>(row * columns + column);
+      if (index >= pictures.size()) continue;
+      const int py = y / scale % first.height, px = x / scale % first.width;
+      const auto from = static_cast<size_t>(py * first.width + px) * channels;
+      const auto to =
+          (static_cast<size_t>(y) * static_cast<size_t>(sheet.width) + static_cast<size_t>(x)) * channels;
+      std::copy_n(&pictures[index].pixels[from], channels, &sheet.pixels[to]);
+    }
+  return sheet;
+}
+
+Result<std::vector<float>> read_latents(const std::string& path) {
+  LINNET_ASSIGN(const Tensors tensors, read_tensors(path));
+  const auto found = tensors.find("latents");
+  if (found == tensors.end() || found->second.dtype != DType::kF32)
+    return fail(ErrorCode::kInvalidFile, strf("'{}' has no tensor 'latents'", path));
+  std::vector<float> values(found->second.bytes.size() / sizeof(float));
+  std::memcpy(values.data(), found->second.bytes.data(), found->second.bytes.size());
+  return values;
+}
+
+Tensor to_tensor(const std::vector<float>& values, std::vector<int64_t> shape) {
+  Tensor tensor{DType::kF32, std::move(shape), {}};
+  const auto bytes = std::as_bytes(std::span(values));
+  tensor.bytes.assign(bytes.begin(), bytes.end());
+  return tensor;
+}
+
+std::string numbered(const std::string& path, size_t i) {
+  const fs::path p = path;
+  return (p.parent_path() / strf("{}-{}{}", p.stem().string(), i + 1, p.extension().string())).string();
+}
+
+Result<void> make(Options& options, const std::shared_ptr<const Model>& model, const Backend& backend) {
+  ImageOptions bounds;
+  bounds.threads = options.threads;
+  bounds.height = options.height;
+  bounds.width = options.width;
+  bounds.cache = options.cache == "f32"   ? CachePrecision::kF32
+                 : options.cache == "f16" ? CachePrecision::kF16
+                                          : CachePrecision::kQ8;
+  if (options.memory) {
+    LINNET_ASSIGN(const ImageMemory memory, ImageSession::memory_required(*model, backend, bounds));
+    print_memory(*model, memory);
+    return {};
+  }
+  LINNET_TRY(check_output(options));
+  LINNET_ASSIGN(const auto session, ImageSession::create(model, backend, bounds));
+  const std::vector<std::string> names = session->class_names();
+  std::vector<int> labels = {-1};
+  if (names.empty() && !options.class_name.empty())
+    return fail(ErrorCode::kInvalidArgument, "--class is for models of classes; this one takes a prompt");
+  if (names.empty() && options.prompt.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "a prompt is required: linnet image MODEL \"a small bird\" -o bird.png");
+  if (!names.empty()) {
+    if (!options.prompt.empty() || !options.negative.empty())
+      return fail(ErrorCode::kInvalidArgument,
+                  "this model takes no prompt but a class: --class NAME, or --class all");
+    if (options.class_name.empty())
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("--class is required: a name, a number below {}, or all", names.size()));
+    if (options.class_name == "all") {
+      labels.resize(names.size());
+      for (size_t i = 0; i < names.size(); ++i) labels[i] = static_cast<int>(i);
+      options.sheet = true;
+    } else {
+      LINNET_ASSIGN(labels[0], find_class(names, options.class_name));
+    }
+  }
+  ImageRequest request;
+  request.prompt = options.prompt;
+  request.negative = options.negative;
+  request.height = options.height;
+  request.width = options.width;
+  request.steps = options.steps;
+  request.guidance = options.guidance;
+  request.guidance_channels = options.guidance_channels;
+  request.sampler = options.sampler;
+  std::vector<float> latents;
+  if (!options.latents.empty()) {
+    LINNET_ASSIGN(latents, read_latents(options.latents));
+    request.latents = latents;
+  }
+  const size_t all = labels.size() * static_cast<size_t>(options.count);
+  std::vector<image::Picture> pictures;
+  Tensors tensors;
+  ProgressBar bar;
+  double seconds = 0;
+  int64_t steps = 0;
+  for (size_t i = 0; i < all; ++i) {
+    request.class_label = labels[i % labels.size()];
+    request.seed = options.seed + i / labels.size();
+    const auto on_step = [&](const ImageStep& step) {
+      seconds += step.seconds;
+      ++steps;
+      const auto total = all * static_cast<size_t>(step.steps);
+      bar.show(strf("step {} of {}, {} s a step", step.step, step.steps, fixed(step.seconds, 2)),
+               i * static_cast<size_t>(step.steps) + static_cast<size_t>(step.step), total);
+      return !interrupted();
+    };
+    LINNET_ASSIGN(ImageResult result, session->generate(request, on_step));
+    if (result.truncated) {
+      bar.clear();
+      std::fprintf(stderr, "linnet: note: the prompt is longer than the model reads; its end was left out\n");
+    }
+    if (interrupted()) return fail(ErrorCode::kCancelled, "stopped; no picture was written");
+    pictures.push_back(image::to_picture(result.planes, result.channels, static_cast<int>(result.height),
+                                         static_cast<int>(result.width)));
+    if (!options.tensors.empty()) {
+      const std::string suffix = all > 1 ? strf(".{}", i) : "";
+      const int64_t c = result.channels, h = result.height, w = result.width;
+      tensors["image" + suffix] = to_tensor(result.planes, {c, h, w});
+      tensors["latents" + suffix] = to_tensor(result.latents, {static_cast<int64_t>(result.latents.size())});
+    }
+  }
+  bar.clear();
+  const std::string class_name = names.empty()                 ? ""
+                                 : options.class_name == "all" ? "all"
+                                                               : names[static_cast<size_t>(labels[0])];
+  if (options.sheet || all == 1) {
+    const int columns = options.sheet ? (labels.size() > 1 ? static_cast<int>(labels.size())
+                                                           : std::min<int>(4, static_cast<int>(all)))
+                                      : 1;
+    LINNET_TRY(image::write_png(options.output, sheet_of(pictures, columns, options.scale),
+                                describe(options, *session, class_name, options.seed)));
+  } else {
+    for (size_t i = 0; i < all; ++i)
+      LINNET_TRY(image::write_png(numbered(options.output, i), sheet_of({pictures[i]}, 1, options.scale),
+                                  describe(options, *session, class_name, options.seed + i)));
+  }
+  if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, tensors));
+  std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step\n", options.output.c_str(), all,
+               all == 1 ? "" : "s",
+               fixed(seconds / static_cast<double>(std::max<int64_t>(steps, 1)), 3).c_str());
+  return {};
+}
+
+int run(Options options) {
+  if (!options.size.empty()) {
+    options.width = options.size[0];
+    options.height = options.size.size() > 1 ? options.size[1] : options.size[0];
+  }
+  const auto backend = find_backend(options.backend, options.device);
+  if (!backend) return complain(backend.error());
+  const auto model = Model::open(options.path);
+  if (!model) return complain_input(model.error());
+  catch_interrupts();
+  if (auto made = make(options, *model, **backend); !made) return complain_input(made.error());
+  return kOk;
+}
+
+}  // namespace
+
+void add_image(CLI::App& app, Action& action) {
+  const auto options = std::make_shared<Options>();
+  options->threads = default_threads();
+  CLI::App* command = app.add_subcommand("image", "Make a picture from a prompt or a class");
+  command->add_option("MODEL", options->path, "a Linnet file (.lnt) of an image model")->required();
+  command->add_option("PROMPT", options->prompt, "what the picture shows");
+  command->add_option("-o,--output", options->output, "the PNG file to write");
+  command->add_option("--class", options->class_name,
+                      "models of classes: its name or number, or all for a sheet");
+  command->add_option("--negative", options->negative, "what the picture must not show");
+  command->add_option("--steps", options->steps, "calls of the denoiser (without it: the model's)")
+      ->check(CLI::Range(1, 1000));
+  command->add_option("--guidance", options->guidance, "how strongly the prompt or class counts; 1: plainly")
+      ->check(CLI::Range(0.0f, 100.0f));
+  command
+      ->add_option("--guidance-channels", options->guidance_channels,
+                   "leading channels that guidance changes, 0 for all (the original DiT takes 3)")
+      ->check(CLI::Range(0, 64));
+  command->add_option("--size", options->size, "WIDTH HEIGHT in pixels, or one number for a square")
+      ->expected(1, 2);
+  command->add_option("--seed", options->seed, "the same seed gives the same picture")->capture_default_str();
+  command->add_option("--sampler", options->sampler, "instead of the published one")
+      ->check(CLI::IsMember({"ddpm", "ddim", "dpm++", "euler"}));
+  command->add_option("--count", options->count, "pictures, with seeds counting up")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_flag("--sheet", options->sheet, "all pictures in one file, side by side");
+  command->add_option("--scale", options->scale, "pixels of the file for one of the picture, along a side")
+      ->check(CLI::Range(1, 16))
+      ->capture_default_str();
+  command->add_option("--latents", options->latents, "safetensors file whose 'latents' are the first noise");
+  command->add_option("--tensors", options->tensors,
+                      "safetensors file for the picture and its latents as numbers");
+  command->add_flag("--memory", options->memory, "print what it takes, make nothing");
+  command->add_option("--threads", options->threads, "threads, this one included")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--cache", options->cache, "precision of the text encoder's keys and values")
+      ->check(CLI::IsMember({"f32", "f16", "q8"}))
+      ->capture_default_str();
+  command
+      ->add_option("--backend", options->backend,
+                   "processor: cpu, vulkan, or reference (slow, defines the truth)")
+      ->check(CLI::IsMember({"cpu", "reference", "vulkan"}))
+      ->capture_default_str();
+  command->add_option("--device", options->device,
+                      "the GPU of --backend vulkan, by number or part of its name");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace linnet::app

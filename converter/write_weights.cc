@@ -1,0 +1,73 @@
+#include "converter/write_weights.h"
+
+#include "runtime/core/strings.h"
+
+namespace linnet::convert {
+
+Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
+                              format::ModelWriter& writer, std::span<const WeightPlan> weights) {
+  Written written;
+  uint64_t total = 0, done = 0;
+  for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
+  for (const WeightPlan& w : weights) {
+    const auto elements = static_cast<uint64_t>(w.rows->rows * w.rows->columns);
+    written.parameters += static_cast<int64_t>(elements);
+    const auto step = [&](int64_t rows) -> Result<void> {
+      const uint64_t now = done + static_cast<uint64_t>(rows * w.rows->columns);
+      if (options.progress && !options.progress("writing", now, total))
+        return fail(ErrorCode::kCancelled, "the conversion was stopped; no file was written");
+      return {};
+    };
+    if (w.layout == fb::Layout::RowMajor) {
+      LINNET_ASSIGN(const std::vector<float> values, read_all(*w.rows));
+      LINNET_TRY(writer.begin_weight(w.name, DType::kF32, fb::Layout::RowMajor, w.shape));
+      LINNET_TRY(writer.write(std::as_bytes(std::span(values))));
+      LINNET_TRY(writer.end_weight());
+      written.by_dtype["f32"]++;
+    } else {
+      const DType dtype = policy.choose(w);
+      written.by_dtype[std::string(dtype_name(dtype))]++;
+      if (is_quantized(dtype) && w.rows->lossless() == dtype && w.rows->columns % kGroupSize == 0) {
+        ++written.lossless;
+        LINNET_TRY(writer.pack_and_write_groups(
+            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, std::byte* groups) -> Result<void> {
+              LINNET_TRY(step(first));
+              return w.rows->read_groups(first, rows, groups);
+            }));
+      } else {
+        if (is_quantized(dtype) && w.rows->lossless()) ++written.requantized;
+        LINNET_TRY(writer.pack_and_write_matrix(
+            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, float* values) -> Result<void> {
+              LINNET_TRY(step(first));
+              return w.rows->read(first, rows, values);
+            }));
+      }
+    }
+    done += elements;
+    LINNET_TRY(step(0));
+  }
+  return written;
+}
+
+std::vector<std::string> describe(const Written& written) {
+  std::vector<std::string> notes;
+  std::string types;
+  for (const auto& [dtype, count] : written.by_dtype)
+    types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
+  notes.push_back("tensors: " + types);
+  if (written.lossless) notes.push_back(strf("{} tensors imported without loss", written.lossless));
+  if (written.requantized)
+    notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)",
+                         written.requantized));
+  return notes;
+}
+
+std::string listed(std::vector<std::string> items) {
+  constexpr size_t kMostListed = 12;
+  std::string text;
+  for (size_t i = 0; i < items.size() && i < kMostListed; ++i) text += "\n  " + items[i];
+  if (items.size() > kMostListed) text += strf("\n  and {} more", items.size() - kMostListed);
+  return text;
+}
+
+}  // namespace linnet::convert

@@ -1,0 +1,29 @@
+// The weights of a file under construction, quantised and written one after another.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "converter/convert.h"
+#include "converter/transforms/quantize.h"
+#include "format/writer.h"
+
+namespace linnet::convert {
+
+struct Written {
+  std::map<std::string, int> by_dtype;
+  int lossless = 0, requantized = 0;
+  int64_t parameters = 0;
+};
+
+Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
+                              format::ModelWriter& writer, std::span<const WeightPlan> weights);
+// Lines for a person: how many tensors of which type.
+std::vector<std::string> describe(const Written& written);
+
+// At most a dozen of the items, one a line.
+std::string listed(std::vector<std::string> items);
+
+}  // namespace linnet::convert

@@ -1,0 +1,145 @@
+#include "runtime/image/png.h"
+
+#include <png.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <csetjmp>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "runtime/core/strings.h"
+
+namespace linnet::image {
+namespace {
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using File = std::unique_ptr<std::FILE, CloseFile>;
+
+// libpng reports errors by a jump over its own frames; the message is kept for the Error.
+void on_error(png_structp png, png_const_charp message) {
+  auto* text = static_cast<std::string*>(png_get_error_ptr(png));
+  *text = message;
+  png_longjmp(png, 1);
+}
+void on_warning(png_structp, png_const_charp) {}
+
+// Only plain values live across the jump: everything with a destructor belongs to the callers.
+bool write_all(png_structp png, png_infop info, std::FILE* file, const Picture& picture, png_textp text,
+               int texts) {
+  if (setjmp(png_jmpbuf(png))) return false;
+  png_init_io(png, file);
+  png_set_IHDR(png, info, static_cast<png_uint_32>(picture.width), static_cast<png_uint_32>(picture.height),
+               8, picture.channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  if (texts > 0) png_set_text(png, info, text, texts);
+  png_write_info(png, info);
+  for (int y = 0; y < picture.height; ++y)
+    png_write_row(png, picture.pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(picture.width) *
+                                                   static_cast<size_t>(picture.channels));
+  png_write_end(png, nullptr);
+  return true;
+}
+
+bool read_head(png_structp png, png_infop info, std::FILE* file) {
+  if (setjmp(png_jmpbuf(png))) return false;
+  png_init_io(png, file);
+  png_read_info(png, info);
+  return true;
+}
+bool read_rows(png_structp png, png_infop info, Picture& picture) {
+  if (setjmp(png_jmpbuf(png))) return false;
+  for (int y = 0; y < picture.height; ++y)
+    png_read_row(png,
+                 picture.pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(picture.width) *
+                                             static_cast<size_t>(picture.channels),
+                 nullptr);
+  png_read_end(png, info);
+  return true;
+}
+
+}  // namespace
+
+Picture to_picture(std::span<const float> planes, int channels, int height, int width) {
+  Picture picture{width, height, channels, {}};
+  const size_t area = static_cast<size_t>(height) * static_cast<size_t>(width);
+  picture.pixels.resize(area * static_cast<size_t>(channels));
+  for (size_t c = 0; c < static_cast<size_t>(channels); ++c)
+    for (size_t i = 0; i < area; ++i) {
+      const float x = std::clamp(planes[c * area + i] / 2 + 0.5f, 0.0f, 1.0f);
+      picture.pixels[i * static_cast<size_t>(channels) + c] =
+          static_cast<uint8_t>(std::nearbyint(x * 255.0f));
+    }
+  return picture;
+}
+
+Result<void> write_png(const std::string& path, const Picture& picture, const TextChunks& text) {
+  if (picture.width < 1 || picture.height < 1 || (picture.channels != 1 && picture.channels != 3) ||
+      picture.pixels.size() != static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height) *
+                                   static_cast<size_t>(picture.channels))
+    return fail(ErrorCode::kInvalidArgument, "a picture's size and its pixels disagree");
+  for (const auto& [key, value] : text)
+    if (key.empty() || key.size() > 79)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("the PNG text key '{}' must have 1 to 79 characters", key));
+  const std::string beside = path + ".part";
+  File file(std::fopen(beside.c_str(), "wb"));
+  if (!file) return fail(ErrorCode::kIo, strf("cannot write '{}': {}", path, std::strerror(errno)));
+  std::vector<png_text> chunks(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    chunks[i].compression = PNG_ITXT_COMPRESSION_NONE;
+    chunks[i].key = const_cast<char*>(text[i].first.c_str());
+    chunks[i].text = const_cast<char*>(text[i].second.c_str());
+    chunks[i].itxt_length = text[i].second.size();
+  }
+  std::string message = "out of memory";
+  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &message, on_error, on_warning);
+  png_infop info = png ? png_create_info_struct(png) : nullptr;
+  const bool written =
+      info && write_all(png, info, file.get(), picture, chunks.data(), static_cast<int>(chunks.size()));
+  png_destroy_write_struct(&png, &info);
+  const bool flushed = std::fflush(file.get()) == 0;
+  file.reset();
+  if (written && flushed && std::rename(beside.c_str(), path.c_str()) == 0) return {};
+  const std::string reason = written ? std::strerror(errno) : message;
+  std::remove(beside.c_str());
+  return fail(ErrorCode::kIo, strf("cannot write '{}': {}", path, reason));
+}
+
+Result<Picture> read_png(const std::string& path, TextChunks* text) {
+  File file(std::fopen(path.c_str(), "rb"));
+  if (!file) return fail(ErrorCode::kNotFound, strf("cannot read '{}': {}", path, std::strerror(errno)));
+  std::string message = "out of memory";
+  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &message, on_error, on_warning);
+  png_infop info = png ? png_create_info_struct(png) : nullptr;
+  Picture picture;
+  bool read = info && read_head(png, info, file.get());
+  if (read) {
+    picture.width = static_cast<int>(png_get_image_width(png, info));
+    picture.height = static_cast<int>(png_get_image_height(png, info));
+    picture.channels = png_get_channels(png, info);
+    const bool known = png_get_bit_depth(png, info) == 8 &&
+                       (picture.channels == 1 || picture.channels == 3) && picture.width <= 1 << 16 &&
+                       picture.height <= 1 << 16;
+    if (!known) message = "it is not 8-bit grey or RGB of a sane size";
+    read = known;
+  }
+  if (read) {
+    picture.pixels.resize(static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height) *
+                          static_cast<size_t>(picture.channels));
+    read = read_rows(png, info, picture);
+  }
+  png_textp chunks = nullptr;
+  int count = 0;
+  if (read && text) png_get_text(png, info, &chunks, &count);
+  for (int i = 0; i < count; ++i) text->emplace_back(chunks[i].key, chunks[i].text);
+  png_destroy_read_struct(&png, &info, nullptr);
+  if (!read) return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be read as PNG: {}", path, message));
+  return picture;
+}
+
+}  // namespace linnet::image

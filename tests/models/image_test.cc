@@ -1,0 +1,319 @@
+// Every component of image models, tiny, converted and held to what diffusers and transformers compute
+// (tests/oracles/image_components.py), on both backends; and a whole SANA pipeline.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+#include "converter/convert.h"
+#include "converter/readers/json.h"
+#include "linnet/image.h"
+#include "runtime/engine/engine.h"
+#include "runtime/image/prompt.h"
+#include "tests/image/tensors.h"
+
+using namespace linnet;
+using namespace linnet::testing;
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kGolden = fs::path(LINNET_GOLDEN) / "image";
+
+std::shared_ptr<const Model> converted(const fs::path& source, const std::string& quantize,
+                                       const std::string& attention = "") {
+  const fs::path file =
+      fs::temp_directory_path() / ("linnet_image_" + source.parent_path().filename().string() + quantize +
+                                   (attention.empty() ? "" : "_a") + ".lnt");
+  convert::ConvertOptions options;
+  options.source = source.string();
+  options.output = file.string();
+  options.quantize = quantize;
+  options.linear_attention = attention;
+  const auto report = convert::convert(options);
+  REQUIRE_MESSAGE(report, (report ? "" : report.error().message));
+  auto model = Model::open(file.string());
+  REQUIRE_MESSAGE(model, (model ? "" : model.error().message));
+  fs::remove(file);  // the mapping keeps it
+  return *model;
+}
+
+std::vector<const Backend*> backends() {
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  return {&reference_backend(), *cpu};
+}
+
+// Root of the mean squared difference over that of the expected values.
+double relative_error(std::span<const float> found, std::span<const float> expected) {
+  REQUIRE(found.size() == expected.size());
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    difference += std::pow(static_cast<double>(found[i]) - expected[i], 2);
+    size += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+double psnr(std::span<const float> found, std::span<const float> expected, double range) {
+  REQUIRE(found.size() == expected.size());
+  double squares = 0;
+  for (size_t i = 0; i < found.size(); ++i)
+    squares += std::pow(static_cast<double>(found[i]) - expected[i], 2);
+  return 10 * std::log10(range * range * static_cast<double>(found.size()) / squares);
+}
+
+// Item `b` of a call's batch through the only method of the file.
+std::vector<float> run_item(const Model& model, const Backend& backend, const TensorFile& file,
+                            const std::string& call, int64_t b) {
+  const fb::ModelT& m = model.file().model();
+  REQUIRE(m.methods.size() == 1);
+  const fb::MethodT& method = *m.methods[0];
+  std::vector<int64_t> symbols(m.symbols.size(), 1);
+  std::vector<std::vector<std::byte>> inputs;
+  for (const int input : method.inputs) {
+    const fb::ValueT& value = *method.values[static_cast<size_t>(input)];
+    const std::vector<float> all = file[call + "." + value.name];
+    const std::vector<int64_t> shape = file.shape(call + "." + value.name);
+    const size_t item = all.size() / static_cast<size_t>(shape[0]);
+    const auto own = std::span(all).subspan(static_cast<size_t>(b) * item, item);
+    std::vector<std::byte> bytes(item * 4);
+    for (size_t i = 0; i < item; ++i) {
+      const auto whole = static_cast<int32_t>(own[i]);
+      std::memcpy(&bytes[i * 4],
+                  value.dtype == fb::DType::I32 ? static_cast<const void*>(&whole)
+                                                : static_cast<const void*>(&own[i]),
+                  4);
+    }
+    inputs.push_back(std::move(bytes));
+    for (size_t i = 0; i < value.shape.size(); ++i)
+      if (const fb::Dim& dim = value.shape[i]; dim.symbol() >= 0)
+        symbols[static_cast<size_t>(dim.symbol())] = shape[i + 1] / dim.mul();
+  }
+  EngineOptions options;
+  for (size_t i = 0; i < symbols.size(); ++i)
+    options.symbols.emplace_back(m.symbols[i]->name, m.symbols[i]->name == "context" ? 64 : symbols[i]);
+  options.threads = 2;
+  auto engine = Engine::create(model.shared_file(), backend, options);
+  REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
+  for (size_t i = 0; i < symbols.size(); ++i)
+    if (m.symbols[i]->name == "context") symbols[i] = 64;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    REQUIRE((*engine)->write_value(0, static_cast<size_t>(method.inputs[i]), inputs[i]));
+  REQUIRE((*engine)->run(0, symbols, 0));
+  const auto output = static_cast<size_t>(method.outputs[0]);
+  size_t count = 1;
+  for (const fb::Dim& dim : method.values[output]->shape)
+    count *= static_cast<size_t>(graph::dim_value(dim, symbols));
+  std::vector<float> values(count);
+  REQUIRE((*engine)->read_value(0, output, std::as_writable_bytes(std::span(values))));
+  return values;
+}
+
+void check_component(const std::string& name, const std::vector<std::string>& calls,
+                     const std::string& output, const std::string& attention = "") {
+  CAPTURE(name);
+  const auto model = converted(kGolden / name / "model", "f32", attention);
+  const TensorFile file((kGolden / name / "reference.safetensors").string());
+  for (const Backend* backend : backends()) {
+    CAPTURE(backend->name());
+    for (const std::string& call : calls) {
+      CAPTURE(call);
+      const std::vector<float> expected = file[call + "." + output];
+      const int64_t batch = file.shape(call + "." + output)[0];
+      const size_t item = expected.size() / static_cast<size_t>(batch);
+      for (int64_t b = 0; b < batch; ++b)
+        CHECK(relative_error(run_item(*model, *backend, file, call, b),
+                             std::span(expected).subspan(static_cast<size_t>(b) * item, item)) < 1e-4);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("SANA, with and without patches, and SANA-Sprint") {
+  for (const char* name : {"sana", "sana_patch2", "sana_sprint"})
+    check_component(name, {"square", "batch"}, "output");
+}
+
+TEST_CASE("DiT, diffusers' and the original, and PixArt") {
+  check_component("dit", {"square", "larger"}, "output");
+  check_component("dit_shared", {"one"}, "output");
+  check_component("dit_original", {"one"}, "output");
+  check_component("pixart", {"square", "batch"}, "output");
+}
+
+TEST_CASE("LiT, from its own folder and from a DiT that inherits trained attention") {
+  check_component("lit", {"one"}, "output");
+  check_component("lit", {"one"}, "output", (kGolden / "lit" / "attention.safetensors").string());
+}
+
+TEST_CASE("decoders of DC-AE and KL") {
+  for (const char* name : {"dc_ae", "dc_ae_shuffle", "kl"})
+    check_component(name, {"square", "batch"}, "image");
+}
+
+TEST_CASE("text encoders Gemma-2 and T5") {
+  check_component("gemma2", {"one"}, "hidden_states");
+  for (const char* name : {"t5", "t5_relu"}) check_component(name, {"one"}, "hidden_states");
+}
+
+TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the picture") {
+  const TensorFile file((kGolden / "sana_pipeline" / "reference.safetensors").string());
+  const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");
+  const std::string prompt = "a small robot waters a bonsai on a windowsill, morning light";
+
+  const auto plan = image::plan_prompt(*model, prompt, false);
+  REQUIRE(plan);
+  const std::vector<float> ids = file["prompt_input_ids"], mask = file["prompt_attention_mask_full"];
+  const auto real = static_cast<size_t>(std::count(mask.begin(), mask.end(), 1.0f));
+  REQUIRE(plan->ids.size() == real);
+  for (size_t i = 0; i < real; ++i) CHECK(plan->ids[i] == static_cast<int32_t>(ids[i]));
+
+  const std::vector<float> start = file["initial_latents"], official = file["step_latents"];
+  const std::vector<float> picture = file["decoded"];
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  ImageOptions options;
+  options.height = options.width = 32;
+  std::vector<float> clean;
+  for (const int threads : {1, 2}) {
+    options.threads = threads;
+    auto session = ImageSession::create(model, **cpu, options);
+    REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
+    ImageRequest request;
+    request.prompt = prompt;
+    request.steps = 4;
+    request.latents = start;
+    const size_t n = start.size();
+    int seen = 0;
+    const auto result = (*session)->generate(request, [&](const ImageStep& step) {
+      const auto expected = std::span(official).subspan(static_cast<size_t>(step.step - 1) * n, n);
+      CHECK(relative_error(step.latents, expected) < 1e-3);
+      ++seen;
+      return true;
+    });
+    REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
+    CHECK(seen == 4);
+    CHECK(relative_error(result->latents, file["latents"]) < 1e-3);
+    std::vector<float> clamped = picture;
+    for (float& v : clamped) v = std::clamp(v, -1.0f, 1.0f);
+    CHECK(psnr(result->planes, clamped, 2) > 45);
+    // The same picture, bit by bit, on any number of threads, and again from the kept conditioning.
+    if (threads == 1) clean = result->planes;
+    CHECK(result->planes == clean);
+    const auto again = (*session)->generate(request);
+    REQUIRE(again);
+    CHECK(again->planes == clean);
+    // Another prompt starts from the instruction's keys and values; it gives what a fresh session gives.
+    request.prompt = "a bird";
+    const auto bird = (*session)->generate(request);
+    REQUIRE(bird);
+    auto fresh = ImageSession::create(model, **cpu, options);
+    REQUIRE(fresh);
+    const auto fresh_bird = (*fresh)->generate(request);
+    REQUIRE(fresh_bird);
+    CHECK(psnr(bird->planes, fresh_bird->planes, 2) > 60);
+    CHECK(bird->planes != clean);
+  }
+  // 8-bit weights against f32.
+  options.threads = 2;
+  auto session = ImageSession::create(converted(kGolden / "sana_pipeline" / "model", "q8"), **cpu, options);
+  REQUIRE(session);
+  ImageRequest request;
+  request.prompt = prompt;
+  request.steps = 4;
+  request.latents = start;
+  const auto q8 = (*session)->generate(request);
+  REQUIRE(q8);
+  CHECK(psnr(q8->planes, clean, 2) > 35);
+}
+
+TEST_CASE("a session refuses what it cannot do and stays usable") {
+  const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  ImageOptions options;
+  options.height = options.width = 33;
+  auto wrong = ImageSession::create(model, **cpu, options);
+  REQUIRE_FALSE(wrong);
+  CHECK(wrong.error().message.find("multiple of") != std::string::npos);
+  options.height = 16;
+  options.width = 24;
+  auto session = ImageSession::create(model, **cpu, options);
+  REQUIRE(session);
+  ImageRequest request;
+  request.prompt = "x";
+  request.steps = 2;
+  request.seed = 5;
+  request.height = 32;
+  CHECK_FALSE((*session)->generate(request));
+  request.height = 0;
+  request.sampler = "ddpm";
+  CHECK_FALSE((*session)->generate(request));
+  request.sampler = "";
+  const auto stopped = (*session)->generate(request, [](const ImageStep&) { return false; });
+  REQUIRE_FALSE(stopped);
+  CHECK(stopped.error().code == ErrorCode::kCancelled);
+  std::vector<float> bad(8 * 4 * 6, std::nanf(""));
+  request.latents = bad;
+  const auto nan = (*session)->generate(request);
+  REQUIRE_FALSE(nan);
+  CHECK(nan.error().code == ErrorCode::kNumeric);
+  CHECK(nan.error().message.find("step 1 of 2") != std::string::npos);
+  CHECK(nan.error().message.find("node '") != std::string::npos);
+  request.latents = {};
+  const auto fine = (*session)->generate(request);
+  REQUIRE(fine);
+  CHECK(fine->height == 16);
+  CHECK(fine->width == 24);
+  request.sampler = "euler";
+  CHECK((*session)->generate(request));
+  request.prompt = std::string(3000, 'y') + " z";
+  const auto longer = (*session)->generate(request);
+  REQUIRE(longer);
+  CHECK(longer->truncated);
+}
+
+TEST_CASE("folders that cannot be converted are refused by name") {
+  const auto refusal = [](const fs::path& folder) {
+    convert::ConvertOptions options;
+    options.source = folder.string();
+    options.output = (fs::temp_directory_path() / "linnet_image_refused.lnt").string();
+    const auto report = convert::convert(options);
+    REQUIRE_FALSE(report);
+    CHECK_FALSE(fs::exists(options.output));
+    return report.error().message;
+  };
+  const fs::path copy = fs::temp_directory_path() / "linnet_image_folder";
+  const auto fresh = [&] {
+    fs::remove_all(copy);
+    fs::copy(kGolden / "sana_pipeline" / "model", copy, fs::copy_options::recursive);
+  };
+  const auto edit = [&](const char* file, const char* key, const convert::Json& value) {
+    convert::Json json = *convert::read_json((copy / file).string(), true);
+    json[key] = value;
+    std::ofstream(copy / file) << json.dump();
+  };
+  fresh();
+  fs::remove_all(copy / "vae");
+  CHECK(refusal(copy).find("vae") != std::string::npos);
+  fresh();
+  edit("scheduler/scheduler_config.json", "_class_name", "HeunDiscreteScheduler");
+  CHECK(refusal(copy).find("HeunDiscreteScheduler") != std::string::npos);
+  fresh();
+  edit("transformer/config.json", "qk_norm", "layer_norm");
+  CHECK(refusal(copy).find("qk_norm") != std::string::npos);
+  fresh();
+  edit("model_index.json", "_class_name", "FluxPipeline");
+  CHECK(refusal(copy).find("FluxPipeline") != std::string::npos);
+  fresh();
+  edit("vae/config.json", "decoder_norm_types", "batch_norm");
+  CHECK(refusal(copy).find("batch_norm") != std::string::npos);
+  fs::remove_all(copy);
+}
