@@ -137,11 +137,11 @@ Result<void> PromptEncoder::run(const PromptPlan& plan, Conditioning& out) {
     while (done < std::min({total - 1, static_cast<int64_t>(fed_.size()), plan.kept_from}) &&
            fed_[static_cast<size_t>(done)] == plan.ids[static_cast<size_t>(done)])
       ++done;
-    const bool cut = std::ranges::all_of(
-        engine_->plan().states, [&](const auto& state) { return state.shape[0] >= engine_->position(); });
-    if (!cut || first_row_.empty() || done > engine_->position()) done = 0;
+    if (first_row_.empty() || done > engine_->position() || !engine_->can_rewind() ||
+        done < engine_->rewind_floor())
+      done = 0;
     if (done > 0) {
-      LINNET_TRY(engine_->set_position(done));
+      LINNET_TRY(engine_->rewind(done));
     } else {
       LINNET_TRY(engine_->reset());
     }
