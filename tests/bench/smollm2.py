@@ -140,7 +140,7 @@ class Bench:
     def memory(self):
         filler = ('Here is a page of my diary. ' + 'The weather was fine and we walked along the river until noon. ' * 90)
         chat = subprocess.Popen([self.linnet, 'chat', self.model('keep'), '--json', '--temperature', '0',
-                                 '--max-tokens', '40'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                 '--max-tokens', '40', '--threads', '1'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
         def resident():
             with open('/proc/%d/status' % chat.pid) as f:
