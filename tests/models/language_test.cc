@@ -111,7 +111,10 @@ void check_case(const fs::path& folder) {
   REQUIRE(cpu);
   for (const Backend* backend : {&reference_backend(), *cpu}) {
     CAPTURE(backend->name());
+    // The reference has one form of each op, so uneven pieces say all about its states.
+    const bool slow = backend == &reference_backend();
     for (const int64_t chunk : {total, int64_t{64}, int64_t{7}, int64_t{1}}) {
+      if (slow && (chunk == 64 || chunk == 1)) continue;
       CAPTURE(chunk);
       auto engine = Engine::create(model, *backend, options_for(chunk, context));
       REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
