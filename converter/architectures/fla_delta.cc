@@ -23,6 +23,7 @@ DeltaHeads read_delta_heads(Importer& in, int64_t head_dim, int64_t heads, doubl
   h.value_heads = in.integer("num_v_heads", h.heads);
   h.key_dim = in.integer("head_dim", head_dim);
   h.value_dim = expanded(in, "expand_v", expand_v, h.key_dim, 1);
+  if (h.key_dim <= 0) in.fail(strf("config.json: 'head_dim' is {}, expected a positive number", h.key_dim));
   if (h.heads <= 0 || h.value_heads <= 0 || h.value_heads % h.heads != 0)
     in.fail(strf("config.json: num_v_heads {} is no multiple of num_heads {}", h.value_heads, h.heads));
   return h;
