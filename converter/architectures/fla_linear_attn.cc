@@ -88,11 +88,15 @@ Value project(Importer& in, const FlaModel& m, const std::string& p, const std::
 Value features(Importer& in, const FlaModel& m, const LinearModel& l, const std::string& p, const char* which,
                bool tied, int64_t heads, Value h) {
   const std::string projection = p + "." + which + "_proj";
-  const std::string map = p + ".feature_map_" + (tied ? "q" : which);
-  if (tied && *which == 'k')  // the same tensors under their other name
+  // Of a map that both share, a file may have either name, or both.
+  const bool under_q =
+      in.has(p + ".feature_map_q.layer.weight") || in.has(p + ".feature_map_q.layer1.weight");
+  const std::string own = !tied ? which : under_q ? "q" : "k";
+  const std::string map = p + ".feature_map_" + own;
+  if (tied && own != which)
     for (const char* part :
          {".layer.weight", ".layer.bias", ".layer1.weight", ".layer1.bias", ".layer2.weight", ".layer2.bias"})
-      in.ignore(p + ".feature_map_k" + part);
+      in.ignore(p + ".feature_map_" + which + part);
   switch (l.feature) {
     case Feature::kPlain:
       return in.graph.linear(p + "." + which, h, in.projection(projection, heads * l.key_dim, m.hidden));

@@ -77,8 +77,10 @@ void import_lolcats(Importer& in) {
     args.epsilon = epsilon;
     WindowLinearWeights w;
     int64_t columns = 0, key_columns = 0;
-    w.query_map = feature_map(in, l.name + ".feature_map_q", s, skip, &columns);
-    const std::string keys = l.name + (tied ? ".feature_map_q" : ".feature_map_k");
+    // Of a map that both share, a file may have either name.
+    const std::string queries = l.name + ".feature_map_q", keys = l.name + ".feature_map_k";
+    const bool under_q = in.has(queries + ".mlp.layer") || in.has(queries + ".mlp.linears.0.weight");
+    w.query_map = feature_map(in, tied && !under_q ? keys : queries, s, skip, &columns);
     w.key_map = tied ? w.query_map : feature_map(in, keys, s, skip, &key_columns);
     if (!tied && key_columns != columns)
       in.fail(strf("'{}' has {} features, the queries' map {}", keys, key_columns, columns));
