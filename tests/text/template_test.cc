@@ -1,8 +1,8 @@
 // Chat templates against transformers' apply_chat_template (tests/oracles/text_templates.py).
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -68,11 +68,11 @@ TEST_CASE("templates that make little go a long way are stopped in time") {
     CAPTURE(source.substr(0, 200));
     const auto parsed = text::ChatTemplate::parse(source);
     REQUIRE(parsed);
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of this process: other work on the machine does not count
     const auto text = parsed->render({}, {});
     REQUIRE_FALSE(text);
     CHECK(text.error().code == ErrorCode::kOutOfMemory);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));
+    CHECK((std::clock() - start) / CLOCKS_PER_SEC < 60);
   };
   // Each of a million steps goes through a text of megabytes.
   const std::string long_text = "{% set x = 'ab' * 16000000 %}{% for i in range(1000000) %}";
