@@ -28,7 +28,7 @@ class Fields {
   }
   uint32_t number() { return static_cast<uint32_t>(byte()) | static_cast<uint32_t>(byte()) << 8; }
   std::string text() {
-    const size_t size = std::min<size_t>(byte(), bytes_.size());
+    const size_t wanted = byte(), size = std::min(wanted, bytes_.size());
     std::string value(bytes_.substr(0, size));
     bytes_.remove_prefix(size);
     return value;
