@@ -14,6 +14,10 @@
 #include "linnet/chat.h"
 #include "runtime/core/strings.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace linnet::app {
 namespace {
 
@@ -229,7 +233,17 @@ Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt,
   return Chat::create(std::move(session), std::move(chat));
 }
 
+// The copies of a long conversation that a turn makes in passing (its rendering) go back to the system at
+// once instead of widening the heap.
+void return_large_blocks() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  mallopt(M_TRIM_THRESHOLD, 64 << 10);
+#endif
+}
+
 int chat(const Options& options) {
+  return_large_blocks();
   const bool terminal = !options.prompt && stdin_is_terminal() && !options.json;
   std::shared_ptr<const Backend> backend;
   auto opened = open(options, options.prompt.has_value(), backend);

@@ -117,7 +117,7 @@ struct Chat::Impl {
 
   Result<Turn> answer(bool seen_before, const OnText& on_text, const OnPrompt& on_prompt);
   Result<void> generate(Turn& turn, Clock::time_point start, const OnText& on_text);
-  std::string answer_text(const std::string& answer, bool first_space, std::string_view end) const;
+  std::string answer_text(const std::string& answer, bool first_space, std::string_view end);
   size_t known_text(const std::string& rendering, bool seen_before) const;
   std::string explain(const Timeline::Aligned& aligned) const;
 
@@ -157,7 +157,7 @@ std::string Chat::Impl::explain(const Timeline::Aligned& aligned) const {
 
 Result<Turn> Chat::Impl::answer(bool seen_before, const OnText& on_text, const OnPrompt& on_prompt) {
   const auto start = Clock::now();
-  LINNET_ASSIGN(const std::string rendering, text.render(messages, true));
+  LINNET_ASSIGN(std::string rendering, text.render(messages, true));
   LINNET_ASSIGN(const std::string remark, use_prefix_cache(on_prompt));
   Turn turn;
   const auto aligned = timeline.run_to(
@@ -173,6 +173,7 @@ Result<Turn> Chat::Impl::answer(bool seen_before, const OnText& on_text, const O
   turn.stats.reason = explain(*aligned);
   if (!remark.empty()) turn.stats.reason += (turn.stats.reason.empty() ? "" : "; ") + remark;
   change.clear();
+  std::string().swap(rendering);  // the timeline has it: a long conversation is not kept twice
   if (auto generated = generate(turn, start, on_text); !generated) {
     change = "the turn before failed";
     return std::unexpected(generated.error());
@@ -241,11 +242,11 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
 // the spaces around it away, and its tokens are its tokens all the same. Where the template writes something
 // else altogether (an answer without its thoughts), the answer as it was said, which the next turn will not
 // find in the rendering.
-std::string Chat::Impl::answer_text(const std::string& answer, bool first_space, std::string_view end) const {
+std::string Chat::Impl::answer_text(const std::string& answer, bool first_space, std::string_view end) {
   const std::string said = text.guarded(answer);
-  std::vector<Message> with = messages;
-  with.push_back({"assistant", answer});
-  const auto rendering = text.render(with, false);
+  messages.push_back({"assistant", answer});
+  const auto rendering = text.render(messages, false);
+  messages.pop_back();
   if (!rendering) return said;
   const std::string_view rest =
       std::string_view(*rendering)
