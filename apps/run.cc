@@ -87,6 +87,7 @@ Result<std::vector<Tensors>> split_batch(const fb::MethodT& method, const Tensor
   int64_t batch = 1;
   std::string first;
   const auto extra = [&](const fb::ValueT& value, const Tensor& tensor) -> int64_t {
+    if (tensor.bytes.empty()) return 1;  // refused with its name later
     const bool leads = tensor.shape.size() == value.shape.size() + 1;
     const bool numbers = value.shape.size() == 1 && tensor.shape.size() == 1 &&
                          graph::is_fixed(value.shape[0]) && value.shape[0].add() == 1;

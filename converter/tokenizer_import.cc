@@ -157,7 +157,8 @@ Result<void> import_folder_text(const std::string& path, Source& source) {
   }
   if (const int id = find_piece(t, token_text(config, "pad_token")); id >= 0) t.pad_id = id;
   add_stops(t, generation.value("eos_token_id", Json()));
-  add_stops(t, source.config.value("eos_token_id", Json()));
+  // A component of an image model has no configuration of a language model.
+  if (source.config.is_object()) add_stops(t, source.config.value("eos_token_id", Json()));
   source.chat_template = chat_template(config);
   if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
     LINNET_ASSIGN(source.chat_template, read_text(file.string(), 1 << 20));

@@ -57,6 +57,10 @@ LlamaShape read_llama(Importer& in) {
   s.vocabulary = in.integer("vocab_size");
   s.kv_heads = in.integer("num_key_value_heads", s.heads);
   s.head_dim = in.integer("head_dim", s.heads > 0 ? s.hidden / s.heads : 0);
+  for (const auto& [key, value] : {std::pair<const char*, int64_t>{"num_attention_heads", s.heads},
+                                   {"num_key_value_heads", s.kv_heads},
+                                   {"head_dim", s.head_dim}})
+    if (value < 1) in.fail(strf("config.json: '{}' is {}, expected a positive integer", key, value));
   s.intermediate = in.integer("intermediate_size");
   s.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-6));
   s.activation = in.activation("hidden_act", "silu");

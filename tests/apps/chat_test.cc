@@ -136,9 +136,9 @@ TEST_CASE("what going back takes is shown, taken at once and within its budget")
 }
 
 TEST_CASE("Ctrl-C ends an endless answer with code 130") {
-  const Outcome outcome = linnet_command(
-      {"chat", tiny_model(), "--raw", "--prompt", "Once", "--temperature", "1", "--max-tokens", "100000000"},
-      "", 400);
+  const Outcome outcome = linnet_command({"chat", endless_model(), "--raw", "--prompt", "Once",
+                                          "--temperature", "1", "--max-tokens", "100000000"},
+                                         "", 400);
   CHECK(outcome.code == 130);
   CHECK_FALSE(outcome.out.empty());
 }

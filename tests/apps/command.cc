@@ -101,4 +101,25 @@ const std::string& tiny_model() {
   return path;
 }
 
+const std::string& endless_model() {
+  static const std::string path = [] {
+    const auto folder = scratch() / "endless";
+    std::filesystem::copy(LINNET_GOLDEN "/language/llama/model", folder);
+    const auto drop = [&](const char* name, const std::string& line) {
+      std::string text = read_file(folder / name);
+      const size_t at = text.find(line);
+      REQUIRE(at != std::string::npos);
+      write_file(folder / name, text.erase(at, line.size()));
+    };
+    drop("config.json", " \"eos_token_id\": 2,\n");
+    drop("tokenizer_config.json", " \"eos_token\": \"<|im_end|>\",\n");
+    const std::string file = (scratch() / "endless.lnt").string();
+    const Outcome done = linnet_command({"convert", folder.string(), "-o", file, "--quantize", "f32"});
+    INFO(done.err);
+    REQUIRE(done.code == 0);
+    return file;
+  }();
+  return path;
+}
+
 }  // namespace linnet::test

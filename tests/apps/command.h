@@ -25,5 +25,7 @@ void write_file(const std::filesystem::path& path, const std::string& bytes);
 
 // The golden Llama (3 layers, 320 tokens, ChatML) converted to f32 once.
 const std::string& tiny_model();
+// The same without a token that ends an answer.
+const std::string& endless_model();
 
 }  // namespace linnet::test

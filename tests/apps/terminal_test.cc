@@ -115,8 +115,8 @@ TEST_CASE("at a terminal: commands, history, Ctrl-C keeps the session, Ctrl-D le
 }
 
 TEST_CASE("Ctrl-C stops an endless answer at a terminal; what was typed meanwhile waits") {
-  Terminal t(
-      {"chat", tiny_model(), "--raw", "--max-tokens", "100000000", "--temperature", "1", "--threads", "1"});
+  Terminal t({"chat", endless_model(), "--raw", "--max-tokens", "100000000", "--temperature", "1",
+              "--threads", "1"});
   CHECK(t.shows("> "));
   t.type("Once\r");
   CHECK(t.shows("\n"));
