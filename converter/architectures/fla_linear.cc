@@ -135,7 +135,8 @@ void import_retnet(Importer& in) {
   const bool convolve = in.flag("use_short_conv", false);
   const fb::RotaryEmbeddingT rope = plain_rope(heads.key_dim, 10000);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
-    FlaInputs x = head_inputs(in, p, h, m, heads, convolve);
+    // The library's model leaves convolutions out whatever the config says.
+    FlaInputs x = head_inputs(in, p, h, m, heads, convolve && in.has(p + ".q_conv1d.weight"));
     if (mapped)
       for (Value* v : {&x.q, &x.k})
         *v = in.graph.pointwise(strf("{}.mapped.{}", p, v == &x.q ? "q" : "k"), fb::PointwiseKind::Activate,
