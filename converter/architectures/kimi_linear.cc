@@ -253,7 +253,8 @@ void import_kimi_linear(Importer& in) {
   const int64_t vocabulary = in.integer("vocab_size");
   const bool some_dense = std::find(m.sparse.begin(), m.sparse.end(), false) != m.sparse.end();
   const int64_t intermediate = some_dense ? in.integer("intermediate_size") : 0;
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  // transformers never ties this family's head, whatever tie_word_embeddings says.
+  const bool tied = !in.has("lm_head.weight");
   if (!in.errors().empty()) return;
   // Prediction of several tokens comes as layers after the last.
   for (int64_t i = 0; i < std::min<int64_t>(in.integer("num_nextn_predict_layers", 0), 64); ++i)

@@ -60,7 +60,7 @@ std::vector<bool> read_layers(Importer& in, int64_t layers) {
   for (int64_t i = 0; i < layers; ++i) {
     const auto n = static_cast<size_t>(i);
     if (!in.has_key(key)) {
-      lightning[n] = i % 2 == 0;
+      lightning[n] = i % 2 == 1;
       continue;
     }
     const std::string type = in.element(key, i);
