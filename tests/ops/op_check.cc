@@ -470,7 +470,7 @@ const Backend* vulkan_for(const OpCase& op) {
 }
 
 // A software device compiles and runs slowly: the first seeds, in one call and in pieces.
-constexpr int kVulkanSeeds = 8;
+constexpr int kVulkanSeeds = 5;
 
 void check_on_vulkan(const OpCase& op, const std::string& where,
                      const std::vector<std::vector<int64_t>>& cuts, const OpRun& truth) {

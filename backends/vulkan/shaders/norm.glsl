@@ -33,6 +33,16 @@ float value(uint at) {
   return v;
 }
 
+float largest(float most, float v) {  // NaN wins
+  return abs(v) > most || isnan(v) ? abs(v) : most;
+}
+
+// A power of two that brings numbers up to `most` near 1, so that their squares neither overflow nor vanish.
+float unit_of(float most) {
+  uint exponent = clamp(floatBitsToUint(most) >> 23 & 255u, 1u, 253u);
+  return most > 0.0 && !isinf(most) ? uintBitsToFloat((254u - exponent) << 23) : 1.0;
+}
+
 // What follows normalisation and gate, for channel `c` of element `at`.
 void finish(uint at, uint c, float v) {
   if (SCALE) v *= 1.0 + modulation[p.scale_at + c];
