@@ -21,6 +21,7 @@ enum class WeightRole {
   kEmbedding,  // the table
   kHead,       // the output projection
   kSmall,      // gates, routers, low-rank pairs: never below 8 bits
+  kCondition,  // what a whole picture hangs on: time, caption and output projections: never below 16 bits
   kVector,     // norms, biases, convolutions, decays: always f32
 };
 

@@ -110,7 +110,7 @@ Value patch_embedding(Importer& in, const std::string& prefix, Value latents, in
   const int64_t channels = g.channels(patches);
   // The convolution's kernel flattened is the order of Unshuffle's channels.
   const Rows rows = in.rows(prefix + ".weight", {width, channels / (patch * patch), patch, patch});
-  const Weight weight = g.matrix(prefix + ".weight", WeightRole::kSmall, joined_rows(rows, width));
+  const Weight weight = g.matrix(prefix + ".weight", WeightRole::kCondition, joined_rows(rows, width));
   return g.linear(prefix, patches, Projection{weight, in.vector(prefix + ".bias", width)});
 }
 
@@ -134,9 +134,9 @@ Value time_embedding(Importer& in, const std::string& first, const std::string& 
   shape.push_back(GraphBuilder::fixed(kSinusoids));
   const Value waves = g.node(node + ".sinusoids", GraphBuilder::args(std::move(a)), {t}, {}, {}, {shape})[0];
   const Value h =
-      g.linear(node + ".hidden", waves, in.projection(first, width, kSinusoids, true, WeightRole::kSmall),
+      g.linear(node + ".hidden", waves, in.projection(first, width, kSinusoids, true, WeightRole::kCondition),
                fb::Activation::Silu);
-  return g.linear(node, h, in.projection(second, width, width, true, WeightRole::kSmall));
+  return g.linear(node, h, in.projection(second, width, width, true, WeightRole::kCondition));
 }
 
 Value activate(Importer& in, const std::string& name, Value x, fb::Activation activation) {

@@ -109,11 +109,11 @@ void import_dit(Importer& in, ImageFacts& facts) {
   }
   const Value last = g.linear("final.modulation", first,
                               in.projection(names.original ? "final_layer.adaLN_modulation.1" : "proj_out_1",
-                                            2 * width, width, true, WeightRole::kSmall));
+                                            2 * width, width, true, WeightRole::kCondition));
   x = modulated_norm(in, "final.norm", x, 1e-6f, last, 0, 1);
   x = g.linear("final.linear", x,
                in.projection(names.original ? "final_layer.linear" : "proj_out_2", patch * patch * outputs,
-                             width, true, WeightRole::kSmall));
+                             width, true, WeightRole::kCondition));
   g.output(unpatch(in, x, patch, "output"));
 }
 

@@ -46,12 +46,14 @@ void import_pixart(Importer& in, ImageFacts& facts) {
   const Value e = time_embedding(in, emb + ".linear_1", emb + ".linear_2", "time", timestep, width, 0);
   const Value modulation =
       g.linear("modulation", activate(in, "time.silu", e, fb::Activation::Silu),
-               in.projection("adaln_single.linear", 6 * width, width, true, WeightRole::kSmall));
+               in.projection("adaln_single.linear", 6 * width, width, true, WeightRole::kCondition));
   const Value hidden =
       g.linear("caption.hidden", captioned,
-               in.projection("caption_projection.linear_1", width, captions, true), fb::Activation::GeluTanh);
+               in.projection("caption_projection.linear_1", width, captions, true, WeightRole::kCondition),
+               fb::Activation::GeluTanh);
   const Value text =
-      g.linear("caption", hidden, in.projection("caption_projection.linear_2", width, width, true));
+      g.linear("caption", hidden,
+               in.projection("caption_projection.linear_2", width, width, true, WeightRole::kCondition));
   Value x = patch_embedding(in, "pos_embed.proj", latents, patch, width);
   in.ignore("pos_embed.pos_embed");
   fb::PositionEmbedding2dT positions;
@@ -82,7 +84,7 @@ void import_pixart(Importer& in, ImageFacts& facts) {
   const Value last = add_table(in, "scale_shift_table", e, 2, width);
   x = modulated_norm(in, "norm_out", x, 1e-6f, last, 0, 1);
   x = g.linear("proj_out", x,
-               in.projection("proj_out", patch * patch * outputs, width, true, WeightRole::kSmall));
+               in.projection("proj_out", patch * patch * outputs, width, true, WeightRole::kCondition));
   g.output(unpatch(in, x, patch, "output"));
 }
 

@@ -109,13 +109,15 @@ void import_sana(Importer& in, ImageFacts& facts) {
   }
   const Value modulation =
       g.linear("modulation", activate(in, "conditioning.silu", e, fb::Activation::Silu),
-               in.projection(time + ".linear", 6 * m.width, m.width, true, WeightRole::kSmall));
-  const Value hidden = g.linear("caption.hidden", captioned,
-                                in.projection("caption_projection.linear_1", m.width, captions, true),
-                                fb::Activation::GeluTanh);
+               in.projection(time + ".linear", 6 * m.width, m.width, true, WeightRole::kCondition));
+  const Value hidden =
+      g.linear("caption.hidden", captioned,
+               in.projection("caption_projection.linear_1", m.width, captions, true, WeightRole::kCondition),
+               fb::Activation::GeluTanh);
   const Value text = g.rms_norm(
       "caption_norm",
-      g.linear("caption", hidden, in.projection("caption_projection.linear_2", m.width, m.width, true)),
+      g.linear("caption", hidden,
+               in.projection("caption_projection.linear_2", m.width, m.width, true, WeightRole::kCondition)),
       in.vector("caption_norm.weight", m.width), 1e-5f);
   Value x = patch_embedding(in, "patch_embed.proj", latents, patch, m.width);
   if (scale > 0) {
@@ -130,7 +132,7 @@ void import_sana(Importer& in, ImageFacts& facts) {
   const Value last = add_table(in, "scale_shift_table", e, 2, m.width);
   x = modulated_norm(in, "norm_out", x, 1e-6f, last, 0, 1);
   x = g.linear("proj_out", x,
-               in.projection("proj_out", patch * patch * outputs, m.width, true, WeightRole::kSmall));
+               in.projection("proj_out", patch * patch * outputs, m.width, true, WeightRole::kCondition));
   const Value out = unpatch(in, x, patch, "output");
   g.output(out);
 }

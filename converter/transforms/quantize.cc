@@ -21,6 +21,7 @@ DType QuantizePolicy::choose(const WeightPlan& weight) const {
   for (auto it = keep_.rbegin(); it != keep_.rend(); ++it)
     if (matches(it->first, weight.name)) return it->second;
   if (!asked_) return weight.rows->stored().value_or(DType::kF32);
+  if (is_quantized(*asked_) && weight.role == WeightRole::kCondition) return DType::kF16;
   const bool four_bits = *asked_ == DType::kQ4 || *asked_ == DType::kQ4A;
   if (four_bits && weight.role != WeightRole::kMatrix) {
     // A table that came in four bits gains nothing from more.

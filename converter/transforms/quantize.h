@@ -14,7 +14,9 @@ namespace linnet::convert {
 // the size stays finer, as users of other runtimes found necessary: gates, routers and low-rank pairs never
 // go below 8 bits, nor do a separate embedding table and head when 4 bits are asked for. Vectors, norms,
 // convolutions and decays are always f32. A tensor that is stored in a block format already is taken over
-// without loss when its format is the one asked for, or when nothing was asked.
+// without loss when its format is the one asked for, or when nothing was asked. The few projections of an
+// image model that carry time, caption and output stay at 16 bits: they cost the picture most
+// (docs/models.md).
 class QuantizePolicy {
  public:
   // `quantize`: a dtype name, or "" / "keep" for "as stored". `keep`: exceptions by pattern (with * and ?),

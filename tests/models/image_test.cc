@@ -231,7 +231,9 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
   request.latents = start;
   const auto q8 = (*session)->generate(request);
   REQUIRE(q8);
-  CHECK(psnr(q8->planes, clean, 2) > 35);
+  const double q8_psnr = psnr(q8->planes, clean, 2);
+  CAPTURE(q8_psnr);
+  CHECK(q8_psnr > 35);
 }
 
 TEST_CASE("a session refuses what it cannot do and stays usable") {
