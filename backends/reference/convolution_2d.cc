@@ -8,7 +8,8 @@ static void run(const KernelContext& c) {
   const float* bias = c.weights.size() > 1 ? c.weights[1].as() : nullptr;
   const float* residual = c.in.size() > 1 ? c.in[1].as() : nullptr;
   const int64_t kh = args.kernel_height, kw = args.kernel_width, stride = args.stride, up = args.upsample;
-  const int64_t height = (c.window.in_height > 0 ? c.window.in_height : x.dims[0]) * up, width = x.dims[1] * up, channels = x.dims[2];
+  const int64_t height = (c.window.in_height > 0 ? c.window.in_height : x.dims[0]) * up,
+                width = x.dims[1] * up, channels = x.dims[2];
   const int64_t written = out.dims[2], outputs = args.gated ? 2 * written : written;
   const int64_t groups = args.groups, in_group = channels / groups, out_group = outputs / groups;
   const bool depthwise = w.layout == fb::Layout::RowMajor;
@@ -40,8 +41,8 @@ static void run(const KernelContext& c) {
             const int64_t y = (i + c.window.out_first) * stride - args.pad_top + ky,
                           z = j * stride - args.pad_left + kx;
             if (y < 0 || y >= height || z < 0 || z >= width) continue;
-            const float* from =
-                x.as() + ((y / up - c.window.in_first) * x.dims[1] + z / up) * channels + o / out_group * in_group;
+            const float* from = x.as() + ((y / up - c.window.in_first) * x.dims[1] + z / up) * channels +
+                                o / out_group * in_group;
             sum += dot(from, row + (ky * kw + kx) * in_group, in_group);
           }
         }

@@ -24,7 +24,8 @@
 //     begins with kTokens), states and positions included;
 //   - every CPU target: equal to the reference within the tolerance; the same in one call, in pieces and
 //     token by token; and 1 and 2 (once 3) threads equal bit for bit in each of these;
-//   - Vulkan, where there is a device (tests/vulkan_device.h): the first seeds equal to the reference within the
+//   - Vulkan, where there is a device (tests/vulkan_device.h): the first seeds equal to the reference within
+//   the
 //     tolerance, in one call and in pieces, and the validation layer silent.
 // run_op() runs a case once and returns its outputs, for closed-form expectations and golden files.
 #pragma once
