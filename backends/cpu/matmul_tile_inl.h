@@ -18,7 +18,7 @@ namespace {
 inline constexpr size_t kPanel = 16;
 
 // Hardware prefetchers stop at page ends; this distance spans a page's end and hides a memory access.
-inline constexpr size_t kPrefetchAhead = 2048;
+inline constexpr size_t kPrefetchAhead = 4096;
 template <size_t Bytes>
 HWY_INLINE void prefetch(const std::byte* w) {
   LINNET_FOR (i, (Bytes + 63) / 64) __builtin_prefetch(w + kPrefetchAhead + i * 64, 0, 3);
