@@ -17,6 +17,8 @@
 
 #include <hwy/highway.h>
 
+#include <cmath>
+
 #include "format/model_generated.h"
 
 // Before a loop over a constant count that must be unrolled, so that arrays of vectors become registers.
