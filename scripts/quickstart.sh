@@ -51,6 +51,8 @@ prepare() {
     "$linnet" convert "$folder/$gguf" -o "$model" --force >&2
   fi
   "$linnet" inspect "$model" >&2
+  # The small image model that comes with the source: ten classes of clothes in seconds.
+  "$linnet" image models/lit-fashion/lit-fashion.lnt --class all --count 4 --scale 3 -o "$folder/fashion.png" >&2
 }
 prepare </dev/null
 

@@ -36,7 +36,7 @@ def main():
         out_channels=2, num_layers=depth, sample_size=28, patch_size=4, num_embeds_ada_norm=10))
     write(f"{folder}/scheduler/scheduler_config.json", dict(
         _class_name="DDIMScheduler", num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear",
-        clip_sample=True, clip_sample_range=1.0, prediction_type="epsilon", timestep_spacing="leading"))
+        clip_sample=False, prediction_type="epsilon", timestep_spacing="leading"))
     write(f"{folder}/model_index.json", dict(
         _class_name="DiTPipeline", transformer=["diffusers", "DiTTransformer2DModel"], scheduler=["diffusers", "DDIMScheduler"],
         id2label={str(i): name for i, name in enumerate(data.NAMES)}, num_inference_steps=25, guidance_scale=2.0))

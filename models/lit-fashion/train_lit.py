@@ -70,6 +70,7 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=22)
     parser.add_argument("--fit", type=int, default=400, help="steps of the fit layer by layer")
+    parser.add_argument("--resume", action="store_true", help="go on from lit.pt instead of fitting anew")
     parser.add_argument("--attention-share", type=float, default=0.35, help="of the time that only attention learns")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3)
@@ -86,7 +87,9 @@ def main():
         teacher = DiT().eval()
         teacher.load_state_dict(torch.load(f"{args.out}/teacher.pt"))
         own = inherit(student, teacher)
-        if args.fit > 0:
+        if args.resume:
+            student.load_state_dict(torch.load(f"{args.out}/lit.pt"))
+        elif args.fit > 0:
             fit_attention(student, teacher, images, labels, diffusion, args.fit, args.batch, f"{args.out}/fit.csv")
             save(f"{args.out}/lit.pt", student)
     average = Average(student)
