@@ -164,8 +164,13 @@ void import_hgrn2(Importer& in) {
   if (heads <= 0 || m.hidden % heads != 0)
     in.fail(strf("config.json: {} heads do not divide a hidden size of {}", heads, m.hidden));
   const bool convolve = in.flag("use_short_conv", false);
+  const int64_t key_dim = in.has_key("expand_ratio") || heads <= 0 ? ratio : m.hidden / heads;
+  constexpr int64_t kMostKeys = int64_t{1} << 20;
+  if (key_dim < 1 || key_dim > kMostKeys || heads > kMostKeys / std::max<int64_t>(key_dim, 1))
+    in.fail(strf("config.json: {} heads of {} key channels: expected 1 to {} channels in all", heads, key_dim,
+                 kMostKeys));
   if (!in.errors().empty()) return;
-  const int64_t key_dim = in.has_key("expand_ratio") ? ratio : m.hidden / heads, keys = heads * key_dim;
+  const int64_t keys = heads * key_dim;
   // A layer forgets no faster than its bound: the share of the layers before it, without the first's.
   std::vector<float> bounds(static_cast<size_t>(m.layers * keys));
   if (in.flag("use_lower_bound", true)) {
