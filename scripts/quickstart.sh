@@ -57,6 +57,8 @@ prepare() {
 prepare </dev/null
 
 step "4/4 chat"
+# A model this small wanders at higher temperatures. Options of your own replace these.
+if [ $# -eq 0 ]; then set -- --temperature 0 --repetition-penalty 1.1; fi
 case " $* " in *" --prompt"*) exec "$linnet" chat "$model" "$@" ;; esac
 if [ -t 0 ]; then exec "$linnet" chat "$model" "$@"; fi
 # Not a terminal: answer the first line of the input, or a question of our own if none comes.

@@ -24,8 +24,9 @@ class Decay {
 
   // exp(g) at token t, head h, channel i, never above 1.
   double factor(int64_t t, int64_t h, int64_t i) const {
-    if (args_.kind == fb::DecayKind::None) return 1.0;  // x need not have a value for every channel
-    const double x = x_ ? at(x_, t * row_, h, i) : 0.0;
+    if (args_.kind == fb::DecayKind::None) return 1.0;
+    // Where no decay is read from x, x need not have a value for every channel.
+    const double x = x_ && args_.kind != fb::DecayKind::Constant ? at(x_, t * row_, h, i) : 0.0;
     const double rate = rate_ ? static_cast<double>(rate_.as()[h]) : 1.0;
     const double offset = offset_ ? at(offset_, 0, h, i) : 0.0;
     double g = 0;
