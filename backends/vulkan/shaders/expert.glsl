@@ -15,19 +15,7 @@ layout(push_constant) uniform Push {
 }
 p;
 
-shared float sums[THREADS];
-
-// `product`: partial sum of a thread. The whole sum comes back to the first 16 threads.
-float add_slices(float product) {
-  uint lane = gl_LocalInvocationID.x;
-  barrier();
-  sums[lane] = product;
-  barrier();
-  float sum = 0.0;
-  if (lane < 16u)
-    for (uint i = lane; i < THREADS; i += 16u) sum += sums[i];
-  return sum;
-}
+#include "add_slices.glsl"
 
 #define DOT(x, at, w, acc) \
   for (uint i = 0u; i < count; ++i) acc += x[(at) + i] * w[i];

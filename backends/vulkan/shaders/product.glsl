@@ -30,19 +30,7 @@ p;
 
 layout(std430, binding = 0) readonly buffer X { float x[]; };
 
-shared float sums[THREADS];
-
-// `product`: partial sum of a thread. The whole sum comes back to the threads of slice 0.
-float add_slices(float product) {
-  uint lane = gl_LocalInvocationID.x;
-  barrier();
-  sums[lane] = product;
-  barrier();
-  float sum = 0.0;
-  if (lane < 16u)
-    for (uint i = lane; i < THREADS; i += 16u) sum += sums[i];
-  return sum;
-}
+#include "add_slices.glsl"
 
 #define DOT(w, acc)                                                       \
   for (uint t = 0u; t < TILE; ++t) {                                      \
