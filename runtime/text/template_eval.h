@@ -73,8 +73,10 @@ struct Evaluator {
     const Value* get(size_t i, const std::string& name) const;
   };
   Arguments arguments(const Expr& e, size_t from);
-  // template_builtins.cc
+  // template_filters.cc
   Value filter(const std::string& name, const Value& v, const Arguments& args, int line);
+  Value filter_items(const std::string& name, const Value& v, const Arguments& args, int line);
+  // template_builtins.cc
   bool test(const std::string& name, const Value& v, const Arguments& args, int line);
   Value method(const Value& object, const std::string& name, const Arguments& args, int line);
   Value function(const std::string& name, const Arguments& args, int line);
