@@ -208,6 +208,7 @@ Json report(const Options& options, const Bench& bench) {
               {"threads", options.bounds.threads},
               {"attention", options.bounds.attention},
               {"cache", options.bounds.cache},
+              {"state_type", options.bounds.state_type},
               {"chunk", options.bounds.chunk},
               {"prompt_tokens", options.prompt_tokens},
               {"decode_tokens", options.decode_tokens},

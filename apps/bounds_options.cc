@@ -36,6 +36,10 @@ void add_bounds_options(CLI::App& command, BoundsOptions& bounds) {
       ->check(CLI::IsMember({"f32", "f16", "q8"}))
       ->capture_default_str()
       ->group(group);
+  command.add_option("--state-type", bounds.state_type, "precision of the states of recurrent layers")
+      ->check(CLI::IsMember({"f32", "f16"}))
+      ->capture_default_str()
+      ->group(group);
   command.add_option("--chunk", bounds.chunk, "tokens of a prompt processed at once")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}))
       ->capture_default_str()
@@ -85,6 +89,7 @@ SessionOptions session_options(const BoundsOptions& bounds) {
   options.cache = bounds.cache == "f32"  ? CachePrecision::kF32
                   : bounds.cache == "q8" ? CachePrecision::kQ8
                                          : CachePrecision::kF16;
+  options.recurrent = bounds.state_type == "f16" ? CachePrecision::kF16 : CachePrecision::kF32;
   options.threads = bounds.threads;
   return options;
 }
@@ -97,6 +102,7 @@ EngineOptions engine_options(const BoundsOptions& bounds,
                          std::make_move_iterator(symbols.end()));
   options.attention = {bounds.attention == "full", bounds.window, bounds.sinks};
   options.cache_dtype = dtype_from_name(bounds.cache).value_or(DType::kF16);
+  options.state_dtype = dtype_from_name(bounds.state_type).value_or(DType::kF32);
   options.threads = bounds.threads;
   return options;
 }

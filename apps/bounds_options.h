@@ -20,7 +20,7 @@ namespace linnet::app {
 struct BoundsOptions {
   std::string attention = "window";
   int64_t window = 1024, sinks = 4, context = 4096, chunk = 256;
-  std::string cache = "f16";
+  std::string cache = "f16", state_type = "f32";
   std::string backend = "cpu", device, shader_cache;
   int threads = 1;
   bool context_given = false, window_given = false;

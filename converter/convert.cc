@@ -111,7 +111,8 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
     return fail(ErrorCode::kInvalidFile,
                 strf("'{}' cannot be imported as {}:{}", options.source, type, listed(errors)));
 
-  LINNET_ASSIGN(const QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
+  LINNET_ASSIGN(QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
+  policy.look_at(graph.weights());
   LINNET_ASSIGN(format::ModelWriter writer, format::ModelWriter::create(options.output));
   LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));
 

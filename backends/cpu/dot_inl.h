@@ -2,6 +2,9 @@
 // packaged Highway has no such operation. Included once per instruction-set file, which the build compiles
 // with that set's flags; what the compiler then defines selects the implementation.
 //
+// Besides, where there are such: dot products of bf16 pairs, and LINNET_I8MM for int8 products of 2 x 8
+// matrices.
+//
 // Both kinds have the same three steps, so that a kernel is written once:
 //   begin(bias)      an accumulator; `bias` is -128 * sum(x) (bytes) or the caller's offset (nibbles)
 //   step(acc, w, x)  adds w . x of each lane; w from prepare() or 0..15, x the same four inputs in each lane
@@ -42,6 +45,33 @@ using VU8 = hn::Vec<DU8>;
 using VI16 = hn::Vec<DI16>;
 using VI32 = hn::Vec<DI32>;
 using VF32 = hn::Vec<DF32>;
+
+// Pairs of bf16 per 32-bit lane: acc + w0 x0 + w1 x1, every product and sum rounded to f32.
+#if LINNET_WIDE && defined(__AVX512BF16__)
+#define LINNET_BF16_PAIRS 1
+HWY_INLINE VF32 dot_bf16(VF32 acc, VU8 w, VI32 x) {
+  return VF32{_mm512_dpbf16_ps(acc.raw, (__m512bh)w.raw, (__m512bh)x.raw)};
+}
+HWY_INLINE void store_rounded(VF32 v, uint32_t* pairs) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(pairs), (__m256i)_mm512_cvtneps_pbh(v.raw));
+}
+#elif HWY_ARCH_ARM_A64 && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define LINNET_BF16_PAIRS 1
+HWY_INLINE VF32 dot_bf16(VF32 acc, VU8 w, VI32 x) {
+  return VF32(vbfdotq_f32(acc.raw, vreinterpretq_bf16_u8(w.raw), vreinterpretq_bf16_s32(x.raw)));
+}
+HWY_INLINE void store_rounded(VF32 v, uint32_t* pairs) {
+  vst1_u32(pairs, vreinterpret_u32_bf16(vcvt_bf16_f32(v.raw)));
+}
+#else
+#define LINNET_BF16_PAIRS 0
+#endif
+
+#if HWY_ARCH_ARM_A64 && defined(__ARM_FEATURE_MATMUL_INT8)
+#define LINNET_I8MM 1
+#else
+#define LINNET_I8MM 0
+#endif
 
 // Keeps a value in a register at this point of the program. Compilers reassociate integer sums into trees and
 // then spill the branches; they cannot look through this.

@@ -44,23 +44,24 @@ bool is_plain(const fb::HeadMapT& map) {
 }
 
 // A head's tokens over its state. Scalars of a record: step, then for each query scale / divisor.
+template <typename S>
 struct LinearPass {
   const LinearHeads* heads;
   const float* records;
   TokenRows keys, values, queries;  // further queries of the state a record's keys apart
   int64_t tokens, key_dim, value_dim;
-  float* state;
+  S* state;
   float* out;         // of the first token and query
   int64_t out_step;   // floats from a token's outputs to the next token's
   const float* skip;  // of the first query; null: none
 };
 
 // S <- diag(f) S + k (step v)^T (f over rows, or over columns); o = S^T q
-template <int N, bool kDecayColumns, typename A>
-void linear_tile(const LinearPass& p, A access, int64_t column) {
+template <int N, bool kDecayColumns, typename S, typename A>
+void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
   const int64_t K = p.key_dim, V = p.value_dim;
   const MixerRecord& at = p.heads->record;
-  float* const state = p.state + column;
+  S* const state = p.state + column;
   const float* record = p.records;
   for (int64_t t = 0; t < p.tokens; ++t, record += at.floats) {
     const float* scalars = record + at.scalars;
@@ -78,10 +79,10 @@ void linear_tile(const LinearPass& p, A access, int64_t column) {
       const auto row_factor = set(record[at.factor + (kDecayColumns ? 0 : i)]);
       LINNET_UNROLL
       for (int n = 0; n < N; ++n) {
-        auto s = access.load(state + i * V + n * kLanes);
+        auto s = load_state(access, state + i * V + n * kLanes);
         s = hn::Mul(kDecayColumns ? f[n] : row_factor, s);
         s = hn::MulAdd(k, x[n], s);
-        access.store(s, state + i * V + n * kLanes);
+        s = store_state(access, s, state + i * V + n * kLanes);
         y[n] = hn::MulAdd(q, s, y[n]);
       }
     }
@@ -93,7 +94,8 @@ void linear_tile(const LinearPass& p, A access, int64_t column) {
         for (int64_t i = 0; i < K; ++i) {
           const auto q = set(query[i]);
           LINNET_UNROLL
-          for (int n = 0; n < N; ++n) y[n] = hn::MulAdd(q, access.load(state + i * V + n * kLanes), y[n]);
+          for (int n = 0; n < N; ++n)
+            y[n] = hn::MulAdd(q, load_state(access, state + i * V + n * kLanes), y[n]);
         }
       }
       const auto scale = set(scalars[1 + r]);
@@ -167,35 +169,38 @@ void run_gated_linear_attention(const KernelContext& c) {
     }
   };
   // A normaliser is one sum for all columns of a head: no two threads may share it.
-  for_heads(
-      c, heads.heads, K, V, args.normalized,
-      [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
-        float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
-        LinearPass pass{};
-        pass.heads = &heads;
-        pass.records = records;
-        pass.key_dim = K;
-        pass.value_dim = V;
-        pass.state = c.states[0].as() + h * K * V;
-        pass.out_step = heads.outputs * V;
-        pass.skip = skip ? skip.as() + h * R : nullptr;
-        for (int64_t t = 0; t < tokens; t += at.block) {
-          pass.tokens = tokens - t < at.block ? tokens - t : at.block;
-          for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
-          pass.out = c.out[0].as() + (t * heads.outputs + h * R) * V;
-          const auto mapped = [&](int64_t part) { return TokenRows{records + part, at.floats}; };
-          pass.keys = plain_keys ? TokenRows{key_row(t, h), args.key_heads * K} : mapped(at.key);
-          pass.values = plain_values ? TokenRows{value_row(t, h), args.value_heads * V} : mapped(at.value);
-          pass.queries = plain_queries ? TokenRows{query_row(t, h), args.query_heads * K} : mapped(at.query);
-          for_columns(first_column, last_column, [&](auto access, auto tile, int64_t column) HWY_ATTR {
-            constexpr int kVectors = decltype(tile)::kVectors;
-            if (args.decay_values)
-              linear_tile<kVectors, true>(pass, access, column);
-            else
-              linear_tile<kVectors, false>(pass, access, column);
-          });
-        }
-      });
+  with_state(c.states[0], [&](auto* states) HWY_ATTR {
+    for_heads(
+        c, heads.heads, K, V, args.normalized,
+        [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
+          float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
+          LinearPass<std::remove_pointer_t<decltype(states)>> pass{};
+          pass.heads = &heads;
+          pass.records = records;
+          pass.key_dim = K;
+          pass.value_dim = V;
+          pass.state = states + h * K * V;
+          pass.out_step = heads.outputs * V;
+          pass.skip = skip ? skip.as() + h * R : nullptr;
+          for (int64_t t = 0; t < tokens; t += at.block) {
+            pass.tokens = tokens - t < at.block ? tokens - t : at.block;
+            for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
+            pass.out = c.out[0].as() + (t * heads.outputs + h * R) * V;
+            const auto mapped = [&](int64_t part) { return TokenRows{records + part, at.floats}; };
+            pass.keys = plain_keys ? TokenRows{key_row(t, h), args.key_heads * K} : mapped(at.key);
+            pass.values = plain_values ? TokenRows{value_row(t, h), args.value_heads * V} : mapped(at.value);
+            pass.queries =
+                plain_queries ? TokenRows{query_row(t, h), args.query_heads * K} : mapped(at.query);
+            for_columns(first_column, last_column, [&](auto access, auto tile, int64_t column) HWY_ATTR {
+              constexpr int kVectors = decltype(tile)::kVectors;
+              if (args.decay_values)
+                linear_tile<kVectors, true>(pass, access, column);
+              else
+                linear_tile<kVectors, false>(pass, access, column);
+            });
+          }
+        });
+  });
 }
 
 }  // namespace linnet::cpu::HWY_NAMESPACE

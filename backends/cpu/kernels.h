@@ -42,6 +42,7 @@ F choose(CpuTarget target, F base, std::type_identity_t<F> avx2, std::type_ident
       return avx2 ? avx2 : base;
     case CpuTarget::kAvx512:
     case CpuTarget::kAvx512Vnni:
+    case CpuTarget::kAvx512Bf16:
       return avx512 ? avx512 : base;
     default:
       return base;

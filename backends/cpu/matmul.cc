@@ -15,11 +15,15 @@ const MatmulKernels& matmul_kernels(CpuTarget target) {
       return kMatmulAvx512;
     case CpuTarget::kAvx512Vnni:
       return kMatmulAvx512Vnni;
+    case CpuTarget::kAvx512Bf16:
+      return kMatmulAvx512Bf16;
 #elif defined(__aarch64__)
     case CpuTarget::kNeon:
       return kMatmulNeon;
     case CpuTarget::kNeonDot:
       return kMatmulNeonDot;
+    case CpuTarget::kNeonI8mm:
+      return kMatmulNeonI8mm;
 #endif
     default:
       return kMatmulPortable;

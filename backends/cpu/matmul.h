@@ -78,6 +78,8 @@ struct Probes {
 struct MatmulKernels {
   CpuTarget target{};
   QuantizeFunction quantize_rows = nullptr;
+  // bf16 weights meet rows rounded to bf16, two products an operation; elsewhere rows stay f32.
+  bool rounds_to_bf16 = false;
   MatmulFunction matmul[kDTypeCount] = {};  // by DType; null for kI32
   Probes probes;
 };

@@ -5,7 +5,10 @@
 //   segment
 //
 // every product a fused multiply-add. Pairs [row][2] are multiplied by (x[k], x[k+1]) as they lie; the even
-// and odd lanes meet once, at the end.
+// and odd lanes meet once, at the end. Where the processor multiplies pairs of bf16 itself, rows meet bf16
+// weights rounded to bf16 (nearest even), and
+//
+//   bf16       y = (sum over pairs 0, 2, 4, ...) + (sum over pairs 1, 3, 5, ...), segment by segment
 #pragma once
 
 #include "backends/cpu/matmul_tile_inl.h"
@@ -103,6 +106,65 @@ struct TileHalf {
         }
   }
 };
+
+#if LINNET_BF16_PAIRS
+// Rows are rounded a stretch at a time, beside the product: an eighth of its work, and no caller need know.
+struct TileBF16Pairs {
+  static constexpr size_t kStretch = 256;  // inputs, an even number of pairs
+
+  static size_t panel_bytes(int64_t k) { return TileHalf<LoadBF16>::panel_bytes(k); }
+
+  // n floats to ceil(n / 2) pairs; what is missing of the last is zero.
+  static HWY_INLINE void round_row(const float* x, size_t n, uint32_t* pairs) {
+    size_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) store_rounded(hn::LoadU(DF32(), x + i), pairs + i / 2);
+    if (i == n) return;
+    alignas(64) float rest[kLanes] = {};
+    __builtin_memcpy(rest, x + i, (n - i) * sizeof(float));
+    store_rounded(hn::Load(DF32(), rest), pairs + i / 2);
+  }
+
+  template <size_t Rows, size_t Panels>
+  static HWY_INLINE void run(const std::byte* w, size_t panel_stride, const std::byte* x_rows,
+                             size_t x_stride, int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
+    VF32 sums[2][Panels][Rows][kParts];
+    LINNET_FOR (o, 2)
+      LINNET_FOR (p, Panels)
+        LINNET_FOR (r, Rows)
+          LINNET_FOR (s, kParts) sums[o][p][r][s] = hn::Zero(DF32());
+    alignas(64) uint32_t pairs[Rows][kStretch / 2];
+    const auto step = [&](size_t i, VF32(&to)[Panels][Rows][kParts]) {
+      LINNET_FOR (p, Panels) prefetch<64>(w + p * panel_stride);
+      LINNET_FOR (s, kParts) {
+        VU8 weight[Panels];
+        LINNET_FOR (p, Panels) weight[p] = load_bytes(w + p * panel_stride + s * kVectorBytes);
+        LINNET_FOR (r, Rows) {
+          const VI32 x = hn::Set(DI32(), static_cast<int32_t>(pairs[r][i]));
+          LINNET_FOR (p, Panels) to[p][r][s] = dot_bf16(to[p][r][s], weight[p], x);
+        }
+      }
+      w += kPanel * 4;
+    };
+    const auto columns = static_cast<size_t>(k);
+    for (size_t first = 0; first < columns; first += kStretch) {
+      const size_t n = columns - first < kStretch ? columns - first : kStretch;
+      LINNET_FOR (r, Rows)
+        round_row(reinterpret_cast<const float*>(x_rows + r * x_stride) + first, n, pairs[r]);
+      const size_t count = (n + 1) / 2;
+      size_t i = 0;
+      for (; i + 2 <= count; i += 2) {
+        step(i, sums[0]);
+        step(i + 1, sums[1]);
+      }
+      if (i < count) step(i, sums[0]);
+    }
+    LINNET_FOR (p, Panels)
+      LINNET_FOR (r, Rows)
+        LINNET_FOR (s, kParts)
+          sum[p][r][s] = hn::Add(sum[p][r][s], hn::Add(sums[0][p][r][s], sums[1][p][r][s]));
+  }
+};
+#endif
 
 }  // namespace
 }  // namespace linnet::cpu

@@ -14,14 +14,16 @@ namespace {
 inline constexpr size_t kQuantizedRows = 6, kQuantizedPanels = 2;
 inline constexpr size_t kFloatRows = 12, kFloatPanels = 2;
 inline constexpr size_t kHalfRows = 12, kHalfPanels = 1;
+inline constexpr size_t kPairRows = 6, kPairPanels = 2;
 #elif HWY_TARGET == HWY_AVX2  // 16 registers of 8 rows
 inline constexpr size_t kQuantizedRows = 8, kQuantizedPanels = 1;
 inline constexpr size_t kFloatRows = 6, kFloatPanels = 1;
 inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
 #else                         // NEON: 32 registers of 4 rows
-inline constexpr size_t kQuantizedRows = 3, kQuantizedPanels = 1;
+inline constexpr size_t kQuantizedRows = LINNET_I8MM ? 4 : 3, kQuantizedPanels = 1;
 inline constexpr size_t kFloatRows = 6, kFloatPanels = 1;
 inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
+inline constexpr size_t kPairRows = 3, kPairPanels = 1;
 #endif
 
 constexpr MatmulKernels make_kernels(CpuTarget target) {
@@ -33,7 +35,12 @@ constexpr MatmulKernels make_kernels(CpuTarget target) {
   };
   set(DType::kF32, &matmul<TileF32, kFloatRows, kFloatPanels>);
   set(DType::kF16, &matmul<TileHalf<LoadF16>, kHalfRows, kHalfPanels>);
+#if LINNET_BF16_PAIRS
+  set(DType::kBF16, &matmul<TileBF16Pairs, kPairRows, kPairPanels>);
+  kernels.rounds_to_bf16 = true;
+#else
   set(DType::kBF16, &matmul<TileHalf<LoadBF16>, kHalfRows, kHalfPanels>);
+#endif
   set(DType::kQ8, &matmul<QuantizedTile<BlockQ8>, kQuantizedRows, kQuantizedPanels>);
   set(DType::kQ4, &matmul<QuantizedTile<BlockQ4>, kQuantizedRows, kQuantizedPanels>);
   set(DType::kQ4A, &matmul<QuantizedTile<BlockQ4A>, kQuantizedRows, kQuantizedPanels>);

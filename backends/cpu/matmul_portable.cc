@@ -143,6 +143,7 @@ void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
 constinit const MatmulKernels kMatmulPortable = {
     CpuTarget::kPortable,
     &quantize_rows,
+    false,
     {&matmul<DType::kF32>, &matmul<DType::kF16>, &matmul<DType::kBF16>, &matmul<DType::kQ8>,
      &matmul<DType::kQ4>, &matmul<DType::kQ4A>, nullptr},
     {}};

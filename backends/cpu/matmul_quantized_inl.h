@@ -20,9 +20,38 @@ HWY_INLINE VI8 broadcast4(const int8_t* q) {
   return hn::BitCast(DI8(), hn::Set(DI32(), word));
 }
 
-HWY_INLINE VU8 load_bytes(const std::byte* p) {
-  return hn::LoadU(DU8(), reinterpret_cast<const uint8_t*>(p));
+#if LINNET_I8MM
+// Rows of x two by two: an operation multiplies 8 inputs of two rows of the panel with those of two rows of
+// x. weight[i] holds inputs 4 i .. 4 i + 3 of the four rows of one part; exact, as every other way.
+template <size_t Rows>
+HWY_INLINE void dot_row_pairs(const VI8 (&weight)[8], const ActivationGroup* const (&x)[Rows],
+                              VI32 (&out)[Rows]) {
+  constexpr size_t kPairs = Rows / 2;
+  int32x4_t low[kPairs], high[kPairs];  // rows 0 and 1, and 2 and 3, of the panel's part
+  VI32 last = hn::Zero(DI32());
+  LINNET_FOR (r, kPairs) low[r] = high[r] = vdupq_n_s32(0);
+  LINNET_FOR (i, 4) {
+    const int32x4_t a = vreinterpretq_s32_s8(weight[2 * i].raw),
+                    b = vreinterpretq_s32_s8(weight[2 * i + 1].raw);
+    const int8x16_t w01 = vreinterpretq_s8_s32(vzip1q_s32(a, b)),
+                    w23 = vreinterpretq_s8_s32(vzip2q_s32(a, b));
+    LINNET_FOR (r, kPairs) {
+      const int8x16_t v = vcombine_s8(vld1_s8(x[2 * r]->q + 8 * i), vld1_s8(x[2 * r + 1]->q + 8 * i));
+      low[r] = vmmlaq_s32(low[r], w01, v);
+      high[r] = vmmlaq_s32(high[r], w23, v);
+    }
+    if constexpr (Rows % 2 != 0) {
+      last = dot_i8(last, weight[2 * i], broadcast4(x[Rows - 1]->q + 8 * i));
+      last = dot_i8(last, weight[2 * i + 1], broadcast4(x[Rows - 1]->q + 8 * i + 4));
+    }
+  }
+  LINNET_FOR (r, kPairs) {
+    out[2 * r] = VI32(vuzp1q_s32(low[r], high[r]));
+    out[2 * r + 1] = VI32(vuzp2q_s32(low[r], high[r]));
+  }
+  if constexpr (Rows % 2 != 0) out[Rows - 1] = last;
 }
+#endif
 
 // One block format: the integer dot products of a group, for part `s` of the rows of each panel. Parts come
 // one after another because sixteen registers do not hold the sums of two.
@@ -34,6 +63,16 @@ struct BlockQ8 {
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void dot(const std::byte* w, size_t panel_stride, const ActivationGroup* const (&x)[Rows],
                              VI32 (&out)[Panels][Rows]) {
+#if LINNET_I8MM
+    if constexpr (Rows > 1) {
+      LINNET_FOR (p, Panels) {
+        VI8 weight[8];
+        LINNET_FOR (i, 8) weight[i] = hn::BitCast(DI8(), load_bytes(w + p * panel_stride + i * 64));
+        dot_row_pairs<Rows>(weight, x, out[p]);
+      }
+      return;
+    }
+#endif
     ByteDot::Accumulator acc[Panels][Rows];
     LINNET_FOR (r, Rows) {
       const VI32 bias = hn::Set(DI32(), x[r]->bias128);
@@ -67,6 +106,21 @@ struct BlockNibbles {
   static HWY_INLINE void dot(const std::byte* w, size_t panel_stride, const ActivationGroup* const (&x)[Rows],
                              VI32 (&out)[Panels][Rows]) {
     const VU8 mask = hn::Set(DU8(), uint8_t{15});
+#if LINNET_I8MM
+    if constexpr (Rows > 1) {
+      LINNET_FOR (p, Panels) {
+        VI8 weight[8];
+        LINNET_FOR (i, 4) {
+          const VU8 pair = load_bytes(w + p * panel_stride + i * 64);
+          weight[i] = hn::BitCast(DI8(), hn::And(pair, mask));
+          weight[4 + i] = hn::BitCast(DI8(), hn::ShiftRight<4>(pair));
+        }
+        dot_row_pairs<Rows>(weight, x, out[p]);
+        LINNET_FOR (r, Rows) out[p][r] = hn::Add(out[p][r], bias(*x[r]));
+      }
+      return;
+    }
+#endif
     NibbleDot::Accumulator acc[Panels][Rows];
     LINNET_FOR (r, Rows)
       LINNET_FOR (p, Panels) acc[p][r] = NibbleDot::begin(bias(*x[r]));

@@ -11,9 +11,11 @@ extern const MatmulKernels kMatmulAvx2;
 extern const MatmulKernels kMatmulAvxVnni;
 extern const MatmulKernels kMatmulAvx512;
 extern const MatmulKernels kMatmulAvx512Vnni;
+extern const MatmulKernels kMatmulAvx512Bf16;
 #elif defined(__aarch64__)
 extern const MatmulKernels kMatmulNeon;
 extern const MatmulKernels kMatmulNeonDot;
+extern const MatmulKernels kMatmulNeonI8mm;
 #endif
 
 }  // namespace linnet::cpu

@@ -24,6 +24,10 @@ HWY_INLINE void prefetch(const std::byte* w) {
   LINNET_FOR (i, (Bytes + 63) / 64) __builtin_prefetch(w + kPrefetchAhead + i * 64, 0, 3);
 }
 
+HWY_INLINE VU8 load_bytes(const std::byte* p) {
+  return hn::LoadU(DU8(), reinterpret_cast<const uint8_t*>(p));
+}
+
 HWY_INLINE VF32 load_halfs(const std::byte* p) {
   const hn::Rebind<hwy::float16_t, DF32> half;
   return hn::PromoteTo(DF32(), hn::LoadU(half, reinterpret_cast<const hwy::float16_t*>(p)));

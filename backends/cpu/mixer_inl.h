@@ -11,6 +11,15 @@
 
 #include "backends/cpu/mixer.h"
 #include "backends/cpu/vector_math_inl.h"
+#include "runtime/core/dtype.h"
+
+#undef LINNET_NATIVE_HALF_STATES
+// Where the processor converts halves itself, to the same bits as f32_to_f16().
+#if HWY_TARGET <= HWY_AVX2 || (HWY_ARCH_ARM_A64 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128)
+#define LINNET_NATIVE_HALF_STATES 1
+#else
+#define LINNET_NATIVE_HALF_STATES 0
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace linnet::cpu::HWY_NAMESPACE {
@@ -149,6 +158,73 @@ inline void map_head(const fb::HeadMapT& map, const float* x, int64_t n, float* 
   }
 }
 
+// ---- a state in memory: f32, or f16 that every token rounds to ------------------------------------------
+
+// f(states) with the pointer of the type that the state is kept in.
+template <typename F>
+HWY_INLINE void with_state(const Tensor& state, const F& f) {
+  if (state.dtype == DType::kF16)
+    f(state.as<uint16_t>());
+  else
+    f(state.as());
+}
+
+template <typename A>
+HWY_INLINE FloatVec load_state(A access, const float* p) {
+  return access.load(p);
+}
+// Returns what is kept of v: tokens after this one find the same whether they come in this call or a later
+// one.
+template <typename A>
+HWY_INLINE FloatVec store_state(A access, FloatVec v, float* p) {
+  access.store(v, p);
+  return v;
+}
+
+#if LINNET_NATIVE_HALF_STATES
+using HalfTag = hn::Rebind<hwy::float16_t, FloatTag>;
+HWY_INLINE FloatVec load_state(Whole, const uint16_t* p) {
+  return hn::PromoteTo(FloatTag(), hn::LoadU(HalfTag(), reinterpret_cast<const hwy::float16_t*>(p)));
+}
+HWY_INLINE FloatVec store_state(Whole, FloatVec v, uint16_t* p) {
+  const auto half = hn::DemoteTo(HalfTag(), v);
+  hn::StoreU(half, HalfTag(), reinterpret_cast<hwy::float16_t*>(p));
+  return hn::PromoteTo(FloatTag(), half);
+}
+HWY_INLINE FloatVec load_state(Part access, const uint16_t* p) {
+  uint16_t lanes[HWY_LANES(float)] = {};
+  __builtin_memcpy(lanes, p, access.n * sizeof(uint16_t));
+  return load_state(Whole(), lanes);
+}
+HWY_INLINE FloatVec store_state(Part access, FloatVec v, uint16_t* p) {
+  uint16_t lanes[HWY_LANES(float)];
+  const auto kept = store_state(Whole(), v, lanes);
+  __builtin_memcpy(p, lanes, access.n * sizeof(uint16_t));
+  return kept;
+}
+#else
+HWY_INLINE size_t lanes_in(Whole) { return static_cast<size_t>(kLanes); }
+HWY_INLINE size_t lanes_in(Part access) { return access.n; }
+template <typename A>
+HWY_INLINE FloatVec load_state(A access, const uint16_t* p) {
+  float lanes[HWY_LANES(float)] = {};
+  const size_t n = lanes_in(access);
+  for (size_t i = 0; i < n; ++i) lanes[i] = f16_to_f32(p[i]);
+  return Whole::load(lanes);
+}
+template <typename A>
+HWY_INLINE FloatVec store_state(A access, FloatVec v, uint16_t* p) {
+  float lanes[HWY_LANES(float)];
+  Whole::store(v, lanes);
+  const size_t n = lanes_in(access);
+  for (size_t i = 0; i < n; ++i) {
+    p[i] = f32_to_f16(lanes[i]);
+    lanes[i] = f16_to_f32(p[i]);
+  }
+  return Whole::load(lanes);
+}
+#endif
+
 // ---- passes over a tile of a state ----------------------------------------------------------------------
 
 template <int N>
@@ -177,21 +253,22 @@ HWY_INLINE FloatVec limited(FloatVec u) {
 //   o = scale (y + weight x + second_weight w);  S <- diag(f) S + k x^T (+ c w^T)
 // b has been multiplied by f and a too where it reads the decayed state. One pass writes a token and reads
 // for the next, so that a token costs one load and one store of the state.
+template <typename S>
 struct DeltaPass {
   MixerRecord layout;
   const float* records;  // scalars: alpha, weight, second_weight
   int64_t tokens, key_dim, value_dim;
-  float* state;      // S [K, V]
+  S* state;          // S [K, V]
   float* out;        // of the first token
   int64_t out_step;  // floats from a token's output to the next
   float scale;
 };
 
-template <int N, bool kSecond, typename A>
-void delta_tile(const DeltaPass& p, A access, int64_t column) {
+template <int N, bool kSecond, typename S, typename A>
+void delta_tile(const DeltaPass<S>& p, A access, int64_t column) {
   const int64_t K = p.key_dim, V = p.value_dim;
   const MixerRecord& at = p.layout;
-  float* const state = p.state + column;
+  S* const state = p.state + column;
   FloatVec r[N], y[N], x[N], w[N];
   LINNET_UNROLL
   for (int n = 0; n < N; ++n) r[n] = y[n] = hn::Zero(FloatTag());
@@ -200,7 +277,7 @@ void delta_tile(const DeltaPass& p, A access, int64_t column) {
     const auto a = set(record[at.read_key + i]), b = set(record[at.query + i]);
     LINNET_UNROLL
     for (int n = 0; n < N; ++n) {
-      const auto s = access.load(state + i * V + n * kLanes);
+      const auto s = load_state(access, state + i * V + n * kLanes);
       r[n] = hn::MulAdd(a, s, r[n]);
       y[n] = hn::MulAdd(b, s, y[n]);
     }
@@ -230,10 +307,10 @@ void delta_tile(const DeltaPass& p, A access, int64_t column) {
       const auto a = set(next[at.read_key + i]), b = set(next[at.query + i]);
       LINNET_UNROLL
       for (int n = 0; n < N; ++n) {
-        auto s = hn::Mul(f, access.load(state + i * V + n * kLanes));
+        auto s = hn::Mul(f, load_state(access, state + i * V + n * kLanes));
         if constexpr (kSecond) s = hn::MulAdd(set(record[at.second_key + i]), w[n], s);
         s = hn::MulAdd(k, x[n], s);
-        access.store(s, state + i * V + n * kLanes);
+        s = store_state(access, s, state + i * V + n * kLanes);
         r[n] = hn::MulAdd(a, s, r[n]);
         y[n] = hn::MulAdd(b, s, y[n]);
       }
@@ -241,8 +318,8 @@ void delta_tile(const DeltaPass& p, A access, int64_t column) {
   }
 }
 
-template <bool kSecond>
-void delta_columns(const DeltaPass& p, int64_t begin, int64_t end) {
+template <bool kSecond, typename S>
+void delta_columns(const DeltaPass<S>& p, int64_t begin, int64_t end) {
   for_columns(begin, end, [&](auto access, auto tile, int64_t column) HWY_ATTR {
     delta_tile<decltype(tile)::kVectors, kSecond>(p, access, column);
   });

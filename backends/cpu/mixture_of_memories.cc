@@ -154,8 +154,8 @@ void run_head(const MemoryPass& p, int64_t h, int64_t first, int64_t last, float
     decay_rows.dims[decay_rows.rank - 1] = heads;
     DecayInput decay{&host::or_default(args.decay), decay_rows, host::operand(c.weights, 0),
                      host::operand(c.weights, 1),   heads,      K};
-    DeltaPass pass{at,      records,   0,         K, V, c.states[0].as() + (m * heads + h) * K * V,
-                   outputs, at.values, args.scale};
+    DeltaPass<float> pass{at,      records,   0,         K, V, c.states[0].as() + (m * heads + h) * K * V,
+                          outputs, at.values, args.scale};
     for (int64_t begin = 0; begin < p.counts[m]; begin += at.block) {
       pass.tokens = p.counts[m] - begin < at.block ? p.counts[m] - begin : at.block;
       for (int64_t i = 0; i < pass.tokens; ++i) {

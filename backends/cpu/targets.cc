@@ -14,8 +14,8 @@
 namespace linnet::cpu {
 namespace {
 
-constexpr std::array<std::string_view, kCpuTargetCount> kNames = {"portable",   "avx2", "avxvnni", "avx512",
-                                                                  "avx512vnni", "neon", "neondot"};
+constexpr std::array<std::string_view, kCpuTargetCount> kNames = {
+    "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "neon", "neondot", "neoni8mm"};
 
 // Every feature that targets.cmake lets the compiler use, whether or not a kernel asks for it by name.
 bool machine_has(CpuTarget target) {
@@ -38,6 +38,8 @@ bool machine_has(CpuTarget target) {
       return avx512;
     case CpuTarget::kAvx512Vnni:
       return avx512 && __builtin_cpu_supports("avx512vnni");
+    case CpuTarget::kAvx512Bf16:
+      return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
     default:
       return false;
   }
@@ -45,7 +47,10 @@ bool machine_has(CpuTarget target) {
   if (target == CpuTarget::kNeon) return true;
 #if defined(__linux__)
   const unsigned long features = getauxval(AT_HWCAP);
-  return target == CpuTarget::kNeonDot && (features & HWCAP_ASIMDDP) != 0 && (features & HWCAP_ASIMDHP) != 0;
+  const bool dot = (features & HWCAP_ASIMDDP) != 0 && (features & HWCAP_ASIMDHP) != 0;
+  if (target == CpuTarget::kNeonDot) return dot;
+  const unsigned long more = getauxval(AT_HWCAP2);
+  return target == CpuTarget::kNeonI8mm && dot && (more & HWCAP2_I8MM) != 0 && (more & HWCAP2_BF16) != 0;
 #else
   return target == CpuTarget::kNeonDot;  // every processor of Apple's that runs AArch64 desktop systems
 #endif

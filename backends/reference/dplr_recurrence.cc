@@ -55,6 +55,7 @@ static void run(const KernelContext& c) {
         }
         c.out[0].as()[value_at + j] = static_cast<float>(y * static_cast<double>(args.scale));
       }
+      state.end_token();
       if (!bonus) continue;
       double weight = 0;
       for (int64_t i = 0; i < key_dim; ++i)

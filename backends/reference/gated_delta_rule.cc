@@ -28,6 +28,7 @@ static void run(const KernelContext& c) {
       delta_step(state, factors, mapped(query_map, c.in[0].as() + key_at, key_dim),
                  mapped(key_map, c.in[1].as() + key_at, key_dim), v, beta, static_cast<double>(args.scale),
                  o);
+      state.end_token();
       std::transform(o.begin(), o.end(), c.out[0].as() + value_at,
                      [](double y) { return static_cast<float>(y); });
     }

@@ -62,6 +62,7 @@ static void run(const KernelContext& c) {
           c.out[0].as()[(t * outputs + o) * value_dim + j] = static_cast<float>(y);
         }
       }
+      state.end_token();
     }
     state.store();
     if (args.normalized)

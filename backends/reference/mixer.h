@@ -114,18 +114,34 @@ inline std::vector<double> mapped(const fb::HeadMapT& map, const float* x, int64
 class HeadState {
  public:
   HeadState(const Tensor& state, int64_t head, int64_t rows, int64_t columns)
-      : memory_(state.as() + head * rows * columns),
+      : half_(state.dtype == DType::kF16),
+        memory_(state.data + static_cast<size_t>(head * rows * columns) * element_bytes(state.dtype)),
         columns_(columns),
         values_(static_cast<size_t>(rows * columns)) {
-    std::copy_n(memory_, values_.size(), values_.begin());
+    for (size_t i = 0; i < values_.size(); ++i)
+      values_[i] = static_cast<double>(half_ ? f16_to_f32(halfs()[i]) : floats()[i]);
+  }
+  // After each token: a state kept in f16 is rounded to it.
+  void end_token() {
+    if (!half_) return;
+    for (double& v : values_) v = static_cast<double>(f16_to_f32(f32_to_f16(static_cast<float>(v))));
   }
   double& at(int64_t row, int64_t column) { return values_[static_cast<size_t>(row * columns_ + column)]; }
   void store() const {
-    std::transform(values_.begin(), values_.end(), memory_, [](double v) { return static_cast<float>(v); });
+    for (size_t i = 0; i < values_.size(); ++i) {
+      const auto v = static_cast<float>(values_[i]);
+      if (half_)
+        halfs()[i] = f32_to_f16(v);
+      else
+        floats()[i] = v;
+    }
   }
 
  private:
-  float* memory_;
+  float* floats() const { return reinterpret_cast<float*>(memory_); }
+  uint16_t* halfs() const { return reinterpret_cast<uint16_t*>(memory_); }
+  bool half_;
+  std::byte* memory_;
   int64_t columns_;
   std::vector<double> values_;
 };

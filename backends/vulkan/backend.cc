@@ -20,6 +20,11 @@ class Backend final : public VulkanBackend {
                          : 0;
   }
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override {
+    if (compilation.bounds.state_dtype != DType::kF32)
+      return fail(
+          ErrorCode::kUnsupported,
+          "the Vulkan backend keeps recurrent states in f32: leave the state type out, or use the CPU "
+          "backend");
     return VulkanExecutable::create(device_, compilation);
   }
   // The plan's regions once more, on the device.

@@ -20,7 +20,8 @@ enum class WeightRole {
   kMatrix,     // projections and MLPs: quantised as asked
   kEmbedding,  // the table
   kHead,       // the output projection
-  kSmall,      // gates, routers, low-rank pairs: never below 8 bits
+  kSmall,      // gates, routers: never below 8 bits
+  kLowRank,    // pairs of narrow matrices: the same, and q8 beside matrices in block formats
   kCondition,  // what a whole picture hangs on: time, caption and output projections: never below 16 bits
   kVector,     // norms, biases, convolutions, decays: always f32
 };

@@ -44,9 +44,9 @@ Value low_rank(Importer& in, const std::string& p, Value x, int64_t hidden, fb::
   const auto shape = in.shape(p + ".lora.0.weight");
   const int64_t rank = shape.empty() ? 1 : shape[0];
   const Value y = in.graph.linear(
-      p + ".inner", x, in.projection(p + ".lora.0", rank, hidden, false, WeightRole::kSmall), inner);
+      p + ".inner", x, in.projection(p + ".lora.0", rank, hidden, false, WeightRole::kLowRank), inner);
   return in.graph.linear(p + ".outer", y,
-                         in.projection(p + ".lora.2", hidden, rank, bias, WeightRole::kSmall));
+                         in.projection(p + ".lora.2", hidden, rank, bias, WeightRole::kLowRank));
 }
 
 // The time mix. `first` is the value of layer 0, which the later layers are mixed with.

@@ -1,5 +1,7 @@
 #include "converter/transforms/quantize.h"
 
+#include <algorithm>
+
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -17,16 +19,28 @@ Result<QuantizePolicy> QuantizePolicy::create(const std::string& quantize,
   return policy;
 }
 
+void QuantizePolicy::look_at(std::span<const WeightPlan> weights) {
+  low_rank_in_q8_ = std::any_of(weights.begin(), weights.end(), [](const WeightPlan& w) {
+    const auto stored = w.rows->stored();
+    return w.role == WeightRole::kMatrix && w.layout == fb::Layout::Panel && stored && is_quantized(*stored);
+  });
+}
+
 DType QuantizePolicy::choose(const WeightPlan& weight) const {
   for (auto it = keep_.rbegin(); it != keep_.rend(); ++it)
     if (matches(it->first, weight.name)) return it->second;
-  if (!asked_) return weight.rows->stored().value_or(DType::kF32);
+  if (!asked_) {
+    const DType stored = weight.rows->stored().value_or(DType::kF32);
+    const bool wide = !is_quantized(stored) && weight.rows->columns % kGroupSize == 0;
+    return low_rank_in_q8_ && wide && weight.role == WeightRole::kLowRank ? DType::kQ8 : stored;
+  }
   if (is_quantized(*asked_) && weight.role == WeightRole::kCondition) return DType::kF16;
   const bool four_bits = *asked_ == DType::kQ4 || *asked_ == DType::kQ4A;
   if (four_bits && weight.role != WeightRole::kMatrix) {
     // A table that came in four bits gains nothing from more.
     const auto stored = weight.rows->lossless();
-    return stored && weight.role != WeightRole::kSmall ? *stored : DType::kQ8;
+    const bool small = weight.role == WeightRole::kSmall || weight.role == WeightRole::kLowRank;
+    return stored && !small ? *stored : DType::kQ8;
   }
   // A matrix narrower than a group would be mostly padding.
   if (is_quantized(*asked_) && weight.rows->columns < kGroupSize) return DType::kF16;

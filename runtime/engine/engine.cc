@@ -18,6 +18,7 @@ Result<plan::Bounds> bind(const fb::ModelT& model, const Backend& backend, const
   }
   bounds.attention = options.attention;
   bounds.cache_dtype = options.cache_dtype;
+  bounds.state_dtype = options.state_dtype;
   if (backend.runs_in_bands()) bounds.band_bytes = options.band_bytes;
   return bounds;
 }
@@ -231,9 +232,12 @@ Result<void> Engine::reset() {
   for (size_t i = 0; i < plan_.states.size(); ++i) {
     const plan::StatePlan& state = plan_.states[i];
     const float initial = model().states[i]->initial;
-    if (initial == 0.0f || state.dtype != DType::kF32) continue;
-    auto* values = reinterpret_cast<float*>(state_.data() + state.offset);
-    std::fill_n(values, state.bytes / sizeof(float), initial);
+    if (initial == 0.0f) continue;
+    std::byte* data = state_.data() + state.offset;
+    if (state.dtype == DType::kF32)
+      std::fill_n(reinterpret_cast<float*>(data), state.bytes / sizeof(float), initial);
+    else if (state.dtype == DType::kF16)
+      std::fill_n(reinterpret_cast<uint16_t*>(data), state.bytes / sizeof(uint16_t), f32_to_f16(initial));
   }
   LINNET_TRY(executable_->write_state(state_));
   position_ = 0;

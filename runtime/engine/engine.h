@@ -15,6 +15,7 @@ struct EngineOptions {
   std::vector<std::pair<std::string, int64_t>> symbols;
   plan::AttentionBounds attention;
   DType cache_dtype = DType::kF32;
+  DType state_dtype = DType::kF32;  // of recurrent layers: f32 or f16 (plan::Bounds)
   // Nodes of images with more than this between them run in bands of rows (plan/rows.h). The result is the
   // same.
   size_t band_bytes = size_t{64} << 20;

@@ -33,6 +33,7 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
       for (const int state : node->states) ring_capacity[static_cast<size_t>(state)] = ring.capacity;
     }
   }
+  const std::vector<bool> half = can_be_half(model);
   size_t offset = kStateHeaderBytes;
   for (size_t i = 0; i < model.states.size(); ++i) {
     const fb::StateT& state = *model.states[i];
@@ -48,7 +49,7 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
                          graph::shape_text(out.shape)));
       elements *= n;
     }
-    out.dtype = cache ? bounds.cache_dtype : static_cast<DType>(state.dtype);
+    out.dtype = cache ? bounds.cache_dtype : half[i] ? bounds.state_dtype : static_cast<DType>(state.dtype);
     if (out.dtype == DType::kQ8 && (out.shape.size() != 2 || out.shape[1] % kGroupSize != 0))
       return fail(ErrorCode::kUnsupported,
                   strf("state '{}' {} cannot be kept in q8: its channels are not a multiple of 32; use f16",
@@ -115,6 +116,21 @@ Result<void> plan_values(const fb::ModelT& model, size_t m, const Bounds& bounds
 
 }  // namespace
 
+std::vector<bool> can_be_half(const fb::ModelT& model) {
+  std::vector<bool> can(model.states.size(), false), cannot(model.states.size(), false);
+  for (const auto& method : model.methods) {
+    for (const auto& node : method->nodes) {
+      const graph::OpKind kind = graph::op_kind(node->args.type);
+      const bool able = kind == graph::OpKind::kGatedLinearAttention ||
+                        kind == graph::OpKind::kGatedDeltaRule || kind == graph::OpKind::kDplrRecurrence;
+      for (size_t i = 0; i < node->states.size(); ++i)
+        (able && i == 0 ? can : cannot)[static_cast<size_t>(node->states[i])] = true;
+    }
+  }
+  for (size_t i = 0; i < can.size(); ++i) can[i] = can[i] && !cannot[i];
+  return can;
+}
+
 size_t cache_bytes(DType dtype, int64_t rows, int64_t channels) {
   const auto count = static_cast<size_t>(rows * channels);
   return is_quantized(dtype) ? count / static_cast<size_t>(kGroupSize) * group_bytes(dtype)
@@ -155,6 +171,9 @@ Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const Scra
       bounds.cache_dtype != DType::kQ8)
     return fail(ErrorCode::kInvalidArgument, strf("keys and values can be kept in f32, f16 or q8, not {}",
                                                   dtype_name(bounds.cache_dtype)));
+  if (bounds.state_dtype != DType::kF32 && bounds.state_dtype != DType::kF16)
+    return fail(ErrorCode::kInvalidArgument,
+                strf("recurrent states can be kept in f32 or f16, not {}", dtype_name(bounds.state_dtype)));
   const AttentionBounds& attention = bounds.attention;
   if (!attention.full && (attention.window < 1 || attention.sinks < 0 ||
                           attention.window > (int64_t{1} << 30) || attention.sinks > (int64_t{1} << 20)))

@@ -32,7 +32,9 @@ struct Bounds {
   std::vector<int64_t> symbols;  // upper bound of each symbol of the model
   AttentionBounds attention;
   DType cache_dtype = DType::kF32;  // precision of keys and values: f32, f16 or q8
-  size_t band_bytes = SIZE_MAX;     // images larger than this between row-wise nodes run in bands (rows.h)
+  // Precision of the matrices of recurrent layers, f32 or f16: where can_be_half() says so, others stay f32.
+  DType state_dtype = DType::kF32;
+  size_t band_bytes = SIZE_MAX;  // images larger than this between row-wise nodes run in bands (rows.h)
 };
 
 // The ring of one causal attention layer. Position p lives in slot p while p < sinks, and in
@@ -50,6 +52,10 @@ struct Buffer {
   int first = 0;  // node index before which it must exist
   int last = 0;   // node index after which it is dead
 };
+// By state: whether its kernels can keep it in f16. They do for the matrices [heads, K, V] of gated linear
+// attention and of the delta rules; what such layers sum up besides stays f32.
+std::vector<bool> can_be_half(const fb::ModelT& model);
+
 // Places buffers by the greedy rule "largest first into the first gap that fits" and returns the arena size.
 // Offsets are multiples of kAlignment.
 size_t place_buffers(std::vector<Buffer>& buffers);

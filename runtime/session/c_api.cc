@@ -94,6 +94,9 @@ Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) 
     default:
       return linnet::fail(ErrorCode::kInvalidArgument, "cache_bits must be 32, 16 or 8");
   }
+  if (from.state_bits != 0 && from.state_bits != 16 && from.state_bits != 32)
+    return linnet::fail(ErrorCode::kInvalidArgument, "state_bits must be 32 or 16");
+  if (from.state_bits == 16) options.recurrent = linnet::CachePrecision::kF16;
   return options;
 }
 

@@ -29,6 +29,7 @@ Result<EngineOptions> engine_options(const SessionOptions& options) {
   engine.symbols = {{"tokens", options.chunk}, {"logit_tokens", 1}, {"context", options.context}};
   engine.attention = {options.full_attention, options.window, options.sinks};
   engine.cache_dtype = cache_dtype(options.cache);
+  engine.state_dtype = cache_dtype(options.recurrent);
   engine.threads = options.threads;
   engine.work = options.work;
   engine.state = options.state;

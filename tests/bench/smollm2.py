@@ -7,6 +7,8 @@ Checks (all without an argument), each printing its figures and "ok" or "FAILED"
   greedy   48 greedy tokens of 24 chats equal those of transformers in f32 on the same dequantised weights, wherever
            its two best logits are more than 0.01 apart; logits of the f32 file within 2e-3 of its
   kl       KL divergence of the imported q4a file from the f32 file, under 0.01 nats a token
+  perplexity  of tests/bench/text/kjv.txt (public domain) in windows of 512 tokens: f16, q8, q4a (its own Q4_1 weights)
+           and q4 files within 0.1, 0.3, 0.3 and 6 % of f32's; needs llama-cpp-python for the text's tokens
   threads  the same bits for one and two threads
   start    from the start of the process to the first token of an answer, page cache warm, under 150 ms
   memory   resident memory from the first to the 20,000th token of one conversation, less than 1 MiB apart; the model
@@ -26,6 +28,7 @@ import time
 
 import numpy as np
 
+TEXT = os.path.join(os.path.dirname(__file__), 'text', 'kjv.txt')
 GOLDEN = os.path.join(os.path.dirname(__file__), '..', 'golden', 'smollm2_greedy.json')
 failures = []
 
@@ -116,6 +119,29 @@ class Bench:
         verdict('kl', total / tokens < 0.01, '%.5f nats a token over %d tokens of %d chats' %
                 (total / tokens, tokens, len(self.chats)))
 
+    def perplexity(self):
+        try:
+            import llama_cpp
+        except ImportError:
+            print('perplexity SKIPPED: llama-cpp-python is not installed')
+            return
+        vocabulary = llama_cpp.Llama(self.gguf, vocab_only=True, verbose=False)
+        with open(TEXT, 'rb') as f:
+            ids = vocabulary.tokenize(f.read(), add_bos=False)
+        windows = [ids[i:i + 512] for i in range(0, len(ids) - 511, 512)]
+        exact = None
+        for quantize, most in (('f32', 0), ('f16', 0.1), ('q8', 0.3), ('q4a', 0.3), ('q4', 6)):
+            loss = 0.0
+            for window in windows:
+                x = self.logits(quantize, window)[:-1].astype(np.float64)
+                x -= x.max(axis=1, keepdims=True)
+                loss += float((np.log(np.exp(x).sum(axis=1)) - x[np.arange(511), window[1:]]).sum())
+            value = float(np.exp(loss / (511 * len(windows))))
+            exact = exact or value
+            change = 100 * (value / exact - 1)
+            verdict('perplexity', abs(change) <= most, '%-4s %.4f, %+.3f %% (%d tokens; at most %g %%)' %
+                    (quantize, value, change, 511 * len(windows), most))
+
     def threads(self):
         ids = sum((chat['prompt_ids'] for chat in self.chats), [])[:700]
         one, two = (self.logits('keep', ids, '--threads', n, '--attention', 'window', '--window', '256')
@@ -188,7 +214,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(os.path.abspath(args.linnet), args.gguf, folder)
-        for check in args.checks or ('greedy', 'kl', 'threads', 'start', 'memory', 'convert'):
+        for check in args.checks or ('greedy', 'kl', 'perplexity', 'threads', 'start', 'memory', 'convert'):
             getattr(bench, check)()
     sys.exit(1 if failures else 0)
 

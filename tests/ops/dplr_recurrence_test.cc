@@ -8,51 +8,63 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-TEST_CASE("dplr_recurrence: like the reference with and without each optional operand") {
-  check_op(40, [](OpBuilder& op, Random& random) {
-    const int64_t heads = random.pick(1, 4), K = random.choice({1, 4, 24, 64}),
-                  V = random.choice({1, 5, 33, 64});
-    fb::DplrRecurrenceT args;
-    args.heads = static_cast<int>(heads);
-    args.key_dim = static_cast<int>(K);
-    args.value_dim = static_cast<int>(V);
-    args.scale = random.choice({1.0f, 0.25f});
-    args.decay = decay_of(fb::DecayKind::Sigmoid);
-    args.decay->slope = -0.606531f;
-    args.rate_activation = fb::Activation::Sigmoid;
-    args.removal_epsilon = random.choice({1e-12f, 1e-6f});
-    op.args(args);
-    op.exact_pieces();
-    op.tolerance(3e-5);
-    op.input({kTokens, heads * K});
-    op.input({kTokens, heads * K}, uniform(-4, 4));
-    op.input({kTokens, heads * K}, normal());
+static void any_case(OpBuilder& op, Random& random) {
+  const int64_t heads = random.pick(1, 4), K = random.choice({1, 4, 24, 64}),
+                V = random.choice({1, 5, 33, 64});
+  fb::DplrRecurrenceT args;
+  args.heads = static_cast<int>(heads);
+  args.key_dim = static_cast<int>(K);
+  args.value_dim = static_cast<int>(V);
+  args.scale = random.choice({1.0f, 0.25f});
+  args.decay = decay_of(fb::DecayKind::Sigmoid);
+  args.decay->slope = -0.606531f;
+  args.rate_activation = fb::Activation::Sigmoid;
+  args.removal_epsilon = random.choice({1e-12f, 1e-6f});
+  op.args(args);
+  op.exact_pieces();
+  op.tolerance(3e-5);
+  op.input({kTokens, heads * K});
+  op.input({kTokens, heads * K}, uniform(-4, 4));
+  op.input({kTokens, heads * K}, normal());
+  op.input({kTokens, heads * V});
+  op.input({kTokens, heads * K}, uniform(-3, 3));
+  const bool given = random.chance(0.2);
+  if (given)
+    op.input({kTokens, heads * K}, uniform(-0.1f, 0.1f));
+  else
+    op.absent_input();
+  if (random.chance(0.5)) {
     op.input({kTokens, heads * V});
-    op.input({kTokens, heads * K}, uniform(-3, 3));
-    const bool given = random.chance(0.2);
-    if (given)
-      op.input({kTokens, heads * K}, uniform(-0.1f, 0.1f));
+    op.input({kTokens, heads * V}, uniform(-3, 3));
+  }
+  op.absent_weight();
+  op.absent_weight();
+  const auto optional = [&](bool present) {
+    if (present)
+      op.vector({heads * K}, uniform(0.5f, 1.5f));
     else
-      op.absent_input();
-    if (random.chance(0.5)) {
-      op.input({kTokens, heads * V});
-      op.input({kTokens, heads * V}, uniform(-3, 3));
-    }
-    op.absent_weight();
-    op.absent_weight();
-    const auto optional = [&](bool present) {
-      if (present)
-        op.vector({heads * K}, uniform(0.5f, 1.5f));
-      else
-        op.absent_weight();
-    };
-    const bool bonus = random.chance(0.5);
-    optional(!given && random.chance(0.7));
-    optional(random.chance(0.7));
-    optional(bonus);
-    op.state(fb::StateRole::Recurrent, {heads, K, V});
-    op.output({kTokens, heads * V});
-    if (bonus) op.output({kTokens, heads * V});
+      op.absent_weight();
+  };
+  const bool bonus = random.chance(0.5);
+  optional(!given && random.chance(0.7));
+  optional(random.chance(0.7));
+  optional(bonus);
+  op.state(fb::StateRole::Recurrent, {heads, K, V});
+  op.output({kTokens, heads * V});
+  if (bonus) op.output({kTokens, heads * V});
+}
+
+TEST_CASE("dplr_recurrence: like the reference with and without each optional operand") {
+  check_op(40, any_case);
+}
+
+TEST_CASE(
+    "dplr_recurrence: a state kept in f16, rounded by every token; pieces and single tokens bit for bit as "
+    "one call") {
+  check_op(20, [](OpBuilder& op, Random& random) {
+    any_case(op, random);
+    op.options().state_dtype = DType::kF16;
+    op.tolerance(0.01, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });
 }
 

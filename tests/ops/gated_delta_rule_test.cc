@@ -8,38 +8,50 @@
 using namespace linnet;
 using namespace linnet::testing;
 
+static void any_case(OpBuilder& op, Random& random) {
+  const int64_t keys = random.pick(1, 3), heads = keys * random.pick(1, 3);
+  const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
+  const bool per_channel = random.chance(0.5);
+  const DecayCase decay = random_decay(random, heads, K, per_channel);
+  fb::GatedDeltaRuleT args;
+  args.key_heads = static_cast<int>(keys);
+  args.value_heads = static_cast<int>(heads);
+  args.key_dim = static_cast<int>(K);
+  args.value_dim = static_cast<int>(V);
+  args.scale = 1 / std::sqrt(static_cast<float>(K));
+  args.decay = args_of(decay);
+  args.query_map = random_map(random, false);
+  args.key_map = random_map(random, true);  // keys of length 1, as the rule needs to be stable
+  args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
+  args.beta_activation = fb::Activation::Sigmoid;
+  args.beta_scale = random.choice({1.0f, 2.0f});
+  op.args(args);
+  op.exact_pieces();
+  op.tolerance(3e-5);
+  op.input({kTokens, keys * K});
+  op.input({kTokens, keys * K});
+  op.input({kTokens, heads * V});
+  if (random.chance(0.8))
+    op.input({kTokens, heads}, uniform(-3, 3));
+  else
+    op.absent_input();
+  decay_input(op, decay);
+  decay_weights(op, decay, heads);
+  op.state(fb::StateRole::Recurrent, {heads, K, V});
+  op.output({kTokens, heads * V});
+}
+
 TEST_CASE("gated_delta_rule: like the reference for every decay, map and grouping of heads") {
-  check_op(50, [](OpBuilder& op, Random& random) {
-    const int64_t keys = random.pick(1, 3), heads = keys * random.pick(1, 3);
-    const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
-    const bool per_channel = random.chance(0.5);
-    const DecayCase decay = random_decay(random, heads, K, per_channel);
-    fb::GatedDeltaRuleT args;
-    args.key_heads = static_cast<int>(keys);
-    args.value_heads = static_cast<int>(heads);
-    args.key_dim = static_cast<int>(K);
-    args.value_dim = static_cast<int>(V);
-    args.scale = 1 / std::sqrt(static_cast<float>(K));
-    args.decay = args_of(decay);
-    args.query_map = random_map(random, false);
-    args.key_map = random_map(random, true);  // keys of length 1, as the rule needs to be stable
-    args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
-    args.beta_activation = fb::Activation::Sigmoid;
-    args.beta_scale = random.choice({1.0f, 2.0f});
-    op.args(args);
-    op.exact_pieces();
-    op.tolerance(3e-5);
-    op.input({kTokens, keys * K});
-    op.input({kTokens, keys * K});
-    op.input({kTokens, heads * V});
-    if (random.chance(0.8))
-      op.input({kTokens, heads}, uniform(-3, 3));
-    else
-      op.absent_input();
-    decay_input(op, decay);
-    decay_weights(op, decay, heads);
-    op.state(fb::StateRole::Recurrent, {heads, K, V});
-    op.output({kTokens, heads * V});
+  check_op(50, any_case);
+}
+
+TEST_CASE(
+    "gated_delta_rule: a state kept in f16, rounded by every token; pieces and single tokens bit for bit as "
+    "one call") {
+  check_op(20, [](OpBuilder& op, Random& random) {
+    any_case(op, random);
+    op.options().state_dtype = DType::kF16;
+    op.tolerance(0.01, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });
 }
 

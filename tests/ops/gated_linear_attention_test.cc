@@ -9,59 +9,71 @@
 using namespace linnet;
 using namespace linnet::testing;
 
+static void any_case(OpBuilder& op, Random& random) {
+  const int64_t heads = random.pick(1, 3), keys = random.chance(0.3) ? 1 : heads,
+                values = keys == heads && random.chance(0.3) ? 1 : heads;
+  const int64_t queries = random.chance(0.2) ? 1 : heads * random.pick(1, 3);
+  const int64_t outputs = std::max(queries, heads);
+  const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
+  // One channel a head would be one decay a head.
+  const bool per_channel = K > 1 && V > 1 && random.chance(0.5),
+             decay_values = per_channel && random.chance(0.3);
+  const DecayCase decay = random_decay(random, heads, decay_values ? V : K, per_channel);
+  const bool no_keys = per_channel && !decay_values && random.chance(0.2);
+  const bool no_values = decay_values && random.chance(0.5);
+  fb::GatedLinearAttentionT args;
+  args.query_heads = static_cast<int>(queries);
+  args.key_heads = static_cast<int>(keys);
+  args.value_heads = static_cast<int>(values);
+  args.key_dim = static_cast<int>(K);
+  args.value_dim = static_cast<int>(V);
+  args.scale = 1 / std::sqrt(static_cast<float>(K));
+  args.decay = args_of(decay);
+  args.query_map = random_map(random, false);
+  args.key_map = random_map(random, false);
+  args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
+  args.decay_values = decay_values;
+  args.step_scales_write = decay.args.kind == fb::DecayKind::Softplus && !per_channel && random.chance(0.6);
+  args.normalized = !decay_values && random.chance(0.2);
+  if (args.normalized) {  // sums of positive numbers: no division by almost nothing
+    args.query_map->activation = args.key_map->activation = fb::Activation::Elu1;
+    args.normalizer_epsilon = 1e-3f;
+  }
+  const bool normalized = args.normalized, skip = !no_values && random.chance(0.3);
+  op.args(args);
+  op.exact_pieces();
+  op.tolerance(2e-5);
+  op.input({kTokens, queries * K});
+  if (no_keys)
+    op.absent_input();
+  else
+    op.input({kTokens, keys * K});
+  if (no_values)
+    op.absent_input();
+  else
+    op.input({kTokens, values * V});
+  decay_input(op, decay);
+  decay_weights(op, decay, heads);
+  if (skip)
+    op.vector({outputs});
+  else
+    op.absent_weight();
+  op.state(fb::StateRole::Recurrent, {heads, K, V});
+  if (normalized) op.state(fb::StateRole::Recurrent, {heads, K});
+  op.output({kTokens, outputs * V});
+}
+
 TEST_CASE("gated_linear_attention: like the reference for every decay, map and sharing of heads") {
-  check_op(60, [](OpBuilder& op, Random& random) {
-    const int64_t heads = random.pick(1, 3), keys = random.chance(0.3) ? 1 : heads,
-                  values = keys == heads && random.chance(0.3) ? 1 : heads;
-    const int64_t queries = random.chance(0.2) ? 1 : heads * random.pick(1, 3);
-    const int64_t outputs = std::max(queries, heads);
-    const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
-    // One channel a head would be one decay a head.
-    const bool per_channel = K > 1 && V > 1 && random.chance(0.5),
-               decay_values = per_channel && random.chance(0.3);
-    const DecayCase decay = random_decay(random, heads, decay_values ? V : K, per_channel);
-    const bool no_keys = per_channel && !decay_values && random.chance(0.2);
-    const bool no_values = decay_values && random.chance(0.5);
-    fb::GatedLinearAttentionT args;
-    args.query_heads = static_cast<int>(queries);
-    args.key_heads = static_cast<int>(keys);
-    args.value_heads = static_cast<int>(values);
-    args.key_dim = static_cast<int>(K);
-    args.value_dim = static_cast<int>(V);
-    args.scale = 1 / std::sqrt(static_cast<float>(K));
-    args.decay = args_of(decay);
-    args.query_map = random_map(random, false);
-    args.key_map = random_map(random, false);
-    args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
-    args.decay_values = decay_values;
-    args.step_scales_write = decay.args.kind == fb::DecayKind::Softplus && !per_channel && random.chance(0.6);
-    args.normalized = !decay_values && random.chance(0.2);
-    if (args.normalized) {  // sums of positive numbers: no division by almost nothing
-      args.query_map->activation = args.key_map->activation = fb::Activation::Elu1;
-      args.normalizer_epsilon = 1e-3f;
-    }
-    const bool normalized = args.normalized, skip = !no_values && random.chance(0.3);
-    op.args(args);
-    op.exact_pieces();
-    op.tolerance(2e-5);
-    op.input({kTokens, queries * K});
-    if (no_keys)
-      op.absent_input();
-    else
-      op.input({kTokens, keys * K});
-    if (no_values)
-      op.absent_input();
-    else
-      op.input({kTokens, values * V});
-    decay_input(op, decay);
-    decay_weights(op, decay, heads);
-    if (skip)
-      op.vector({outputs});
-    else
-      op.absent_weight();
-    op.state(fb::StateRole::Recurrent, {heads, K, V});
-    if (normalized) op.state(fb::StateRole::Recurrent, {heads, K});
-    op.output({kTokens, outputs * V});
+  check_op(60, any_case);
+}
+
+TEST_CASE(
+    "gated_linear_attention: a state kept in f16, rounded by every token; pieces and single tokens bit for "
+    "bit as one call") {
+  check_op(20, [](OpBuilder& op, Random& random) {
+    any_case(op, random);
+    op.options().state_dtype = DType::kF16;
+    op.tolerance(0.003, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });
 }
 

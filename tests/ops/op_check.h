@@ -134,8 +134,8 @@ class OpBuilder {
   Random& random_;
 };
 
-// One vector per output, the pieces' rows one after another, and the f32 states after the last piece (empty
-// for states in another precision).
+// One vector per output, the pieces' rows one after another, and the f32 and f16 states after the last piece
+// (empty for q8).
 struct OpRun {
   std::vector<std::vector<float>> outputs, states;
 };

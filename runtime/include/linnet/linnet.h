@@ -73,6 +73,7 @@ typedef struct linnet_chat_options {
   int64_t max_tokens;      /* of an answer; -1: until the model ends it */
   int raw;                 /* no template */
   size_t checkpoint_bytes; /* most memory of snapshots and history for undo and regenerate */
+  int state_bits;          /* of recurrent layers' states: 32 or 16; 0: 32 */
 } linnet_chat_options;
 
 /* Fills in the defaults. */

@@ -28,6 +28,9 @@ struct SessionOptions {
   int64_t sinks = 4;
   int64_t context = 4096;
   CachePrecision cache = CachePrecision::kF16;
+  // Matrices of recurrent layers: kF32 or kF16. Half the memory and its traffic, for errors that a slow decay
+  // keeps for long (docs/performance.md has what they cost). CPU and reference backends.
+  CachePrecision recurrent = CachePrecision::kF32;
   int threads = 1;
   // Most memory for keys and values that left the window, so that rewind() can go back to where they were in
   // it. Taken at creation; used only where all states are such caches.

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The kernel, op and model tests on AArch64: cross-compiled with Debian's compiler against Debian's arm64 packages, run under
+# qemu-user with every feature it has (-cpu max), so that the NEON, dot product, i8mm and bf16 kernels all run.
+# usage: scripts/test_aarch64.sh [test target...]     (default: linnet_kernels_tests linnet_ops_tests linnet_models_tests)
+# Not part of scripts/test.sh: a second whole build, and an emulated processor. Speed says nothing here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/packages.sh
+install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_TEST_PACKAGES[@]}" "${LINNET_AARCH64_PACKAGES[@]}"
+
+readonly root=$PWD/build/aarch64-root
+readonly mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+readonly release=${DEBIAN_RELEASE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
+tests=("$@")
+if [ ${#tests[@]} -eq 0 ]; then tests=(linnet_kernels_tests linnet_ops_tests linnet_models_tests); fi
+
+step() { echo "== $*" >&2; }
+
+# Headers and libraries: only unpacked, nothing of them is configured or becomes part of this system.
+if [ ! -f "$root/.complete" ]; then
+  step "arm64 packages of $release"
+  rm -rf "$root"
+  packages=$(IFS=,; echo "${LINNET_AARCH64_LIBRARIES[*]}")
+  debootstrap --arch=arm64 --foreign --variant=minbase --include="$packages" "$release" "$root" "$mirror" >&2
+  for package in "$root"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
+  touch "$root/.complete"
+fi
+
+step "building"
+cat >build/aarch64.cmake <<EOF
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_SYSROOT $root)
+set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+EOF
+cmake -S . -B build/aarch64 -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON -DLINNET_VULKAN=OFF \
+  -DCMAKE_TOOLCHAIN_FILE="$PWD/build/aarch64.cmake" >/dev/null
+cmake --build build/aarch64 -j "$(nproc)" --target "${tests[@]}"
+
+for test in "${tests[@]}"; do
+  step "$test"
+  qemu-aarch64-static -cpu max -L "$root" "build/aarch64/tests/$test" --no-intro
+done
