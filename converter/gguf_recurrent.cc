@@ -83,6 +83,7 @@ void rwkv7_config(GgufKeys& keys, Json& config) {
   config["norm_eps"] = keys.number("attention.layer_norm_epsilon");
   config["intermediate_size"] = keys.integer("feed_forward_length");
   config["norm_first"] = keys.has_tensor("token_embd_norm.weight");
+  config["fuse_norm"] = false;  // as the original code: lengths of keys have no epsilon
 }
 
 void rwkv7_layout(const GgufKeys& keys, const Json& config, int64_t layers, GgufLayout& layout) {

@@ -31,7 +31,8 @@ void run_gated_delta_rule(const KernelContext& c) {
     map_head(key_map, c.in[1].as() + key_at, K, record + at.key);
     activate(args.value_activation, c.in[2].as() + (t * heads + h) * V, V, record + at.value);
     const float beta =
-        beta_in ? host::activate(args.beta_activation, beta_in.as()[t * heads + h]) * args.beta_scale : 1.0f;
+        beta_in ? host::activate(args.beta_activation, beta_in.as()[t * heads + h]) * args.beta_scale
+                : args.beta_scale;
     finish_delta_record(at, K, beta, record);
   };
   with_state(c.states[0], [&](auto* states) HWY_ATTR {

@@ -17,10 +17,9 @@ static void run(const KernelContext& c) {
     HeadState state(c.states[0], h, key_dim, value_dim);
     for (int64_t t = 0; t < tokens; ++t) {
       const int64_t key_at = (t * keys + h / group) * key_dim, value_at = (t * heads + h) * value_dim;
-      double beta = 1;
+      double beta = static_cast<double>(args.beta_scale);
       if (beta_in)
-        beta = static_cast<double>(host::activate(args.beta_activation, beta_in.as()[t * heads + h])) *
-               static_cast<double>(args.beta_scale);
+        beta *= static_cast<double>(host::activate(args.beta_activation, beta_in.as()[t * heads + h]));
       for (size_t i = 0; i < factors.size(); ++i) factors[i] = decay.factor(t, h, static_cast<int64_t>(i));
       for (size_t j = 0; j < v.size(); ++j)
         v[j] = static_cast<double>(

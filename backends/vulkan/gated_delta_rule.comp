@@ -53,7 +53,7 @@ void main() {
     barrier();
     uint at = (t * p.heads + h) * p.value_dim + j;
     float v = inside ? activate(VALUE_ACTIVATION, v_in[at]) : 0.0;
-    float beta = HAS_BETA ? activate(BETA_ACTIVATION, beta_in[t * p.heads + h]) * p.beta_scale : 1.0;
+    float beta = HAS_BETA ? activate(BETA_ACTIVATION, beta_in[t * p.heads + h]) * p.beta_scale : p.beta_scale;
     float recalled = 0.0;
     FOR_ROWS(n, i) {
       if (i < KEY_DIM) {

@@ -125,7 +125,7 @@ Value fla_mlp(Importer& in, const std::string& p, Value x, const FlaModel& m, Va
 
 }  // namespace
 
-FlaModel read_fla(Importer& in) {
+FlaModel read_fla(Importer& in, double hidden_ratio) {
   FlaModel m;
   m.hidden = in.integer("hidden_size");
   m.layers = in.layer_count();
@@ -135,9 +135,8 @@ FlaModel read_fla(Importer& in) {
   m.tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
   // As the library computes it when the config leaves it open: two thirds, up to a multiple of 256.
   const auto wide =
-      static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", 4) * 2 / 3);
+      static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", hidden_ratio) * 2 / 3);
   m.intermediate = in.integer("intermediate_size", (wide + 255) / 256 * 256);
-  in.expect("elementwise_affine", true, "norms without weights");
   in.expect("attnres_block_size", Json(), "residual attention");
   in.expect("conv_bias", false);
   return m;
@@ -197,15 +196,23 @@ Value fla_output(Importer& in, const std::string& p, Value o, Value gate, fb::Ac
   norm.group = static_cast<int>(value_dim);
   norm.gate_activation = gate >= 0 ? gate_activation : fb::Activation::None;
   const int64_t channels = g.channels(o);
-  const Value y = g.norm(p + ".o_norm", o, norm, in.vector(name + ".weight", value_dim), -1, gate);
+  const Value y = g.norm(p + ".o_norm", o, norm, fla_norm_weight(in, name + ".weight", value_dim), -1, gate);
   return g.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, channels), fb::Activation::None,
                   residual);
+}
+
+fb::Activation fla_activation(Importer& in, const std::string& key, const std::string& absent) {
+  return in.text(key, absent) == "gelu" ? fb::Activation::GeluTanh : in.activation(key, absent);
+}
+
+Weight fla_norm_weight(Importer& in, const std::string& name, int64_t n) {
+  return in.flag("elementwise_affine", true) ? in.vector(name, n) : -1;
 }
 
 int64_t expanded(Importer& in, const std::string& key, double absent, int64_t hidden, int64_t heads) {
   const double expand = in.number(key, absent);
   const double channels = static_cast<double>(hidden) * expand;
-  if (heads > 0 && expand > 0 && channels < 1e9 && channels == std::floor(channels) &&
+  if (heads > 0 && expand > 0 && channels >= 1 && channels < 1e9 &&
       static_cast<int64_t>(channels) % heads == 0)
     return static_cast<int64_t>(channels);
   in.fail(strf("config.json: '{}' is {}, which does not make whole heads of {} channels for {} heads", key,

@@ -15,8 +15,14 @@ struct FlaModel {
   bool tied = false;
 };
 
-// Common keys of the config; refuses what no importer of the family reads.
-FlaModel read_fla(Importer& in);
+// Common keys of the config; refuses what no importer of the family reads. hidden_ratio: where the config has
+// none.
+FlaModel read_fla(Importer& in, double hidden_ratio = 4);
+
+// An activation by the library's name for it: its gelu is the tanh form.
+fb::Activation fla_activation(Importer& in, const std::string& key, const std::string& absent);
+// The weight of a mixer's norm, none where elementwise_affine is false.
+Weight fla_norm_weight(Importer& in, const std::string& name, int64_t n);
 
 // mixer(prefix of the layer's attention, normed x, residual x, layer) returns residual + mixed.
 using FlaMixer = std::function<Value(const std::string&, Value, Value, int64_t)>;
@@ -37,7 +43,7 @@ FlaInputs fla_inputs(Importer& in, const std::string& prefix, Value h, const Fla
 Value fla_output(Importer& in, const std::string& prefix, Value o, Value gate, fb::Activation gate_activation,
                  int64_t value_dim, const FlaModel& model, Value residual);
 
-// n heads of `config key` share of `hidden`: hidden * expand, which must divide by heads.
+// n heads of `config key` share of `hidden`: hidden * expand rounded down, which must divide by heads.
 int64_t expanded(Importer& in, const std::string& key, double absent, int64_t hidden, int64_t heads);
 
 }  // namespace linnet::convert

@@ -69,9 +69,6 @@ void import_delta_net(Importer& in) {
   if (norm != "l2" && norm != "sum")
     in.fail(strf("config.json: 'qk_norm' is '{}'; Linnet has l2 and sum", norm));
   const bool beta = in.flag("use_beta", true), convolve = in.flag("use_short_conv", true);
-  if (!beta && in.flag("allow_neg_eigval", false))
-    in.fail(
-        "config.json: allow_neg_eigval without use_beta doubles every write, which no published model does");
   in.expect("use_output_norm", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const int64_t keys = heads.heads * heads.key_dim, values = heads.heads * heads.value_dim;
@@ -131,8 +128,7 @@ void import_kda(Importer& in) {
   in.expect("use_gate", true);
   const bool bounded = in.has_key("lower_bound");
   const double bound = in.number("lower_bound", 0);
-  if (bounded != in.flag("safe_gate", bounded))
-    in.fail("config.json: safe_gate and lower_bound must come together");
+  if (!bounded && in.flag("safe_gate", false)) in.fail("config.json: safe_gate needs a lower_bound");
   if (bounded && bound >= 0)
     in.fail(strf("config.json: 'lower_bound' is {}, expected a negative number", bound));
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {

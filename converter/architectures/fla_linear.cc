@@ -15,9 +15,9 @@ struct Heads {
   int64_t heads = 1, kv_heads = 1, key_dim = 1, value_dim = 1;
 };
 
-Heads read_heads(Importer& in, const FlaModel& m, double expand_k, double expand_v) {
+Heads read_heads(Importer& in, const FlaModel& m, double expand_k, double expand_v, int64_t absent_heads) {
   Heads h;
-  h.heads = in.integer("num_heads", 4);
+  h.heads = in.integer("num_heads", absent_heads);
   h.kv_heads = in.integer("num_kv_heads", h.heads);
   h.key_dim = expanded(in, "expand_k", expand_k, m.hidden, h.heads) / std::max<int64_t>(h.heads, 1);
   h.value_dim = expanded(in, "expand_v", expand_v, m.hidden, h.heads) / std::max<int64_t>(h.heads, 1);
@@ -77,12 +77,12 @@ float clamp(Importer& in) {
 
 void import_gla(Importer& in) {
   const FlaModel m = read_fla(in);
-  const Heads heads = read_heads(in, m, 0.5, 1.0);
+  const Heads heads = read_heads(in, m, 0.5, 1.0, 4);
   const float least = clamp(in);
   in.expect("use_gk", true);
   in.expect("use_gv", false);
   const bool mapped = in.has_key("feature_map");
-  const fb::Activation feature = mapped ? in.activation("feature_map", "relu") : fb::Activation::None;
+  const fb::Activation feature = mapped ? fla_activation(in, "feature_map", "relu") : fb::Activation::None;
   const bool convolve = in.flag("use_short_conv", false);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const int64_t keys = heads.kv_heads * heads.key_dim;
@@ -109,7 +109,7 @@ void import_gla(Importer& in) {
 
 void import_simple_gla(Importer& in) {
   const FlaModel m = read_fla(in);
-  const Heads heads = read_heads(in, m, 1.0, 1.0);
+  const Heads heads = read_heads(in, m, 1.0, 1.0, 4);
   in.expect("feature_map", Json());
   const bool convolve = in.flag("use_short_conv", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
@@ -128,10 +128,10 @@ void import_simple_gla(Importer& in) {
 }
 
 void import_retnet(Importer& in) {
-  const FlaModel m = read_fla(in);
-  const Heads heads = read_heads(in, m, 1.0, 2.0);
+  const FlaModel m = read_fla(in, 2);
+  const Heads heads = read_heads(in, m, 1.0, 2.0, 8);
   const bool mapped = in.has_key("feature_map");
-  const fb::Activation feature = mapped ? in.activation("feature_map", "relu") : fb::Activation::None;
+  const fb::Activation feature = mapped ? fla_activation(in, "feature_map", "relu") : fb::Activation::None;
   const bool convolve = in.flag("use_short_conv", false);
   const fb::RotaryEmbeddingT rope = plain_rope(heads.key_dim, 10000);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
@@ -159,12 +159,14 @@ void import_retnet(Importer& in) {
 
 void import_hgrn2(Importer& in) {
   const FlaModel m = read_fla(in);
-  const int64_t ratio = in.integer("expand_ratio", 128);
-  const int64_t heads = in.integer("num_heads", ratio > 0 ? m.hidden / ratio : 0);
+  // Key channels of a head; with it num_heads is not read. Null, unlike absent, leaves it to num_heads.
+  const bool by_heads = in.config().contains("expand_ratio") && !in.has_key("expand_ratio");
+  const int64_t ratio = by_heads ? 0 : in.integer("expand_ratio", 128);
+  const int64_t heads = by_heads ? in.integer("num_heads") : ratio > 0 ? m.hidden / ratio : 0;
   if (heads <= 0 || m.hidden % heads != 0)
     in.fail(strf("config.json: {} heads do not divide a hidden size of {}", heads, m.hidden));
   const bool convolve = in.flag("use_short_conv", false);
-  const int64_t key_dim = in.has_key("expand_ratio") || heads <= 0 ? ratio : m.hidden / heads;
+  const int64_t key_dim = by_heads && heads > 0 ? m.hidden / heads : ratio;
   constexpr int64_t kMostKeys = int64_t{1} << 20;
   if (key_dim < 1 || key_dim > kMostKeys || heads > kMostKeys / std::max<int64_t>(key_dim, 1))
     in.fail(strf("config.json: {} heads of {} key channels: expected 1 to {} channels in all", heads, key_dim,
@@ -207,7 +209,8 @@ void import_hgrn2(Importer& in) {
     const Value o =
         gated_linear_attention(in, p + ".mixer", std::move(args), qfi[0], -1, qfi[2], qfi[1], {-1, offset});
     // The layer makes this norm with the class default, whatever the config's norm_eps is.
-    const Value y = in.graph.rms_norm(p + ".g_norm", o, in.vector(p + ".g_norm.weight", m.hidden), 1e-5f);
+    const Value y =
+        in.graph.rms_norm(p + ".g_norm", o, fla_norm_weight(in, p + ".g_norm.weight", m.hidden), 1e-5f);
     return in.graph.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, m.hidden),
                            fb::Activation::None, residual);
   });

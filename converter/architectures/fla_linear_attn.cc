@@ -49,10 +49,14 @@ class MappedHeads final : public RowSource {
   int64_t in_ = 1, out_;
 };
 
-enum class Feature { kPlain, kProduct, kHedgehog, kRelu };
+enum class Feature { kPlain, kProduct, kHedgehog, kRelu, kRolled };
+constexpr int64_t kRolls = 4;  // of DPFP
 
 struct LinearModel {
   int64_t heads = 1, kv_heads = 1, key_dim = 1, value_dim = 1;
+  int64_t features() const {
+    return key_dim * (feature == Feature::kHedgehog ? 2 : feature == Feature::kRolled ? 2 * kRolls : 1);
+  }
   Feature feature = Feature::kPlain;
   fb::Activation activation = fb::Activation::None;
 };
@@ -84,6 +88,28 @@ Value project(Importer& in, const FlaModel& m, const std::string& p, const std::
   return in.graph.linear(name, h, {weight, offset});
 }
 
+// DPFP (Schlag et al. 2021): with y = (relu x, -relu x), y times y rolled by 1 to 4 places. Signs are left
+// out: q and k have the same ones, and only their products are used. Both factors are projections with rows
+// repeated.
+Value rolled_products(Importer& in, const FlaModel& m, const std::string& p, int64_t heads, int64_t d,
+                      Value h) {
+  const int64_t twice = 2 * d, out = twice * kRolls;
+  const auto factor = [&](const char* name, bool rolled, fb::Activation activation) {
+    std::vector<float> map(static_cast<size_t>(out * d));
+    for (int64_t i = 0; i < out; ++i) {
+      const int64_t place = (i % twice + (rolled ? twice - (i / twice + 1) % twice : 0)) % twice;
+      map[static_cast<size_t>(i * d + place % d)] = 1;
+    }
+    const Rows rows =
+        std::make_shared<MappedHeads>(in.rows(p + ".weight", {heads * d, m.hidden}), std::move(map), out);
+    const Weight weight = in.graph.matrix(p + name, WeightRole::kMatrix, rows);
+    return in.graph.linear(p + name, h, Projection{weight}, activation);
+  };
+  const Value a = factor(".features", false, fb::Activation::None);
+  const Value b = factor(".rolled", true, fb::Activation::Relu);
+  return in.graph.pointwise(p + ".product", fb::PointwiseKind::ActivateMultiply, a, b, fb::Activation::Relu);
+}
+
 // phi(x) but for its activation: x = q or k.
 Value features(Importer& in, const FlaModel& m, const LinearModel& l, const std::string& p, const char* which,
                bool tied, int64_t heads, Value h) {
@@ -109,6 +135,8 @@ Value features(Importer& in, const FlaModel& m, const LinearModel& l, const std:
       return project(in, m, projection, map + ".layer", heads, l.key_dim, h, {2, -2}, true);
     case Feature::kRelu:
       return project(in, m, projection, map + ".layer", heads, l.key_dim, h, {1}, false);
+    case Feature::kRolled:
+      return rolled_products(in, m, projection, heads, l.key_dim, h);
   }
   return h;
 }
@@ -135,22 +163,26 @@ void import_linear_attn(Importer& in) {
     l.activation = fb::Activation::Relu;
   else if (name == "elu")
     l.activation = fb::Activation::Elu1;
+  else if (name == "dpfp")
+    l.feature = Feature::kRolled;
   else if (name != "identity")
     in.fail(
-        strf("config.json: 'feature_map' is '{}'; Linnet has elementwise_product, hedgehog, t2r, relu, elu "
-             "and identity",
+        strf("config.json: 'feature_map' is '{}'; Linnet has elementwise_product, hedgehog, t2r, dpfp, relu, "
+             "elu and identity",
              name));
   const bool tied = in.flag("tie_feature_map_qk", false), normalized = in.flag("norm_feature_map", false);
   const bool sum_q = in.flag("norm_q", false), sum_k = in.flag("norm_k", false);
-  if (l.feature == Feature::kHedgehog && (sum_q || sum_k))
-    in.fail("config.json: norm_q and norm_k are not supported beside hedgehog, whose features sum to one");
+  if (l.feature == Feature::kRolled && (sum_q || sum_k))
+    in.fail("config.json: norm_q and norm_k are not supported beside dpfp");
+  // Features of hedgehog sum to one already, so that dividing by their sum + 1e-4 is a factor.
+  const double sums =
+      l.feature == Feature::kHedgehog ? std::pow(1 + 1e-4, -(sum_q ? 1 : 0) - (sum_k ? 1 : 0)) : 1;
   const auto map_of = [&](bool sum) {
     if (l.feature == Feature::kHedgehog) return head_map(fb::Activation::None, fb::HeadNorm::Softmax);
     return head_map(l.activation, sum ? fb::HeadNorm::Sum : fb::HeadNorm::None, sum ? 1e-4f : 0.0f);
   };
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
-    const int64_t values = l.kv_heads * l.value_dim,
-                  d = l.key_dim * (l.feature == Feature::kHedgehog ? 2 : 1);
+    const int64_t values = l.kv_heads * l.value_dim, d = l.features();
     const Value q = features(in, m, l, p, "q", tied, l.heads, h);
     const Value k = features(in, m, l, p, "k", tied, l.kv_heads, h);
     const Value v = in.graph.linear(p + ".v", h, in.projection(p + ".v_proj", values, m.hidden));
@@ -159,14 +191,14 @@ void import_linear_attn(Importer& in) {
     args.key_heads = args.value_heads = static_cast<int>(l.kv_heads);
     args.key_dim = static_cast<int>(d);
     args.value_dim = static_cast<int>(l.value_dim);
-    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
+    args.scale = static_cast<float>(sums / std::sqrt(static_cast<double>(d)));
     args.query_map = map_of(sum_q);
     args.key_map = map_of(sum_k);
     args.normalized = normalized;
     args.normalizer_epsilon = 1e-10f;
     const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), q, k, v, -1);
-    const Value y = in.graph.rms_norm(p + ".norm", o, in.vector(p + ".norm.weight", l.value_dim), m.epsilon,
-                                      0, static_cast<int>(l.value_dim));
+    const Value y = in.graph.rms_norm(p + ".norm", o, fla_norm_weight(in, p + ".norm.weight", l.value_dim),
+                                      m.epsilon, 0, static_cast<int>(l.value_dim));
     return in.graph.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, l.heads * l.value_dim),
                            fb::Activation::None, residual);
   });

@@ -77,10 +77,14 @@ void import_lolcats(Importer& in) {
     args.epsilon = epsilon;
     WindowLinearWeights w;
     int64_t columns = 0, key_columns = 0;
-    // Of a map that both share, a file may have either name.
+    // Of a map that both share, a file may have either name, or both.
     const std::string queries = l.name + ".feature_map_q", keys = l.name + ".feature_map_k";
     const bool under_q = in.has(queries + ".mlp.layer") || in.has(queries + ".mlp.linears.0.weight");
     w.query_map = feature_map(in, tied && !under_q ? keys : queries, s, skip, &columns);
+    if (tied && under_q) {
+      in.ignore(keys + ".mlp.layer");
+      for (int64_t h = 0; h < s.heads; ++h) in.ignore(keys + ".mlp.linears." + std::to_string(h) + ".weight");
+    }
     w.key_map = tied ? w.query_map : feature_map(in, keys, s, skip, &key_columns);
     if (!tied && key_columns != columns)
       in.fail(strf("'{}' has {} features, the queries' map {}", keys, key_columns, columns));

@@ -141,7 +141,8 @@ Result<void> check_gated_linear_attention(const NodeView& view) {
 }
 
 // S <- diag(exp g) S; S <- S + k (beta (v - S^T k))^T; o = scale S^T q
-// inputs: q, k [tokens, key_heads * K], v [tokens, value_heads * V], beta? [tokens, value_heads] (absent: 1),
+// inputs: q, k [tokens, key_heads * K], v [tokens, value_heads * V], beta? [tokens, value_heads] (absent: 1
+// before its scale),
 //   decay? [tokens, value_heads] or [tokens, value_heads * K]
 // weights: rate? [value_heads], offset? like the decay's channels
 // states: S [value_heads, K, V]; outputs: o [tokens, value_heads * V]
