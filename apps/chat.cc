@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -74,10 +75,10 @@ class Conversation {
         [&](const auto& on_text, const auto& on_prompt) { return chat_->send(text, on_text, on_prompt); },
         where);
   }
-  int regenerate() {
+  int regenerate(std::string_view where = {}) {
     return turn(
         [&](const auto& on_text, const auto& on_prompt) { return chat_->regenerate(on_text, on_prompt); },
-        {});
+        where);
   }
   Chat& chat() { return *chat_; }
   ChatOutput& output() { return output_; }
@@ -182,6 +183,54 @@ int at_terminal(Conversation& conversation) {
   return kOk;
 }
 
+// The history of an edit: a list of {"role": ..., "content": ...}.
+Result<std::vector<Message>> read_messages(const nlohmann::json& list) {
+  std::vector<Message> messages;
+  if (!list.is_array())
+    return fail(ErrorCode::kInvalidArgument, "\"edit\" needs \"messages\", a list of roles and contents");
+  for (const auto& one : list) {
+    const auto text = [&](const char* key) {
+      return one.is_object() && one.contains(key) && one[key].is_string() ? one[key].get<std::string>() : "";
+    };
+    messages.push_back({text("role"), text("content")});
+    if (messages.back().role.empty())
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("message {} of \"edit\" is {}, expected a role and a content", messages.size() - 1,
+                       one.dump().substr(0, 80)));
+  }
+  return messages;
+}
+
+// With --json a line may be an object that names a command; any other line is a prompt.
+int json_command(Conversation& conversation, const nlohmann::json& line, std::string_view where) {
+  const auto name = line["command"].get<std::string>();
+  Chat& chat = conversation.chat();
+  Result<void> done;
+  if (name == "regenerate") {
+    return conversation.regenerate(where);
+  } else if (name == "undo") {
+    done = chat.undo();
+  } else if (name == "reset") {
+    done = chat.reset();
+  } else if (name == "edit") {
+    auto messages = read_messages(line.value("messages", nlohmann::json()));
+    done = messages ? chat.edit(std::move(*messages)) : Result<void>(std::unexpected(messages.error()));
+  } else {
+    done = fail(ErrorCode::kInvalidArgument,
+                strf("there is no command '{}'; there are undo, regenerate, edit and reset", name));
+  }
+  if (!done) return conversation.output().failed(done.error(), where);
+  conversation.output().history(chat);
+  return kOk;
+}
+
+std::optional<nlohmann::json> as_command(const std::string& line) {
+  if (line[0] != '{') return std::nullopt;
+  auto json = nlohmann::json::parse(line, nullptr, false);
+  if (!json.is_object() || !json.contains("command") || !json["command"].is_string()) return std::nullopt;
+  return json;
+}
+
 // Reads a line of any length; false at the end or after Ctrl-C.
 bool read_line(std::string& line) {
   line.clear();
@@ -192,7 +241,7 @@ bool read_line(std::string& line) {
   return !line.empty() && !interrupted();
 }
 
-int from_pipe(Conversation& conversation) {
+int from_pipe(Conversation& conversation, bool json) {
   std::string line;
   int64_t number = 0, answered = 0;
   while (read_line(line)) {
@@ -200,7 +249,10 @@ int from_pipe(Conversation& conversation) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
     ++answered;
-    if (const int code = conversation.send(line, strf("line {}", number)); code != kOk) return code;
+    const std::string where = strf("line {}", number);
+    const auto wanted = json ? as_command(line) : std::nullopt;
+    const int code = wanted ? json_command(conversation, *wanted, where) : conversation.send(line, where);
+    if (code != kOk) return code;
   }
   if (interrupted()) return kCancelled;
   if (answered == 0)
@@ -255,7 +307,7 @@ int chat(const Options& options) {
   if (options.stats) conversation.output().memory(conversation.chat());
   const int code = options.prompt ? conversation.send(*options.prompt)
                    : terminal     ? at_terminal(conversation)
-                                  : from_pipe(conversation);
+                                  : from_pipe(conversation, options.json);
   if (options.save)
     if (auto saved = conversation.chat().save(*options.save); !saved) return complain(saved.error());
   return code;
@@ -318,7 +370,7 @@ void add_chat(CLI::App& app, Action& action) {
                    "of f32 states in snapshots; with f16 twice as many fit, and going back is not exact")
       ->check(CLI::IsMember({"exact", "f16"}))
       ->capture_default_str();
-  command->add_flag("--json", options->json, "one JSON object a line: events token, done, error");
+  command->add_flag("--json", options->json, "one JSON object a line: events token, done, history, error");
   command->add_flag("--stats", options->stats,
                     "after each answer: tokens re-used, speed, bytes, memory (on stderr)");
   add_sampling_options(*command, options->chat.sampling);

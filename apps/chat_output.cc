@@ -128,6 +128,10 @@ int ChatOutput::failed(const Error& error, std::string_view where) {
   return complain(placed);
 }
 
+void ChatOutput::history(const Chat& chat) {
+  print_json({{"event", "history"}, {"messages", chat.messages().size()}});
+}
+
 void ChatOutput::memory(const Chat& chat) {
   if (json_)
     print_json({{"event", "memory"}, {"memory", memory_json(chat)}});

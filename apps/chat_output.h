@@ -15,6 +15,8 @@ class ChatOutput {
 
   void piece(std::string_view text);
   void done(const Turn& turn, const Chat& chat);
+  // After a command of a program: how many messages there are now.
+  void history(const Chat& chat);
   // Returns the exit code the error stands for.
   int failed(const Error& error, std::string_view where = {});
   // "memory: weights 91 MiB, state ..."; on stderr, or an object in JSON.

@@ -48,21 +48,29 @@ FlaInputs head_inputs(Importer& in, const std::string& p, Value h, const FlaMode
   const int64_t keys = heads.heads * heads.key_dim, values = heads.heads * heads.value_dim;
   if (heads.kv_heads == heads.heads)
     return fla_inputs(in, p, h, m, keys, keys, values, convolve, fb::Activation::Silu, fb::Activation::Silu);
-  if (convolve)
-    in.fail("config.json: use_short_conv with fewer num_kv_heads than num_heads is not supported");
-  const auto repeated = [&](const std::string& name, int64_t dim) {
-    const Rows rows = in.rows(p + name + ".weight", {heads.kv_heads * dim, m.hidden});
+  const auto order_of = [&](int64_t dim) {
     std::vector<int64_t> order;
     for (int64_t i = 0; i < heads.heads; ++i)
       for (int64_t r = 0; r < dim; ++r) order.push_back(i / (heads.heads / heads.kv_heads) * dim + r);
+    return order;
+  };
+  const auto repeated = [&](const std::string& name, int64_t dim) {
+    const Rows rows = in.rows(p + name + ".weight", {heads.kv_heads * dim, m.hidden});
     return Projection{
-        in.graph.matrix(p + name + ".weight", WeightRole::kMatrix, permute_rows(rows, std::move(order)))};
+        in.graph.matrix(p + name + ".weight", WeightRole::kMatrix, permute_rows(rows, order_of(dim)))};
   };
   const auto qkv =
       in.graph.linear(p + ".qkv", h,
                       {in.projection(p + ".q_proj", keys, m.hidden), repeated(".k_proj", heads.key_dim),
                        repeated(".v_proj", heads.value_dim)});
-  return {qkv[0], qkv[1], qkv[2], false};
+  if (!convolve) return {qkv[0], qkv[1], qkv[2], false};
+  const int64_t few_keys = heads.kv_heads * heads.key_dim, few_values = heads.kv_heads * heads.value_dim;
+  const auto y = short_convolution(in, p + ".conv",
+                                   {{qkv[0], p + ".q_conv1d"},
+                                    {qkv[1], p + ".k_conv1d", 0, few_keys, order_of(heads.key_dim)},
+                                    {qkv[2], p + ".v_conv1d", 0, few_values, order_of(heads.value_dim)}},
+                                   in.integer("conv_size", 4), fb::Activation::Silu);
+  return {y[0], y[1], y[2], true};
 }
 
 // The negative floor of a log decay.
@@ -110,7 +118,8 @@ void import_gla(Importer& in) {
 void import_simple_gla(Importer& in) {
   const FlaModel m = read_fla(in);
   const Heads heads = read_heads(in, m, 1.0, 1.0, 4);
-  in.expect("feature_map", Json());
+  const bool mapped = in.has_key("feature_map");
+  const fb::Activation feature = mapped ? fla_activation(in, "feature_map", "relu") : fb::Activation::None;
   const bool convolve = in.flag("use_short_conv", true);
   build_fla(in, m, [&](const std::string& p, Value h, Value residual, int64_t) {
     const FlaInputs x = head_inputs(in, p, h, m, heads, convolve);
@@ -121,6 +130,8 @@ void import_simple_gla(Importer& in) {
     args.key_heads = args.value_heads = static_cast<int>(heads.heads);
     args.decay = decay(fb::DecayKind::LogSigmoid);
     args.decay->divisor = 16;
+    args.query_map = head_map(feature);
+    args.key_map = head_map(feature);
     const Value gate = output_gate(in, p, h, m, heads);
     const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), x.q, x.k, x.v, gk);
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);

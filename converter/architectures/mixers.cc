@@ -26,8 +26,11 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
     const int64_t channels = g.channels(input.x), total = input.total > 0 ? input.total : channels;
     const std::string part = inputs.size() > 1 ? strf("{}.{}", name, xs.size()) : name;
     const std::string rename = total == channels ? "" : strf(".{}", xs.size());
-    auto taps =
-        transpose(slice_rows(in.rows(input.prefix + ".weight", {total, kernel}), input.first, channels));
+    const auto chosen = [&](Rows all) {
+      return input.order.empty() ? slice_rows(std::move(all), input.first, channels)
+                                 : permute_rows(std::move(all), input.order);
+    };
+    auto taps = transpose(chosen(in.rows(input.prefix + ".weight", {total, kernel})));
     if (!taps) in.fail(taps.error().message);
     xs.push_back(input.x);
     weights.push_back(taps ? g.tensor(input.prefix + ".weight" + rename, {kernel, channels}, *taps) : -1);
@@ -35,8 +38,7 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
       // A vector is one row; as a column its channels can be cut.
       auto bias = transpose(in.rows(input.prefix + ".bias", {total}));
       if (!bias) in.fail(bias.error().message);
-      weights.push_back(
-          bias ? g.vector(input.prefix + ".bias" + rename, slice_rows(*bias, input.first, channels)) : -1);
+      weights.push_back(bias ? g.vector(input.prefix + ".bias" + rename, chosen(std::move(*bias))) : -1);
     } else {
       weights.push_back(-1);
     }

@@ -7,12 +7,13 @@ namespace linnet::convert {
 
 // The taps of a depthwise convolution of x: tensor prefix.weight [channels, 1, kernel], prefix.bias
 // [channels] where the checkpoint has it. `channels` of one tensor may be shared out: rows [first, first +
-// channels(x)).
+// channels(x)), or, where `order` is given, row order[i] for channel i.
 struct ConvolutionInput {
   Value x;
   std::string prefix;
   int64_t first = 0;
   int64_t total = 0;  // channels of the tensor; 0: those of x
+  std::vector<int64_t> order = {};
 };
 // act(convolution) of each input, in one node.
 std::vector<Value> short_convolution(Importer& in, const std::string& name,

@@ -59,6 +59,38 @@ TEST_CASE("JSON lines: pieces add up to the answer, each turn re-uses the state"
   CHECK(turns == 3);
 }
 
+TEST_CASE("JSON commands: undo, regenerate, edit and reset, and what they re-use") {
+  const Outcome outcome =
+      linnet_command({"chat", tiny_model(), "--max-tokens", "8", "--temperature", "0", "--json"},
+                     "One\nTwo\n{\"command\": \"regenerate\"}\n{\"command\": \"undo\"}\nTwo\n"
+                     "{\"command\": \"edit\", \"messages\": [{\"role\": \"user\", \"content\": \"One\"}]}\n"
+                     "{\"command\": \"regenerate\"}\n{\"command\": \"reset\"}\n{\"not\": \"a command\"}\n");
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  std::vector<std::string> answers;
+  std::vector<int64_t> rerun, messages;
+  for (const auto& line : json_lines(outcome.out)) {
+    if (line["event"] == "done") {
+      answers.push_back(line["answer"].get<std::string>());
+      rerun.push_back(line["stats"]["rerun_tokens"].get<int64_t>());
+    } else if (line["event"] == "history") {
+      messages.push_back(line["messages"].get<int64_t>());
+    }
+  }
+  CHECK(messages == std::vector<int64_t>{2, 1, 0});
+  REQUIRE(answers.size() == 6);
+  CHECK(answers[2] == answers[1]);  // the most likely answer again
+  CHECK(answers[3] == answers[1]);
+  CHECK(answers[4] == answers[0]);
+  for (const int64_t n : rerun) CHECK(n == 0);
+  for (const char* line : {"{\"command\": \"fly\"}\n", "{\"command\": \"edit\", \"messages\": [5]}\n",
+                           "{\"command\": \"edit\"}\n", "{\"command\": \"undo\"}\n"}) {
+    const Outcome wrong = linnet_command({"chat", tiny_model(), "--json"}, line);
+    CHECK(wrong.code == 2);
+    CHECK(wrong.out.find("\"error\"") != std::string::npos);
+  }
+}
+
 TEST_CASE("the same seed gives the same answer for one and two threads, another seed another") {
   const auto answer = [](const char* threads, const char* seed) {
     return linnet_command({"chat", tiny_model(), "--prompt", "Hello", "--max-tokens", "40", "--temperature",
