@@ -131,11 +131,11 @@ def build(case, seed, folder):
     model._tied_weights_keys = {'lm_head.weight': 'model.embeddings.weight'}  # as transformers 5 wants it
     model, dtype = model(config).float(), getattr(torch, case['dtype'])
     if simple:
-        import fla.layers
+        from fla.layers.simple_gla import SimpleGatedLinearAttention
         keys = ('hidden_size', 'expand_k', 'expand_v', 'num_heads', 'num_kv_heads', 'use_short_conv', 'conv_size',
                 'norm_eps', 'fuse_norm')
         for i, layer in enumerate(model.model.layers):
-            layer.attn = fla.layers.SimpleGatedLinearAttention(layer_idx=i, **{k: case['config'][k] for k in keys})
+            layer.attn = SimpleGatedLinearAttention(layer_idx=i, **{k: case['config'][k] for k in keys})
     common.randomise(model, seed, dtype, rule=rule)
     config.architectures = [case['cls'] + 'ForCausalLM']
     config.save_pretrained(folder)

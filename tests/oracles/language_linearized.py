@@ -85,7 +85,7 @@ def prepare():
     for name in ('fla', 'fla.models', 'fla.ops', 'fla.modules'):
         module(name).__path__ = []
     module('fla.models.utils', Cache=object)
-    module('fla.ops.gla', fused_chunk_gla=head_first_gla, fused_recurrent_gla=head_first_gla)
+    module('fla.ops.gla', chunk_gla=head_first_gla, fused_chunk_gla=head_first_gla, fused_recurrent_gla=head_first_gla)
     module('fla.ops.gsa', chunk_gsa=head_first_gsa, fused_recurrent_gsa=head_first_gsa)
     module('fla.modules.activations', swish=F.silu)
     module('omegaconf', OmegaConf=object, DictConfig=type('DictConfig', (), {}))
