@@ -34,7 +34,7 @@ struct Options {
   int repeats = 5;
   double minutes = 0;
   uint64_t seed = 1;
-  bool json = false;
+  bool json = false, profile = false;
   BoundsOptions bounds;
 };
 
@@ -67,7 +67,8 @@ struct Bench {
   uint64_t weight_bytes = 0, state_bytes = 0;  // read for one token, at the middle of the decode
   MatrixWork work;                             // of one token of the prefill
   std::vector<Stretch> sustained;
-  Json device;  // what a decoded token costs a GPU; null on other backends
+  Json device;   // what a decoded token costs a GPU; null on other backends
+  Json profile;  // --profile: microseconds of each node, of a prefill and of a decoded token
 };
 
 struct Probes {
@@ -122,6 +123,71 @@ Result<void> count_on_device(Bench& bench, const Backend& backend, std::span<con
   static_cast<void>(bench), static_cast<void>(backend), static_cast<void>(start), static_cast<void>(answer);
 #endif
   return {};
+}
+
+// A session of its own, so that the clocks do not disturb what is measured.
+Result<void> profile_nodes(const Options& options, Bench& bench) {
+#if LINNET_HAS_VULKAN
+  VulkanOptions vulkan;
+  vulkan.device = options.bounds.device;
+  vulkan.profile = true;
+  LINNET_ASSIGN(const std::unique_ptr<VulkanBackend> backend, create_vulkan_backend(vulkan));
+  LINNET_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.path));
+  LINNET_ASSIGN(const std::unique_ptr<Session> session,
+                Session::create(std::move(model), *backend, session_options(options.bounds)));
+  const auto id = [&](int64_t i) {
+    return static_cast<int32_t>((i * 7919 + 13) % session->model().vocabulary());
+  };
+  // Everything once before it counts: drivers compile late.
+  std::vector<VulkanNodeTime> before;
+  const auto since = [&](double runs) {
+    const std::vector<VulkanNodeTime> now = backend->profile();
+    Json nodes = Json::array();
+    for (size_t i = 0; i < now.size(); ++i)
+      nodes.push_back(
+          {{"node", now[i].node},
+           {"op", now[i].op},
+           {"microseconds", 1e6 * (now[i].seconds - (i < before.size() ? before[i].seconds : 0)) / runs}});
+    before = now;
+    return nodes;
+  };
+  std::vector<int32_t> prompt(static_cast<size_t>(std::max<int64_t>(options.prompt_tokens, 1)));
+  for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = id(static_cast<int64_t>(i));
+  LINNET_TRY(session->prefill(prompt));
+  LINNET_TRY(session->reset());
+  since(1);
+  LINNET_TRY(session->prefill(prompt));
+  bench.profile["prefill"] = since(1);
+  LINNET_TRY(session->decode(id(1)));
+  since(1);
+  const int64_t tokens = std::max<int64_t>(options.decode_tokens, 1);
+  for (int64_t i = 0; i < tokens; ++i) LINNET_TRY(session->decode(id(i)));
+  bench.profile["decode"] = since(static_cast<double>(tokens));
+  if (before.empty())
+    return fail(ErrorCode::kUnsupported, "the queue of this device has no clock: leave --profile out");
+#else
+  static_cast<void>(options), static_cast<void>(bench);
+#endif
+  return {};
+}
+
+void print_profile(const Json& profile) {
+  for (const auto& [what, nodes] : profile.items()) {
+    double all = 0;
+    std::vector<std::pair<std::string, double>> ops;
+    for (const Json& node : nodes) {
+      const auto op = node["op"].get<std::string>();
+      const double time = node["microseconds"].get<double>();
+      auto found = std::ranges::find(ops, op, &std::pair<std::string, double>::first);
+      if (found == ops.end()) found = ops.insert(ops.end(), {op, 0});
+      found->second += time;
+      all += time;
+    }
+    std::ranges::sort(ops, std::greater(), &std::pair<std::string, double>::second);
+    std::printf("%s on the device: %.0f us\n", what == "decode" ? "a decoded token" : "the prefill", all);
+    for (const auto& [op, time] : ops)
+      std::printf("  %5.1f%%  %10.0f us  %s\n", all > 0 ? 100 * time / all : 0, time, op.c_str());
+  }
 }
 
 Result<void> measure(const Options& options, Bench& bench, const Backend& backend, Probes& probes,
@@ -197,6 +263,7 @@ Result<void> measure(const Options& options, Bench& bench, const Backend& backen
     }
   }
   LINNET_TRY(count_on_device(bench, backend, start, answer));
+  if (options.profile) LINNET_TRY(profile_nodes(options, bench));
   return options.minutes > 0 && !answer.empty() ? sustain(options, bench, answer, start, bar)
                                                 : Result<void>{};
 }
@@ -245,6 +312,7 @@ Json report(const Options& options, const Bench& bench) {
   out["work_bytes"] = memory.work_bytes;
   out["rounds"] = std::move(rounds);
   if (!bench.device.is_null()) out["device"] = bench.device;
+  if (!bench.profile.is_null()) out["profile"] = bench.profile;
   return out;
 }
 
@@ -293,12 +361,16 @@ void print(const Json& out) {
               device["name"].get<std::string>().c_str(), device["dispatches_per_token"].get<double>(),
               device["barriers_per_token"].get<double>(), device["submits_per_token"].get<double>(),
               human_bytes(static_cast<uint64_t>(device["weight_bytes_per_token"].get<double>())).c_str());
+  if (out.contains("profile")) print_profile(out["profile"]);
 }
 
 int bench(Options options) {
   if (options.prompt_tokens == 0 && options.decode_tokens == 0)
     return complain(
         {ErrorCode::kInvalidArgument, "--prompt-tokens 0 and --decode-tokens 0 leave nothing to measure"});
+  if (options.profile && options.bounds.backend != "vulkan")
+    return complain(
+        {ErrorCode::kInvalidArgument, "--profile reads the clock of a GPU: it needs --backend vulkan"});
   if (auto checked = check_bounds(options.bounds); !checked) return complain(checked.error());
   const int64_t longest = options.depth + std::max(options.prompt_tokens, options.decode_tokens);
   if (options.bounds.attention == "full" && !options.bounds.context_given) options.bounds.context = longest;
@@ -356,6 +428,8 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::Range(0.0, 1440.0));
   command->add_option("--seed", options->seed, "of the random token ids")->capture_default_str();
   command->add_flag("--json", options->json, "one JSON object");
+  command->add_flag("--profile", options->profile,
+                    "also the time of every node on the GPU (all of them with --json)");
   add_bounds_options(*command, options->bounds);
   command->callback([options, &action] { action = [options] { return bench(*options); }; });
 }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "backends/cpu/cpu.h"
@@ -49,6 +50,16 @@ int report(const Error& error, bool user_named_it) {
   }
 }
 
+#if LINNET_HAS_VULKAN
+// "a,b": names from the environment.
+std::vector<std::string> words(const char* list) {
+  std::vector<std::string> names;
+  std::istringstream in(list ? list : "");
+  for (std::string name; std::getline(in, name, ',');) names.push_back(name);
+  return names;
+}
+#endif
+
 }  // namespace
 
 int complain(const Error& error) { return report(error, false); }
@@ -72,6 +83,14 @@ Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, con
     VulkanOptions options;
     options.device = device;
     options.pipeline_cache = cache;
+    options.without = words(std::getenv("LINNET_VULKAN_WITHOUT"));
+    options.even_if_slow = words(std::getenv("LINNET_VULKAN_EVEN_IF_SLOW"));
+    options.progress = [bar = std::make_shared<ProgressBar>()](uint64_t done, uint64_t total) {
+      if (done < total)
+        bar->show("copying weights to the GPU", done, total);
+      else
+        bar->clear();
+    };
     LINNET_ASSIGN(std::unique_ptr<VulkanBackend> vulkan, create_vulkan_backend(options));
     return std::shared_ptr<const Backend>(std::move(vulkan));
 #else

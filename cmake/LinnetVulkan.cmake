@@ -1,5 +1,6 @@
 # The Vulkan backend, where its SDK is installed: every <name>.comp of backends/vulkan goes through glslc and
-# spirv-val and is embedded. An op is <op>.cc (how it is dispatched) and <op>.comp (and <op>_<part>.comp).
+# spirv-val and is embedded. An op is <op>.cc (how it is dispatched) and <op>.comp (and <op>_<part>.comp); one that
+# lacks either is an error.
 set(LINNET_VULKAN AUTO CACHE STRING "Build the Vulkan backend: ON, OFF or AUTO (if libvulkan-dev, glslc and spirv-tools are there)")
 set_property(CACHE LINNET_VULKAN PROPERTY STRINGS AUTO ON OFF)
 
@@ -30,39 +31,46 @@ function(linnet_vulkan_library)
   file(STRINGS ${CMAKE_SOURCE_DIR}/runtime/graph/ops.def ops REGEX "^LINNET_OP")
   file(GLOB present CONFIGURE_DEPENDS ${dir}/*.comp ${dir}/*.cc)
   set(missing "")
-  set(stubs "#include \"backends/vulkan/lowering.h\"\nnamespace linnet::vulkan {\n")
   foreach(op ${ops})
     string(REGEX REPLACE "^LINNET_OP\\([A-Za-z0-9]+, ([a-z0-9_]+),.*" "\\1" op "${op}")
     if(NOT EXISTS ${dir}/${op}.comp OR NOT EXISTS ${dir}/${op}.cc)
       list(APPEND missing ${op})
-      string(APPEND stubs "Lower lower_${op}() { return {}; }\n")
     endif()
   endforeach()
-  string(APPEND stubs "}\n")
   if(missing)
-    message(WARNING "The Vulkan backend lacks the ops: ${missing}. A model that uses one is refused by name.")
+    message(FATAL_ERROR "The Vulkan backend lacks ops of runtime/graph/ops.def: ${missing}. Each needs <op>.cc and <op>.comp in backends/vulkan.")
   endif()
-  file(GENERATE OUTPUT ${out}/missing_ops.cc CONTENT "${stubs}")
-
   file(GLOB shaders CONFIGURE_DEPENDS ${dir}/*.comp)
   set(generated "")
   set(declarations "")
   set(rows "")
   foreach(shader ${shaders})
-    get_filename_component(name ${shader} NAME_WE)
-    add_custom_command(
-      OUTPUT ${out}/${name}.cc
-      COMMAND ${GLSLC} --target-env=vulkan1.1 -O -Werror -I ${dir}/shaders -MD -MF ${out}/${name}.d -MT ${out}/${name}.cc
-              -o ${out}/${name}.spv ${shader}
-      COMMAND ${SPIRV_VAL} --target-env vulkan1.1 ${out}/${name}.spv
-      COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DSPV=${out}/${name}.spv -DOUT=${out}/${name}.cc
-              -P ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
-      DEPENDS ${shader} ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
-      DEPFILE ${out}/${name}.d
-      VERBATIM)
-    list(APPEND generated ${out}/${name}.cc)
-    string(APPEND declarations "extern const uint32_t kShader_${name}[];\nextern const size_t kShader_${name}_words;\n")
-    string(APPEND rows "    {\"${name}\", kShader_${name}, kShader_${name}_words},\n")
+    get_filename_component(shader_name ${shader} NAME_WE)
+    # Shaders that reduce over a group are compiled again with subgroup arithmetic, which not every device has.
+    file(STRINGS ${shader} reduces REGEX "reduce\\.glsl")
+    set(variants "${shader_name}")
+    if(reduces)
+      list(APPEND variants "${shader_name}_subgroup")
+    endif()
+    foreach(name ${variants})
+      set(define "")
+      if(NOT name STREQUAL shader_name)
+        set(define -DSUBGROUP)
+      endif()
+      add_custom_command(
+        OUTPUT ${out}/${name}.cc
+        COMMAND ${GLSLC} --target-env=vulkan1.1 -O -Werror ${define} -I ${dir}/shaders -MD -MF ${out}/${name}.d
+                -MT ${out}/${name}.cc -o ${out}/${name}.spv ${shader}
+        COMMAND ${SPIRV_VAL} --target-env vulkan1.1 ${out}/${name}.spv
+        COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DSPV=${out}/${name}.spv -DOUT=${out}/${name}.cc
+                -P ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
+        DEPENDS ${shader} ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
+        DEPFILE ${out}/${name}.d
+        VERBATIM)
+      list(APPEND generated ${out}/${name}.cc)
+      string(APPEND declarations "extern const uint32_t kShader_${name}[];\nextern const size_t kShader_${name}_words;\n")
+      string(APPEND rows "    {\"${name}\", kShader_${name}, kShader_${name}_words},\n")
+    endforeach()
   endforeach()
   file(GENERATE OUTPUT ${out}/shader_table.cc CONTENT
 "#include <cstddef>
@@ -78,7 +86,7 @@ ${rows}  };
 }
 ")
   file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.cc)
-  add_library(linnet_vulkan STATIC ${sources} ${generated} ${out}/shader_table.cc ${out}/missing_ops.cc)
+  add_library(linnet_vulkan STATIC ${sources} ${generated} ${out}/shader_table.cc)
   target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
   target_include_directories(linnet_vulkan PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
   target_compile_definitions(linnet_vulkan PUBLIC LINNET_HAS_VULKAN=1)

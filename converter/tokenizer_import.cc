@@ -101,7 +101,8 @@ Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, c
                   import_sentencepiece(std::as_bytes(std::span(bytes)), "'" + model.string() + "'"));
     tokenizer.add_bos = config.value("add_bos_token", true);
     tokenizer.add_eos = config.value("add_eos_token", false);
-    for (const auto& [id, token] : config.value("added_tokens_decoder", Json::object()).items()) {
+    const Json decoder = config.value("added_tokens_decoder", Json::object());  // outlives its items()
+    for (const auto& [id, token] : decoder.items()) {
       const auto index = static_cast<size_t>(std::strtoul(id.c_str(), nullptr, 10));
       if (index > tokenizer.pieces.size() + 65536 || !token.is_object()) continue;
       auto added = std::make_unique<fb::AddedTokenT>();

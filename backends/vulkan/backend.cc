@@ -34,6 +34,7 @@ class Backend final : public VulkanBackend {
 
   const VulkanDevice& device() const override { return device_->info(); }
   VulkanCounts counts() const override { return device_->counts(); }
+  std::vector<VulkanNodeTime> profile() const override { return device_->profile(); }
   std::vector<std::string> validation_messages() const override { return device_->messages(); }
 
  private:

@@ -55,17 +55,20 @@ Result<void> run(Lowering& l) {
     return {};
   }
   const size_t bytes = scratch(l.bounds());
+  const bool tiles = args.groups == 1 && tiled(l, pixels);
+  const uint32_t tile = tiles ? kTiledTokens : kTile, own = tiles ? 4 : 1;  // pixels and panels of a group
   for (const PanelRange& range : panel_ranges(l, 0, -1)) {
     Dispatch d;
-    d.shader = "convolution_2d";
+    d.shader = tiles ? "convolution_2d_tiled" : "convolution_2d";
     describe(d, range.first_panel, range.panels, range.first_skip);
+    if (tiles) d.constants[0] = kTiledThreads;
     d.bindings = {l.in(0),
                   {range.first, false},
                   l.vector(1),
                   l.in(1),
                   args.gated ? l.scratch(0, bytes, true) : l.out(0)};
-    d.groups = range.panels * ceil_div(pixels, kTile);
-    d.weight_bytes = range.bytes * ceil_div(pixels, kTile);
+    d.groups = ceil_div(range.panels, own) * ceil_div(pixels, tile);
+    d.weight_bytes = range.bytes * ceil_div(pixels, tile);
     l.add(std::move(d));
   }
   if (!args.gated) return {};

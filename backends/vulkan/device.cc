@@ -1,6 +1,9 @@
 #include "backends/vulkan/device.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "backends/vulkan/instance.h"
@@ -56,6 +59,7 @@ Result<std::shared_ptr<Device>> Device::open(const VulkanOptions& options) {
 }
 
 Result<void> Device::open_instance(bool validation) {
+  LINNET_TRY(may_make("opening Vulkan"));
   LINNET_ASSIGN(instance_, create_instance(validation));
   if (!validation) return {};
   const auto create = reinterpret_cast<PFN_vkCreateDebugUtilsMessengerEXT>(
@@ -67,6 +71,7 @@ Result<void> Device::open_instance(bool validation) {
   info.messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT;
   info.pfnUserCallback = on_message;
   info.pUserData = this;
+  LINNET_TRY(may_make("listening to validation"));
   if (create) LINNET_VK(create(instance_, &info, nullptr, &messenger_), "listening to the validation layer");
   return {};
 }
@@ -99,7 +104,29 @@ Result<void> Device::choose(const std::string& wanted) {
   const bool shares = info_.kind == "integrated" || info_.kind == "cpu";
   for (uint32_t i = 0; i < memory_.memoryTypeCount && shares && !options_.staging; ++i)
     if ((memory_.memoryTypes[i].propertyFlags & kUnified) == kUnified) unified_ = true;
+  choose_abilities(chosen);
   return {};
+}
+
+void Device::choose_abilities(const Physical& chosen) {
+  const auto use = [&](std::string_view name, bool reported, bool fast) {
+    if (!reported || std::ranges::find(options_.without, name) != options_.without.end()) return false;
+    if (!fast && std::ranges::find(options_.even_if_slow, name) == options_.even_if_slow.end()) return false;
+    info_.abilities.emplace_back(name);
+    return true;
+  };
+  abilities_.integer_dot = use("integer_dot", chosen.integer_dot, chosen.fast_integer_dot);
+  abilities_.subgroup_arithmetic = use("subgroup_arithmetic", chosen.subgroup_arithmetic, true);
+  // Tensors lie at multiples of 64 bytes in a file that is mapped in pages. Where a device that does not
+  // answer is left alone with the file, a kernel driver has its pages pinned; a processor that plays a GPU
+  // would fall over them once the file is closed.
+  abilities_.import = use("import",
+                          unified_ && import_alignment_ > 0 && alignment_ <= 64 &&
+                              import_alignment_ <= static_cast<size_t>(sysconf(_SC_PAGESIZE)),
+                          info_.kind != "cpu");
+  clock_ns_ = chosen.clock_ns;
+  clock_mask_ = chosen.clock_bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << chosen.clock_bits) - 1;
+  abilities_.profile = options_.profile && clock_mask_ != 0;
 }
 
 Result<void> Device::open_device(const VulkanOptions& options) {
@@ -113,9 +140,21 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   create.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO;
   create.queueCreateInfoCount = 1;
   create.pQueueCreateInfos = &queue;
+  std::vector<const char*> extensions;
+  VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot{};
+  dot.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR;
+  dot.shaderIntegerDotProduct = VK_TRUE;
+  if (abilities_.integer_dot) {
+    extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+    create.pNext = &dot;
+  }
+  if (abilities_.import) extensions.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
+  create.enabledExtensionCount = static_cast<uint32_t>(extensions.size());
+  create.ppEnabledExtensionNames = extensions.data();
+  LINNET_TRY(may_make(strf("opening '{}'", info_.name)));
   LINNET_VK(vkCreateDevice(physical_, &create, nullptr, &device_), strf("opening '{}'", info_.name));
   vkGetDeviceQueue(device_, family_, 0, &queue_);
-  if (!options.pipeline_cache.empty()) load_pipeline_cache();
+  if (!options.pipeline_cache.empty()) LINNET_TRY(load_pipeline_cache());
   return {};
 }
 
@@ -163,11 +202,18 @@ int Device::memory_type(uint32_t allowed, MemoryKind kind) const {
   return -1;
 }
 
-Result<Buffer> Device::buffer(size_t bytes, MemoryKind kind, std::string_view what) {
-  const std::string doing = strf("{} bytes for {}", bytes, what);
+Result<void> Device::may_make(std::string_view what) {
   const uint64_t number = allocations_.fetch_add(1);
   if (options_.fail_allocation >= 0 && number == static_cast<uint64_t>(options_.fail_allocation))
+    return vk_error(VK_ERROR_OUT_OF_DEVICE_MEMORY, what);
+  return {};
+}
+
+Result<Buffer> Device::buffer(size_t bytes, MemoryKind kind, std::string_view what) {
+  const std::string doing = strf("{} bytes for {}", bytes, what);
+  if (options_.most_memory_bytes > 0 && device_bytes_ + bytes > options_.most_memory_bytes)
     return vk_error(VK_ERROR_OUT_OF_DEVICE_MEMORY, doing);
+  LINNET_TRY(may_make(doing));
   Buffer out;
   out.device_ = shared_from_this();
   out.bytes_ = std::max<size_t>(bytes, 64);
@@ -186,14 +232,63 @@ Result<Buffer> Device::buffer(size_t bytes, MemoryKind kind, std::string_view wh
   allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
   allocate.allocationSize = need.size;
   allocate.memoryTypeIndex = static_cast<uint32_t>(type);
+  LINNET_TRY(may_make(doing));
   LINNET_VK(vkAllocateMemory(device_, &allocate, nullptr, &out.memory_), doing);
   device_bytes_.fetch_add(out.bytes_);
   LINNET_VK(vkBindBufferMemory(device_, out.buffer_, out.memory_, 0), doing);
   if (kind != MemoryKind::kDevice || unified_) {
     void* host = nullptr;
+    LINNET_TRY(may_make(doing));
     LINNET_VK(vkMapMemory(device_, out.memory_, 0, VK_WHOLE_SIZE, 0, &host), doing);
     out.host_ = static_cast<std::byte*>(host);
   }
+  return out;
+}
+
+Result<Buffer> Device::import(std::span<const std::byte> memory) {
+  constexpr std::string_view kDoing = "using the model file in place";
+  constexpr auto kHandle = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT;
+  // Vulkan takes no pointer to constants; shaders only read through this buffer.
+  void* const host = const_cast<std::byte*>(memory.data());
+  const auto ask = reinterpret_cast<PFN_vkGetMemoryHostPointerPropertiesEXT>(
+      vkGetDeviceProcAddr(device_, "vkGetMemoryHostPointerPropertiesEXT"));
+  if (!ask) return fail(ErrorCode::kUnsupported, "the driver lacks vkGetMemoryHostPointerPropertiesEXT");
+  VkMemoryHostPointerPropertiesEXT kinds{};
+  kinds.sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT;
+  LINNET_VK(ask(device_, kHandle, host, &kinds), kDoing);
+  Buffer out;
+  out.device_ = shared_from_this();
+  out.bytes_ = memory.size();
+  out.imported_ = true;
+  VkExternalMemoryBufferCreateInfo external{};
+  external.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO;
+  external.handleTypes = kHandle;
+  VkBufferCreateInfo create{};
+  create.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
+  create.pNext = &external;
+  create.size = out.bytes_;
+  create.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT;
+  create.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+  LINNET_TRY(may_make(kDoing));
+  LINNET_VK(vkCreateBuffer(device_, &create, nullptr, &out.buffer_), kDoing);
+  VkMemoryRequirements need;
+  vkGetBufferMemoryRequirements(device_, out.buffer_, &need);
+  const uint32_t allowed = need.memoryTypeBits & kinds.memoryTypeBits;
+  if (allowed == 0 || need.size > memory.size())
+    return fail(ErrorCode::kUnsupported, "the driver does not take this memory");
+  VkImportMemoryHostPointerInfoEXT imported{};
+  imported.sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT;
+  imported.handleType = kHandle;
+  imported.pHostPointer = host;
+  VkMemoryAllocateInfo allocate{};
+  allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
+  allocate.pNext = &imported;
+  allocate.allocationSize = memory.size();
+  allocate.memoryTypeIndex = static_cast<uint32_t>(std::countr_zero(allowed));
+  LINNET_TRY(may_make(kDoing));
+  LINNET_VK(vkAllocateMemory(device_, &allocate, nullptr, &out.memory_), kDoing);
+  imported_bytes_.fetch_add(out.bytes_);
+  LINNET_VK(vkBindBufferMemory(device_, out.buffer_, out.memory_, 0), kDoing);
   return out;
 }
 
@@ -205,6 +300,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   memory_ = std::exchange(other.memory_, VK_NULL_HANDLE);
   host_ = std::exchange(other.host_, nullptr);
   bytes_ = std::exchange(other.bytes_, 0);
+  imported_ = other.imported_;
   return *this;
 }
 
@@ -214,7 +310,7 @@ void Buffer::release() {
     if (buffer_) vkDestroyBuffer(device_->device_, buffer_, nullptr);
     if (memory_) {
       vkFreeMemory(device_->device_, memory_, nullptr);  // unmaps
-      device_->device_bytes_.fetch_sub(bytes_);
+      (imported_ ? device_->imported_bytes_ : device_->device_bytes_).fetch_sub(bytes_);
     }
   }
   buffer_ = VK_NULL_HANDLE;
@@ -261,7 +357,23 @@ void Device::count_run(uint64_t dispatches, uint64_t barriers, uint64_t weight_b
 }
 
 VulkanCounts Device::counts() const {
-  return {runs_, submits_, dispatches_, barriers_, weight_bytes_, device_bytes_, allocations_, recordings_};
+  return {runs_,         submits_,        dispatches_,  barriers_,  weight_bytes_,
+          device_bytes_, imported_bytes_, allocations_, recordings_};
+}
+
+void Device::count_node(const VulkanNodeTime& time) {
+  const std::lock_guard lock(profile_mutex_);
+  for (VulkanNodeTime& t : profile_) {
+    if (t.node != time.node || t.method != time.method) continue;
+    t.runs += time.runs;
+    t.seconds += time.seconds;
+    return;
+  }
+  profile_.push_back(time);
+}
+std::vector<VulkanNodeTime> Device::profile() const {
+  const std::lock_guard lock(profile_mutex_);
+  return profile_;
 }
 
 std::vector<std::string> Device::messages() const {

@@ -18,6 +18,7 @@
 namespace linnet::vulkan {
 
 class Device;
+struct Physical;
 
 // "no device memory" and so on, with what was being done. kOutOfMemory for memory, else kInternal.
 std::unexpected<Error> vk_error(VkResult result, std::string_view doing);
@@ -57,12 +58,21 @@ class Buffer {
   VkDeviceMemory memory_ = VK_NULL_HANDLE;
   std::byte* host_ = nullptr;
   size_t bytes_ = 0;
+  bool imported_ = false;
 };
 
 enum class MemoryKind {
   kDevice,    // fast for shaders; host-addressable only on unified memory
   kHost,      // host-addressable, coherent: what is copied to the device
   kReadBack,  // the same, cached: what the host reads
+};
+
+// What Linnet uses beyond Vulkan 1.1 on this device: reported, and not switched off.
+struct Abilities {
+  bool integer_dot = false;  // VK_KHR_shader_integer_dot_product, where it is fast
+  bool subgroup_arithmetic = false;
+  bool import = false;  // VK_EXT_external_memory_host on unified memory
+  bool profile = false;
 };
 
 struct Pipeline {
@@ -90,7 +100,18 @@ class Device : public std::enable_shared_from_this<Device> {
   uint32_t most_threads() const { return info_.workgroup_threads; }
   uint32_t shared_bytes() const { return info_.shared_bytes; }
 
+  const Abilities& abilities() const { return abilities_; }
+  const VulkanOptions& options() const { return options_; }
+  double clock_ns() const { return clock_ns_; }
+  uint64_t clock_mask() const { return clock_mask_; }
+
   Result<Buffer> buffer(size_t bytes, MemoryKind kind, std::string_view what);
+  // Memory of the host as a buffer, without a copy; for shaders to read. Begins and ends at multiples of
+  // import_alignment() and outlives the buffer. A driver may refuse some memory: then it is to be copied.
+  Result<Buffer> import(std::span<const std::byte> memory);
+  size_t import_alignment() const { return import_alignment_; }
+  // Before anything is made on the device: counts, and fails where a test asked for it.
+  Result<void> may_make(std::string_view what);
   // `constants`: values of the specialisation constants 0, 1, 2, ...; constant 0 is the threads of a group.
   Result<Pipeline> pipeline(std::string_view shader, std::span<const uint32_t> constants, uint32_t bindings);
   // Runs a recorded command buffer and waits, never for longer than the timeout. Any thread.
@@ -102,6 +123,8 @@ class Device : public std::enable_shared_from_this<Device> {
   VulkanCounts counts() const;
   void count_recording() { recordings_.fetch_add(1); }
   void count_run(uint64_t dispatches, uint64_t barriers, uint64_t weight_bytes);
+  void count_node(const VulkanNodeTime& time);  // adds
+  std::vector<VulkanNodeTime> profile() const;
   std::vector<std::string> messages() const;
   void add_message(std::string text);
 
@@ -115,7 +138,8 @@ class Device : public std::enable_shared_from_this<Device> {
   Result<void> open_instance(bool validation);
   Result<void> choose(const std::string& wanted);
   Result<void> open_device(const VulkanOptions& options);
-  void load_pipeline_cache();
+  void choose_abilities(const Physical& chosen);
+  Result<void> load_pipeline_cache();
   void save_pipeline_cache() const;
   Result<VkPipelineLayout> layout(uint32_t bindings, VkDescriptorSetLayout& set);
   int memory_type(uint32_t allowed, MemoryKind kind) const;
@@ -133,6 +157,10 @@ class Device : public std::enable_shared_from_this<Device> {
   uint64_t most_binding_ = 0, most_allocation_ = 0, timeout_ns_ = 0;
   size_t alignment_ = 64;
   bool unified_ = false;
+  Abilities abilities_;
+  size_t import_alignment_ = 0;
+  double clock_ns_ = 0;
+  uint64_t clock_mask_ = 0;
 
   std::mutex queue_mutex_, pipeline_mutex_, shared_mutex_;
   mutable std::mutex message_mutex_;
@@ -141,9 +169,11 @@ class Device : public std::enable_shared_from_this<Device> {
   std::map<std::vector<uint32_t>, std::map<std::string, Pipeline, std::less<>>> pipelines_;
   std::map<uint64_t, std::weak_ptr<void>> shared_;
   std::vector<std::string> messages_;
+  mutable std::mutex profile_mutex_;
+  std::vector<VulkanNodeTime> profile_;
   std::atomic<bool> lost_{false};
   std::atomic<uint64_t> runs_{0}, submits_{0}, dispatches_{0}, barriers_{0}, weight_bytes_{0},
-      device_bytes_{0}, allocations_{0}, recordings_{0};
+      device_bytes_{0}, imported_bytes_{0}, allocations_{0}, recordings_{0};
 };
 
 }  // namespace linnet::vulkan

@@ -34,6 +34,11 @@ VulkanExecutable::VulkanExecutable(std::shared_ptr<Device> device, const Compila
       plan_(c.plan),
       tokens_symbol_(graph::find_symbol(c.file.model(), "tokens")) {}
 
+VulkanExecutable::~VulkanExecutable() {
+  if (device_->abandoned()) return;
+  for (const VkQueryPool clock : clocks_) vkDestroyQueryPool(device_->handle(), clock, nullptr);
+}
+
 Result<std::unique_ptr<Executable>> VulkanExecutable::create(std::shared_ptr<Device> device,
                                                              const Compilation& c) {
   std::unique_ptr<VulkanExecutable> made(new VulkanExecutable(device, c));
@@ -129,6 +134,21 @@ Result<void> VulkanExecutable::prepare() {
   }
   LINNET_ASSIGN(commands_, Commands::create(device_, kRecordings + 1));
   recordings_.resize(kRecordings);
+  if (device_->abilities().profile) {
+    size_t nodes = 0;
+    for (const auto& method : model.methods) nodes = std::max(nodes, method->nodes.size());
+    ticks_.resize(nodes + 1);
+    for (size_t i = 0; i < kRecordings; ++i) {
+      VkQueryPoolCreateInfo create{};
+      create.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
+      create.queryType = VK_QUERY_TYPE_TIMESTAMP;
+      create.queryCount = static_cast<uint32_t>(nodes + 1);
+      VkQueryPool pool = VK_NULL_HANDLE;
+      LINNET_TRY(device_->may_make("clocks"));
+      LINNET_VK(vkCreateQueryPool(device_->handle(), &create, nullptr, &pool), "clocks");
+      clocks_.push_back(pool);
+    }
+  }
   // Everything a run can need is made now: pipelines and bindings do not depend on the symbols' values,
   // except that a single token takes ways of its own.
   for (size_t m = 0; m < methods_.size(); ++m) {
@@ -186,7 +206,14 @@ Result<void> VulkanExecutable::record(size_t commands, Recording& r, size_t firs
     full_barrier(to);
   }
   Recorder recorder(*device_, *descriptors_, to);
+  const VkQueryPool clock = clocks(commands);
+  const auto tick = [&](size_t n) {
+    if (clock)
+      vkCmdWriteTimestamp(to, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, clock, static_cast<uint32_t>(n - first));
+  };
+  if (clock) vkCmdResetQueryPool(to, clock, 0, static_cast<uint32_t>(last - first + 1));
   for (size_t n = first; n < last; ++n) {
+    tick(n);
     const NodeShapes bounds = node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
     Operands at = operands(m, n, r.uses);
     at.bounds = &bounds;
@@ -200,6 +227,7 @@ Result<void> VulkanExecutable::record(size_t commands, Recording& r, size_t firs
       return fail(added.error().code, strf("node '{}' on Vulkan: {}", at.node->name, added.error().message));
     }
   }
+  tick(last);
   full_barrier(to);
   if (!device_->unified()) {
     for (const Crossing& c : method.outputs) {
@@ -250,6 +278,23 @@ Result<void> VulkanExecutable::run(size_t method, std::span<const int64_t> symbo
   r.last_used = ++uses_;
   LINNET_TRY(commands_.submit(index));
   device_->count_run(r.counts.dispatches, r.counts.barriers, r.counts.weight_bytes);
+  return count_times(index, r);
+}
+
+Result<void> VulkanExecutable::count_times(size_t commands, const Recording& r) {
+  const VkQueryPool clock = clocks(commands);
+  if (!clock) return {};
+  const fb::MethodT& method = *file_.model().methods[r.method];
+  const auto count = static_cast<uint32_t>(method.nodes.size() + 1);
+  LINNET_VK(vkGetQueryPoolResults(device_->handle(), clock, 0, count, count * sizeof(uint64_t), ticks_.data(),
+                                  sizeof(uint64_t), VK_QUERY_RESULT_64_BIT),
+            "reading clocks");
+  for (size_t n = 0; n < method.nodes.size(); ++n) {
+    const uint64_t ticks = (ticks_[n + 1] - ticks_[n]) & device_->clock_mask();
+    device_->count_node({method.name, method.nodes[n]->name,
+                         std::string(graph::op_info(graph::op_kind(method.nodes[n]->args.type)).name), 1,
+                         static_cast<double>(ticks) * device_->clock_ns() * 1e-9});
+  }
   return {};
 }
 

@@ -20,6 +20,9 @@ class VulkanExecutable final : public Executable {
   Result<void> write_state(std::span<const std::byte> block) override;
   Result<void> read_state(std::span<std::byte> block) override;
 
+ public:
+  ~VulkanExecutable() override;
+
  private:
   // A value that crosses between host and device through `host_`, in the same submission as the run.
   struct Crossing {
@@ -47,6 +50,10 @@ class VulkanExecutable final : public Executable {
   // them.
   Result<void> record(size_t commands, Recording& recording, size_t first, size_t last);
   Result<size_t> recording(size_t method, std::span<const int64_t> symbols);
+  VkQueryPool clocks(size_t commands) const {
+    return commands < clocks_.size() ? clocks_[commands] : VK_NULL_HANDLE;
+  }
+  Result<void> count_times(size_t commands, const Recording& recording);
   Result<void> write_parameters(int64_t position, const std::vector<TableUse>& uses);
   Result<void> out_of_range(size_t given, size_t planned) const;
 
@@ -64,6 +71,9 @@ class VulkanExecutable final : public Executable {
   std::vector<size_t> state_offsets_;
   std::vector<HostTable> tables_;
   std::vector<Recording> recordings_;
+  // With profiling: of each recording, the time before each node and after the last.
+  std::vector<VkQueryPool> clocks_;
+  std::vector<uint64_t> ticks_;
   size_t work_bytes_ = 0, state_bytes_ = 0, params_bytes_ = 0;
   uint64_t uses_ = 0;
 };

@@ -42,7 +42,8 @@ int preference(const VulkanDevice& device) {
   return device.usable ? static_cast<int>(at - std::begin(order)) : 100;
 }
 
-void add_features(VkPhysicalDevice device, VulkanDevice& info) {
+void add_features(VkPhysicalDevice device, Physical& p) {
+  VulkanDevice& info = p.info;
   uint32_t count = 0;
   vkEnumerateDeviceExtensionProperties(device, nullptr, &count, nullptr);
   std::vector<VkExtensionProperties> extensions(count);
@@ -53,10 +54,33 @@ void add_features(VkPhysicalDevice device, VulkanDevice& info) {
     if (std::ranges::any_of(extensions,
                             [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; }))
       info.features.emplace_back(name);
+  const auto has = [&](const char* name) {
+    return std::ranges::find(info.features, name) != info.features.end();
+  };
+  if (has("VK_KHR_shader_integer_dot_product")) {
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR able{};
+    able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR;
+    VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &able, {}};
+    vkGetPhysicalDeviceFeatures2(device, &features);
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR fast{};
+    fast.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR;
+    VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &fast, {}};
+    vkGetPhysicalDeviceProperties2(device, &all);
+    p.integer_dot = able.shaderIntegerDotProduct == VK_TRUE;
+    p.fast_integer_dot = fast.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
+  }
+  if (has("VK_EXT_external_memory_host")) {
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
+    host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;
+    VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &host, {}};
+    vkGetPhysicalDeviceProperties2(device, &all);
+    p.import_alignment = static_cast<size_t>(host.minImportedHostPointerAlignment);
+  }
 }
 
 Physical describe(VkPhysicalDevice handle) {
-  Physical p{handle, {}, VK_DRIVER_ID_MAX_ENUM, 0, {}};
+  Physical p{};
+  p.handle = handle;
   vkGetPhysicalDeviceProperties(handle, &p.properties);
   VulkanDevice& info = p.info;
   const uint32_t api = p.properties.apiVersion;
@@ -84,6 +108,7 @@ Physical describe(VkPhysicalDevice handle) {
       if ((family[i].queueFlags & VK_QUEUE_COMPUTE_BIT) && family[i].queueCount > 0 &&
           (!alone || !(family[i].queueFlags & VK_QUEUE_GRAPHICS_BIT))) {
         p.family = i;
+        p.clock_bits = family[i].timestampValidBits;
         computes = true;
       }
   info.usable = computes && api >= VK_API_VERSION_1_1;
@@ -100,10 +125,13 @@ Physical describe(VkPhysicalDevice handle) {
   vkGetPhysicalDeviceProperties2(handle, &all);
   info.allocation_bytes = sizes.maxMemoryAllocationSize;
   info.subgroup = subgroup.subgroupSize;
+  p.clock_ns = static_cast<double>(limits.timestampPeriod);
+  p.subgroup_arithmetic = (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                          (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
   info.driver = driver.driverName[0] ? strf("{} {}", driver.driverName, driver.driverInfo)
                                      : strf("version {}", p.properties.driverVersion);
   if (driver.driverName[0]) p.driver = driver.driverID;
-  add_features(handle, info);
+  add_features(handle, p);
   for (const Quirk& quirk : quirks())
     if (applies(quirk, p.driver, p.properties.deviceType)) info.quirks.emplace_back(quirk.reason);
   return p;

@@ -12,8 +12,13 @@ namespace linnet::vulkan {
 struct Physical {
   VkPhysicalDevice handle;
   VkPhysicalDeviceProperties properties;
-  VkDriverId driver;
-  uint32_t family;  // of a queue that computes
+  VkDriverId driver = VK_DRIVER_ID_MAX_ENUM;
+  uint32_t family = 0;  // of a queue that computes
+  uint32_t clock_bits = 0;
+  double clock_ns = 0;  // of a tick
+  // What the device reports of kVulkanAbilities, and whether it says that they are fast.
+  bool integer_dot = false, fast_integer_dot = false, subgroup_arithmetic = false;
+  size_t import_alignment = 0;  // 0: host memory cannot be imported
   VulkanDevice info;
 };
 

@@ -14,12 +14,20 @@ Result<void> run(Lowering& l) {
     const uint32_t flags = (args.gated ? 1u : 0u) | (l.shapes.has_weight(2 * m + 1) ? 2u : 0u) |
                            (args.gated && l.shapes.has_weight(3) ? 4u : 0u) | (residual ? 8u : 0u) |
                            (l.shapes.has_in(2) ? 16u : 0u);
-    const uint32_t tile = product_tile(rows);
+    const bool tiles = tiled(l, rows);
+    const bool integers = tiles && l.device().abilities().integer_dot && is_quantized(w.dtype) &&
+                          (!args.gated || is_quantized(second));
+    const uint32_t tile = tiles ? kTiledTokens : product_tile(rows);
     // Both matrices of a gate may be cut, and differently where their types differ.
     for (const PanelRange& range : panel_ranges(l, 2 * m, args.gated ? 2 : -1)) {
       Dispatch d;
-      d.shader = "linear";
-      d.constants = {product_threads(l, k), code(w.dtype), code(second), code(args.activation), flags, tile};
+      d.shader = integers ? "linear_tiled_dot" : tiles ? "linear_tiled" : "linear";
+      d.constants = {tiles ? kTiledThreads : product_threads(l, k),
+                     code(w.dtype),
+                     code(second),
+                     code(args.activation),
+                     flags,
+                     tile};
       d.bindings = {l.in(0),
                     {range.first, false},
                     l.vector(2 * m + 1),
@@ -39,7 +47,8 @@ Result<void> run(Lowering& l) {
                 0,
                 0,
                 u32(args.gate_part * w.dims[0])};
-      d.groups = range.panels * ceil_div(rows, tile);
+      const uint32_t own = !tiles ? 1 : args.gated ? 2 : 4;  // panels of a group
+      d.groups = ceil_div(range.panels, own) * ceil_div(rows, tile);
       d.weight_bytes = range.bytes * ceil_div(rows, tile);
       l.add(std::move(d));
     }

@@ -144,7 +144,7 @@ class Lowering {
 };
 
 struct Lower {
-  Result<void> (*run)(Lowering&) = nullptr;        // null: the op is not there yet
+  Result<void> (*run)(Lowering&) = nullptr;
   size_t (*scratch)(const NodeShapes&) = nullptr;  // null: none needed
 };
 

@@ -26,7 +26,7 @@ std::vector<std::byte> read_file(const std::string& path) {
 }  // namespace
 
 // What another driver or device wrote, or is damaged, counts as empty.
-void Device::load_pipeline_cache() {
+Result<void> Device::load_pipeline_cache() {
   std::vector<std::byte> bytes = read_file(options_.pipeline_cache);
   VkPhysicalDeviceProperties properties;
   vkGetPhysicalDeviceProperties(physical_, &properties);
@@ -43,9 +43,11 @@ void Device::load_pipeline_cache() {
   create.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
   create.initialDataSize = bytes.size();
   create.pInitialData = bytes.data();
-  if (vkCreatePipelineCache(device_, &create, nullptr, &cache_) == VK_SUCCESS) return;
+  LINNET_TRY(may_make("the cache of shaders"));
+  if (vkCreatePipelineCache(device_, &create, nullptr, &cache_) == VK_SUCCESS) return {};
   create.initialDataSize = 0;
   if (vkCreatePipelineCache(device_, &create, nullptr, &cache_) != VK_SUCCESS) cache_ = VK_NULL_HANDLE;
+  return {};
 }
 
 // Only a convenience: a file that cannot be written costs the next start some compilation.
@@ -77,6 +79,7 @@ Result<VkPipelineLayout> Device::layout(uint32_t bindings, VkDescriptorSetLayout
   create_set.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO;
   create_set.bindingCount = bindings;
   create_set.pBindings = slots.data();
+  LINNET_TRY(may_make("describing bindings"));
   LINNET_VK(vkCreateDescriptorSetLayout(device_, &create_set, nullptr, &set), "describing bindings");
   const VkPushConstantRange push{VK_SHADER_STAGE_COMPUTE_BIT, 0, kPushBytes};
   VkPipelineLayoutCreateInfo create{};
@@ -86,10 +89,14 @@ Result<VkPipelineLayout> Device::layout(uint32_t bindings, VkDescriptorSetLayout
   create.pushConstantRangeCount = 1;
   create.pPushConstantRanges = &push;
   VkPipelineLayout made = VK_NULL_HANDLE;
-  if (const VkResult result = vkCreatePipelineLayout(device_, &create, nullptr, &made);
-      result != VK_SUCCESS) {
+  Result<void> fine = may_make("describing bindings");
+  if (fine)
+    if (const VkResult result = vkCreatePipelineLayout(device_, &create, nullptr, &made);
+        result != VK_SUCCESS)
+      fine = vk_error(result, "describing bindings");
+  if (!fine) {
     vkDestroyDescriptorSetLayout(device_, set, nullptr);
-    return vk_error(result, "describing bindings");
+    return std::unexpected(std::move(fine).error());
   }
   layouts_[bindings] = {set, made};
   return made;
@@ -110,13 +117,17 @@ Result<Pipeline> Device::pipeline(std::string_view shader, std::span<const uint3
   auto module = modules_.find(shader);
   if (module == modules_.end()) {
     const auto all = shaders();
-    const auto code = std::ranges::find(all, shader, &Shader::name);
+    auto code = all.end();
+    if (abilities_.subgroup_arithmetic)
+      code = std::ranges::find(all, strf("{}_subgroup", shader), &Shader::name);
+    if (code == all.end()) code = std::ranges::find(all, shader, &Shader::name);
     if (code == all.end()) return fail(ErrorCode::kInternal, strf("there is no shader '{}'", shader));
     VkShaderModuleCreateInfo create{};
     create.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
     create.codeSize = code->count * sizeof(uint32_t);
     create.pCode = code->words;
     VkShaderModule made = VK_NULL_HANDLE;
+    LINNET_TRY(may_make(strf("loading the shader '{}'", shader)));
     LINNET_VK(vkCreateShaderModule(device_, &create, nullptr, &made),
               strf("loading the shader '{}'", shader));
     module = modules_.emplace(std::string(shader), made).first;
@@ -136,6 +147,7 @@ Result<Pipeline> Device::pipeline(std::string_view shader, std::span<const uint3
   create.stage.pName = "main";
   create.stage.pSpecializationInfo = &special;
   create.layout = out.layout;
+  LINNET_TRY(may_make(strf("compiling the shader '{}'", shader)));
   LINNET_VK(vkCreateComputePipelines(device_, cache_, 1, &create, nullptr, &out.pipeline),
             strf("compiling the shader '{}'", shader));
   by_shader.emplace(std::string(shader), out);

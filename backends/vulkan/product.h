@@ -47,6 +47,14 @@ inline std::vector<PanelRange> panel_ranges(const Lowering& l, size_t first, int
   return ranges;
 }
 
+// From so many tokens on a product goes through shared memory: shaders/linear_tiled.glsl.
+inline constexpr int64_t kTiledRows = 16;
+inline constexpr uint32_t kTiledThreads = 128, kTiledTokens = 32, kTiledBytes = 13 << 10;
+inline bool tiled(const Lowering& l, int64_t rows) {
+  return rows >= kTiledRows && l.device().most_threads() >= kTiledThreads &&
+         l.device().shared_bytes() >= kTiledBytes;
+}
+
 inline uint32_t product_tile(int64_t rows) { return rows == 1 ? 1u : rows <= 4 ? 4u : 8u; }
 // A slice of 16 threads for each group of 32 inputs, as far as that pays.
 inline uint32_t product_threads(const Lowering& l, int64_t k) {

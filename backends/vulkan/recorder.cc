@@ -34,6 +34,7 @@ Result<VkDescriptorSet> Descriptors::set(VkDescriptorSetLayout layout, const std
   allocate.descriptorSetCount = 1;
   allocate.pSetLayouts = &layout;
   VkDescriptorSet set = VK_NULL_HANDLE;
+  LINNET_TRY(device_->may_make("making room for bindings"));
   VkResult result = VK_ERROR_OUT_OF_POOL_MEMORY;
   if (sets_.size() % kSetsPerPool != 0) {
     allocate.descriptorPool = pools_.back();
@@ -47,6 +48,7 @@ Result<VkDescriptorSet> Descriptors::set(VkDescriptorSetLayout layout, const std
     create.poolSizeCount = 1;
     create.pPoolSizes = &size;
     VkDescriptorPool pool = VK_NULL_HANDLE;
+    LINNET_TRY(device_->may_make("making room for bindings"));
     LINNET_VK(vkCreateDescriptorPool(device_->handle(), &create, nullptr, &pool), "making room for bindings");
     pools_.push_back(pool);
     allocate.descriptorPool = pool;

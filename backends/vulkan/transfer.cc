@@ -16,6 +16,7 @@ Result<Commands> Commands::create(std::shared_ptr<Device> device, uint32_t buffe
   pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
   pool.flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT;
   pool.queueFamilyIndex = out.device_->queue_family();
+  LINNET_TRY(out.device_->may_make("making a command pool"));
   LINNET_VK(vkCreateCommandPool(handle, &pool, nullptr, &out.pool_), "making a command pool");
   VkCommandBufferAllocateInfo allocate{};
   allocate.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO;
@@ -23,10 +24,12 @@ Result<Commands> Commands::create(std::shared_ptr<Device> device, uint32_t buffe
   allocate.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
   allocate.commandBufferCount = buffers;
   std::vector<VkCommandBuffer> made(buffers);
+  LINNET_TRY(out.device_->may_make("making command buffers"));
   LINNET_VK(vkAllocateCommandBuffers(handle, &allocate, made.data()), "making command buffers");
   out.buffers_ = std::move(made);
   VkFenceCreateInfo fence{};
   fence.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO;
+  LINNET_TRY(out.device_->may_make("making a fence"));
   LINNET_VK(vkCreateFence(handle, &fence, nullptr, &out.fence_), "making a fence");
   return out;
 }

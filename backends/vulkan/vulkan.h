@@ -2,8 +2,10 @@
 // the SDK is installed (LINNET_HAS_VULKAN). vulkan.h appears in no public header.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "linnet/result.h"
@@ -16,12 +18,23 @@ struct VulkanOptions {
   std::string pipeline_cache;  // a file that keeps compiled shaders between runs; empty: none
   bool validation = false;     // the Khronos validation layer with synchronisation validation, for tests
   int64_t timeout_ms = 0;      // of one run; 0: by the kind of device. Past it the device counts as lost.
+  bool profile = false;        // measures the time of every node: VulkanBackend::profile()
+  // Told while weights are copied to the device: bytes done and in all.
+  std::function<void(uint64_t, uint64_t)> progress;
+  // Optional abilities (kVulkanAbilities) that are not used although the device reports them, and ones that
+  // are used although they do not pay on it.
+  std::vector<std::string> without, even_if_slow;
   // For tests of limits and faults; 0 and -1: off.
   uint64_t most_binding_bytes = 0;  // pretend that maxStorageBufferRange and maxMemoryAllocationSize are this
   bool staging = false;             // treat device memory as out of the host's sight
-  int fail_allocation = -1;         // this allocation (counted from 0 at backend creation) finds no memory
-  int lose_at_submit = -1;          // the device is lost in this submission
+  uint64_t most_memory_bytes = 0;   // pretend that the device has no more memory than this
+  // The object or memory (counted from 0 at backend creation) that cannot be made for want of memory.
+  int fail_allocation = -1;
+  int lose_at_submit = -1;  // the device is lost in this submission
 };
+
+// What Linnet uses where the device reports it, beyond Vulkan 1.1. Each has a way around.
+inline constexpr std::string_view kVulkanAbilities[] = {"integer_dot", "subgroup_arithmetic", "import"};
 
 struct VulkanDevice {
   std::string name, driver, kind;  // kind: discrete, integrated, virtual, cpu, other
@@ -29,9 +42,10 @@ struct VulkanDevice {
   uint64_t memory_bytes = 0;       // of the largest device-local heap
   uint64_t binding_bytes = 0, allocation_bytes = 0;
   uint32_t workgroup_threads = 0, shared_bytes = 0, subgroup = 0;
-  std::vector<std::string> features;  // optional ones that the device reports
-  std::vector<std::string> quirks;    // what Linnet does differently on it, and why
-  bool usable = false;                // Vulkan 1.1 with a compute queue
+  std::vector<std::string> features;   // optional ones that the device reports
+  std::vector<std::string> abilities;  // of kVulkanAbilities, those that Linnet uses on it
+  std::vector<std::string> quirks;     // what Linnet does differently on it, and why
+  bool usable = false;                 // Vulkan 1.1 with a compute queue
 };
 
 // Every device the loader knows, usable or not. Errors: kUnsupported without a loader or driver.
@@ -40,16 +54,27 @@ Result<std::vector<VulkanDevice>> vulkan_devices();
 // Totals since the backend was made, for benchmarks and tests.
 struct VulkanCounts {
   uint64_t runs = 0, submits = 0, dispatches = 0, barriers = 0;
-  uint64_t weight_bytes = 0;  // of weights that the dispatches read
-  uint64_t device_bytes = 0;  // allocated now
-  uint64_t allocations = 0;   // ever
-  uint64_t recordings = 0;    // of command buffers
+  uint64_t weight_bytes = 0;    // of weights that the dispatches read
+  uint64_t device_bytes = 0;    // allocated now
+  uint64_t imported_bytes = 0;  // of model files, used in place
+  uint64_t allocations = 0;     // of memory and objects, ever
+  uint64_t recordings = 0;      // of command buffers
+};
+
+// Time of a node of the graph on the device, over all runs of its method (VulkanOptions::profile).
+struct VulkanNodeTime {
+  std::string method, node, op;
+  uint64_t runs = 0;
+  double seconds = 0;
 };
 
 class VulkanBackend : public Backend {
  public:
   virtual const VulkanDevice& device() const = 0;
   virtual VulkanCounts counts() const = 0;
+  // In the order of the nodes. Nodes between which no barrier stands overlap, and the time is that of the
+  // last of them. Empty without VulkanOptions::profile or where the queue has no clock.
+  virtual std::vector<VulkanNodeTime> profile() const = 0;
   // What the validation layer has said so far.
   virtual std::vector<std::string> validation_messages() const = 0;
 };

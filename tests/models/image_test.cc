@@ -16,6 +16,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/image/prompt.h"
 #include "tests/image/tensors.h"
+#include "tests/vulkan_device.h"
 
 using namespace linnet;
 using namespace linnet::testing;
@@ -44,9 +45,14 @@ std::shared_ptr<const Model> converted(const fs::path& source, const std::string
 }
 
 std::vector<const Backend*> backends() {
-  const auto cpu = cpu_backend();
-  REQUIRE(cpu);
-  return {&reference_backend(), *cpu};
+  std::vector<const Backend*> all;
+  if (vulkan_wish() != "only") {
+    const auto cpu = cpu_backend();
+    REQUIRE(cpu);
+    all = {&reference_backend(), *cpu};
+  }
+  if (const Backend* vulkan = vulkan_test_backend()) all.push_back(vulkan);
+  return all;
 }
 
 // Root of the mean squared difference over that of the expected values.
@@ -132,6 +138,7 @@ void check_component(const std::string& name, const std::vector<std::string>& ca
                              std::span(expected).subspan(static_cast<size_t>(b) * item, item)) < 1e-4);
     }
   }
+  check_vulkan_messages();
 }
 
 }  // namespace
@@ -221,6 +228,20 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
     CHECK(psnr(bird->planes, fresh_bird->planes, 2) > 60);
     CHECK(bird->planes != clean);
   }
+  // On a GPU, the same from the text to the picture.
+  if (const Backend* vulkan = vulkan_test_backend()) {
+    auto session = ImageSession::create(model, *vulkan, options);
+    REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
+    ImageRequest request;
+    request.prompt = prompt;
+    request.steps = 4;
+    request.latents = start;
+    const auto result = (*session)->generate(request);
+    REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
+    CHECK(relative_error(result->latents, file["latents"]) < 1e-3);
+    CHECK(psnr(result->planes, clean, 2) > 40);
+    check_vulkan_messages();
+  }
   // 8-bit weights against f32.
   options.threads = 2;
   auto session = ImageSession::create(converted(kGolden / "sana_pipeline" / "model", "q8"), **cpu, options);
@@ -234,6 +255,31 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
   const double q8_psnr = psnr(q8->planes, clean, 2);
   CAPTURE(q8_psnr);
   CHECK(q8_psnr > 35);
+}
+
+TEST_CASE("lit-fashion paints the same on the CPU and on a GPU") {
+  const Backend* vulkan = vulkan_test_backend();
+  if (!vulkan) return;
+  auto model = Model::open(LINNET_GOLDEN "/../../models/lit-fashion/lit-fashion.lnt");
+  REQUIRE_MESSAGE(model, (model ? "" : model.error().message));
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  const auto paint = [&](const Backend& backend) {
+    auto session = ImageSession::create(*model, backend, {});
+    REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
+    ImageRequest request;
+    request.class_label = 8;
+    request.steps = 6;
+    request.seed = 3;
+    auto result = (*session)->generate(request);
+    REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
+    return result->planes;
+  };
+  // Weights in q8, for which the CPU rounds activations to 8 bits.
+  const double apart = psnr(paint(*vulkan), paint(**cpu), 2);
+  CAPTURE(apart);
+  CHECK(apart > 40);
+  check_vulkan_messages();
 }
 
 TEST_CASE("a session refuses what it cannot do and stays usable") {

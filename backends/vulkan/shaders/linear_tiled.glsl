@@ -1,0 +1,182 @@
+// linear for many tokens: a group makes 32 tokens x 64 outputs (gated: 32 of each matrix), a thread 4 x 4 of them.
+// A block of 32 inputs of both sides goes through shared memory, 16 KiB at most. With INTEGER_DOT weights are in groups
+// of q8, q4 or q4a, and activations are rounded to 8 bits in groups of 32, as the CPU backend rounds them.
+// Constant 0 is 128.
+#include "product.glsl"
+
+layout(std430, binding = 2) readonly buffer B0 { float bias0[]; };
+#define MATRIX_BINDING 3
+#define MATRIX_BLOCK W1
+#define MATRIX_WORDS w1
+#define MATRIX_DTYPE DTYPE1
+#define MATRIX_LOAD load1
+#include "matrix.glsl"
+layout(std430, binding = 4) readonly buffer B1 { float bias1[]; };
+layout(std430, binding = 5) readonly buffer R { float residual[]; };
+layout(std430, binding = 6) readonly buffer P { float parts[]; };
+layout(std430, binding = 7) writeonly buffer Y { float y[]; };
+
+const uint TOKENS = 32u, OUTPUTS = 64u, ROW = TOKENS + 1u;  // a row more spreads writes over the banks
+
+#ifdef INTEGER_DOT
+
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
+int dot_4x8(int a, int b, spirv_literal int packed_format);
+
+shared int inputs[8][ROW], weights[8][OUTPUTS];
+shared float input_step[ROW], input_sum[ROW], weight_step[OUTPUTS], weight_least[OUTPUTS];
+
+// Row r of a group of 32 inputs: x = step * integer + least.
+#define LOAD_INTEGERS(name, words, DTYPE)                                                     \
+  void name(uint panel, uint r, uint b, uint row) {                                           \
+    uint size = DTYPE == 3u ? 136u : DTYPE == 5u ? 80u : 72u;                                 \
+    uint at = (panel * ((p.k + 31u) / 32u) + b) * size, shift = (r & 1u) * 16u;               \
+    float step = half_to_float(words[at + r / 2u] >> shift & 0xFFFFu);                        \
+    weight_step[row] = step;                                                                  \
+    weight_least[row] = DTYPE == 3u   ? 0.0                                                   \
+                        : DTYPE == 4u ? -8.0 * step                                           \
+                                      : half_to_float(words[at + 8u + r / 2u] >> shift & 0xFFFFu); \
+    at += size - (DTYPE == 3u ? 128u : 64u) + r;                                              \
+    for (uint i = 0u; i < (DTYPE == 3u ? 8u : 4u); ++i) {                                     \
+      uint word = words[at + i * 16u];                                                        \
+      if (DTYPE == 3u) {                                                                      \
+        weights[i][row] = int(word);                                                          \
+      } else {                                                                                \
+        weights[i][row] = int(word & 0x0F0F0F0Fu);                                            \
+        weights[i + 4u][row] = int(word >> 4 & 0x0F0F0F0Fu);                                  \
+      }                                                                                       \
+    }                                                                                         \
+  }
+LOAD_INTEGERS(integers0, w0, DTYPE0)
+LOAD_INTEGERS(integers1, w1, DTYPE1)
+
+void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
+  if (!inside) {
+    weight_step[lane] = weight_least[lane] = 0.0;
+    for (uint i = 0u; i < 8u; ++i) weights[i][lane] = 0;
+  } else if (second) {
+    integers1(p.skip1 + panel, lane & 15u, b, lane);
+  } else {
+    integers0(p.skip0 + panel, lane & 15u, b, lane);
+  }
+}
+
+// A thread for each token.
+void load_inputs(uint lane, uint t0, uint b) {
+  if (lane >= TOKENS) return;
+  uint at = (p.first_token + t0 + lane) * p.k + b * 32u;
+  uint count = t0 + lane < p.rows ? min(32u, p.k - b * 32u) : 0u;
+  float most = 0.0;
+  for (uint i = 0u; i < count; ++i) {
+    float a = abs(x[at + i]);
+    if (a > most || isnan(a)) most = a;
+  }
+  float inverse = most > 0.0 && !isinf(most) ? 127.0 / most : 0.0;
+  int sum = 0;
+  for (uint i = 0u; i < 8u; ++i) {
+    uint word = 0u;
+    for (uint j = 0u; j < 4u; ++j) {
+      int q = i * 4u + j < count ? int(clamp(roundEven(x[at + i * 4u + j] * inverse), -127.0, 127.0)) : 0;
+      sum += q;
+      word |= (uint(q) & 0xFFu) << 8u * j;
+    }
+    inputs[i][lane] = int(word);
+  }
+  // What is not finite makes the outputs not finite.
+  bool finite = !isnan(most) && !isinf(most);
+  input_step[lane] = finite ? most / 127.0 : uintBitsToFloat(0x7FC00000u);
+  input_sum[lane] = float(sum);
+}
+
+void multiply(uint r, uint first_token, inout float acc[4][4]) {
+  int products[4][4];
+  for (uint s = 0u; s < 4u; ++s)
+    for (uint t = 0u; t < 4u; ++t) products[s][t] = 0;
+  for (uint i = 0u; i < 8u; ++i) {
+    int a[4];
+    for (uint t = 0u; t < 4u; ++t) a[t] = inputs[i][first_token + t];
+    for (uint s = 0u; s < 4u; ++s) {
+      int w = weights[i][s * 16u + r];
+      for (uint t = 0u; t < 4u; ++t) products[s][t] += dot_4x8(a[t], w, 0);
+    }
+  }
+  for (uint s = 0u; s < 4u; ++s) {
+    float step = weight_step[s * 16u + r], least = weight_least[s * 16u + r];
+    for (uint t = 0u; t < 4u; ++t)
+      acc[s][t] += input_step[first_token + t] *
+                   (step * float(products[s][t]) + least * input_sum[first_token + t]);
+  }
+}
+
+#else
+
+shared float inputs[32][ROW], weights[32][OUTPUTS];
+
+void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
+  float w[32];
+  if (!inside) {
+    for (uint i = 0u; i < 32u; ++i) w[i] = 0.0;
+  } else if (second) {
+    load1(p.skip1 + panel, lane & 15u, b, p.k, w);
+  } else {
+    load0(p.skip0 + panel, lane & 15u, b, p.k, w);
+  }
+  for (uint i = 0u; i < 32u; ++i) weights[i][lane] = w[i];
+}
+
+void load_inputs(uint lane, uint t0, uint b) {
+  for (uint n = lane; n < TOKENS * 32u; n += OUTPUTS) {
+    uint t = n / 32u, i = n % 32u;
+    bool inside = t0 + t < p.rows && b * 32u + i < p.k;
+    inputs[i][t] = inside ? x[(p.first_token + t0 + t) * p.k + b * 32u + i] : 0.0;
+  }
+}
+
+void multiply(uint r, uint first_token, inout float acc[4][4]) {
+  for (uint i = 0u; i < 32u; ++i) {
+    float a[4];
+    for (uint t = 0u; t < 4u; ++t) a[t] = inputs[i][first_token + t];
+    for (uint s = 0u; s < 4u; ++s) {
+      float w = weights[i][s * 16u + r];
+      for (uint t = 0u; t < 4u; ++t) acc[s][t] += a[t] * w;
+    }
+  }
+}
+
+#endif
+
+void main() {
+  if (group_index() >= p.groups) return;
+  uint lane = gl_LocalInvocationID.x, r = lane & 15u, first_token = lane / 16u * 4u;
+  uint own = GATED ? 2u : 4u, across = (p.panels + own - 1u) / own;
+  uint first = group_index() % across * own, t0 = group_index() / across * TOKENS;
+  float acc[4][4];
+  for (uint s = 0u; s < 4u; ++s)
+    for (uint t = 0u; t < 4u; ++t) acc[s][t] = 0.0;
+  for (uint b = 0u; b * 32u < p.k; ++b) {
+    barrier();
+    if (lane < OUTPUTS) {
+      uint slot = lane / 16u, panel = first + slot % own;
+      load_weights(lane, panel, slot >= own, panel < p.panels, b);
+    } else {
+      load_inputs(lane - OUTPUTS, t0, b);
+    }
+    barrier();
+    multiply(r, first_token, acc);
+  }
+  for (uint s = 0u; s < own; ++s) {
+    uint row = (p.first_panel + first + s) * 16u + r;
+    if (first + s >= p.panels || row >= p.n) continue;
+    for (uint t = 0u; t < 4u; ++t) {
+      uint token = t0 + first_token + t, at = token * p.n + row;
+      if (token >= p.rows) continue;
+      float a = acc[s][t];
+      if (BIAS0) a += bias0[row];
+      a = activate(ACTIVATION, a);
+      if (GATED) a *= BIAS1 ? acc[(s + 2u) & 3u][t] + bias1[row] : acc[(s + 2u) & 3u][t];
+      if (PART) a *= parts[p.part + row];
+      if (RESIDUAL) a += residual[at];
+      y[at] = a;
+    }
+  }
+}
