@@ -6,7 +6,7 @@
 namespace linnet::vulkan {
 namespace {
 
-constexpr uint32_t kThreads = 64;
+constexpr uint32_t kThreads = 64, kManyThreads = 256;
 
 // Every token of a chunk goes into the ring before the first of them attends (plan.cc: attention_ring).
 void store(Lowering& l) {
@@ -58,8 +58,13 @@ Result<void> run(Lowering& l) {
   const bool turn = causal && args.rope && ring.sinks > 0;
   const bool bias = l.shapes.has_weight(0);
   if (causal) store(l);
-  const uint32_t threads =
+  const uint32_t slice =
       std::min(std::max(kThreads, threads_for(args.value_dim, 128)), l.device().most_threads());
+  // A single query leaves most of a GPU idle: its keys are shared among more threads.
+  const int64_t keys = causal ? ring.capacity : l.shapes.in[1].rows();
+  const uint32_t threads = queries == 1 && keys >= kManyThreads && l.device().most_threads() >= kManyThreads
+                               ? kManyThreads
+                               : slice;
   const size_t shared = (2 * static_cast<size_t>(args.head_dim) + 3 * threads) * sizeof(float);
   if (shared > l.device().shared_bytes())
     return fail(ErrorCode::kUnsupported,
@@ -74,7 +79,8 @@ Result<void> run(Lowering& l) {
                  flags,
                  code(args.gate_activation),
                  u32(args.head_dim),
-                 static_cast<uint32_t>(ceil_div(args.value_dim, threads))};
+                 static_cast<uint32_t>(ceil_div(args.value_dim, slice)),
+                 slice};
   d.bindings = {
       l.params(),
       l.in(0),

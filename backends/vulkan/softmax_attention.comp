@@ -5,13 +5,15 @@
 #include "math.glsl"
 #include "reduce.glsl"
 
-// One group for each query of each head; a thread scores a key of a block, then adds up channels of values.
-// Constants: 1 dtype of the cache, 2 flags, 3 activation of the gate, 4 head_dim, 5 channels of a thread.
+// One group for each query of each head; a thread scores a key of a block, then adds up channels of values over its
+// slice of the block's keys. Constants: 1 dtype of the cache, 2 flags, 3 activation of the gate, 4 head_dim, 5 channels
+// of a thread, 6 threads of a slice.
 layout(constant_id = 1) const uint CACHE_DTYPE = 0u;
 layout(constant_id = 2) const uint FLAGS = 0u;
 layout(constant_id = 3) const uint ACTIVATION = 0u;
 layout(constant_id = 4) const uint HEAD_DIM = 1u;
 layout(constant_id = 5) const uint CHANNELS = 1u;
+layout(constant_id = 6) const uint SLICE = 1u;
 const bool CAUSAL = (FLAGS & 1u) != 0u, GATE = (FLAGS & 2u) != 0u, TURN = (FLAGS & 4u) != 0u,
            INTERLEAVED = (FLAGS & 8u) != 0u, BIAS = (FLAGS & 16u) != 0u, MASK = (FLAGS & 32u) != 0u;
 #include "cache.glsl"
@@ -104,19 +106,25 @@ void main() {
     most = higher;
     uint count = min(THREADS, total - start);
     for (uint i = 0u; i < CHANNELS; ++i) {
-      uint c = lane + i * THREADS;
+      uint c = lane % SLICE + i * SLICE;
       if (c >= p.value_dim) break;
       float y = 0.0;
-      for (uint key = 0u; key < count; ++key)
+      for (uint key = lane / SLICE; key < count; key += THREADS / SLICE)
         y += weights[key] * CACHE_VALUE(values, (slots[key] * p.kv_heads + kv) * p.value_dim + c);
       acc[i] = acc[i] * factor + y;
     }
     barrier();
   }
   for (uint i = 0u; i < CHANNELS; ++i) {
-    uint c = lane + i * THREADS, at = group_index() * p.value_dim + c;
-    if (c >= p.value_dim) break;
-    float y = acc[i] / sum;
+    weights[lane] = acc[i];
+    barrier();
+    float y = 0.0;
+    if (lane < SLICE)
+      for (uint n = lane; n < THREADS; n += SLICE) y += weights[n];
+    barrier();
+    uint c = lane + i * SLICE, at = group_index() * p.value_dim + c;
+    if (lane >= SLICE || c >= p.value_dim) continue;
+    y /= sum;
     if (GATE) y *= activate(ACTIVATION, gate[at]);
     o[at] = y;
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backends/reference/reference.h"
 #include "tests/ops/op_check.h"
 #include "tests/ops/rounding_bound.h"
 #include "tests/vulkan_device.h"
