@@ -213,7 +213,7 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
   std::vector<image::Picture> pictures;
   Tensors tensors;
   ProgressBar bar;
-  double seconds = 0;
+  double seconds = 0, text_seconds = 0, decode_seconds = 0;
   int64_t steps = 0;
   for (size_t i = 0; i < all; ++i) {
     request.class_label = labels[i % labels.size()];
@@ -226,7 +226,10 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
                i * static_cast<size_t>(step.steps) + static_cast<size_t>(step.step), total);
       return !interrupted();
     };
+    bar.show(names.empty() ? "reading the prompt" : "starting", i, all);
     LINNET_ASSIGN(ImageResult result, session->generate(request, on_step));
+    text_seconds += result.text_seconds;
+    decode_seconds += result.decode_seconds;
     if (result.truncated) {
       bar.clear();
       std::fprintf(stderr, "linnet: note: the prompt is longer than the model reads; its end was left out\n");
@@ -257,9 +260,10 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
                                   describe(options, *session, class_name, options.seed + i)));
   }
   if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, tensors));
-  std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step\n", options.output.c_str(), all,
-               all == 1 ? "" : "s",
-               fixed(seconds / static_cast<double>(std::max<int64_t>(steps, 1)), 3).c_str());
+  std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step; %s s for the text, %s s to decode\n",
+               options.output.c_str(), all, all == 1 ? "" : "s",
+               fixed(seconds / static_cast<double>(std::max<int64_t>(steps, 1)), 3).c_str(),
+               fixed(text_seconds, 2).c_str(), fixed(decode_seconds, 2).c_str());
   return {};
 }
 

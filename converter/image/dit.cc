@@ -57,7 +57,9 @@ void import_dit(Importer& in, ImageFacts& facts) {
   const int64_t heads = in.integer("num_attention_heads", 16),
                 head_dim = in.integer("attention_head_dim", 72);
   const int64_t width = heads * head_dim, channels = in.integer("in_channels", 4);
-  const int64_t outputs = in.integer("out_channels", 2 * channels), patch = in.integer("patch_size", 2);
+  // The original code predicts a variance too; diffusers where the configuration says so.
+  const int64_t outputs = in.integer("out_channels", names.original ? 2 * channels : channels),
+                patch = in.integer("patch_size", 2);
   const int64_t layers = in.integer("num_layers", 28), size = in.integer("sample_size", 32);
   const int64_t classes = in.integer("num_embeds_ada_norm", 1000);
   // Of the norm before the MLP; the other is 1e-6 always.

@@ -14,7 +14,7 @@ void import_pixart(Importer& in, ImageFacts& facts) {
   const int64_t heads = in.integer("num_attention_heads", 16),
                 head_dim = in.integer("attention_head_dim", 72);
   const int64_t width = heads * head_dim, channels = in.integer("in_channels", 4);
-  const int64_t outputs = in.integer("out_channels", 2 * channels), patch = in.integer("patch_size", 2);
+  const int64_t outputs = in.integer("out_channels", channels), patch = in.integer("patch_size", 2);
   const int64_t layers = in.integer("num_layers", 28), size = in.integer("sample_size", 128);
   const int64_t captions = in.integer("caption_channels");
   const auto epsilon = static_cast<float>(in.number("norm_eps", 1e-6));

@@ -114,15 +114,28 @@ Result<Denoiser> find_denoiser(const fb::ModelT& m) {
   return d;
 }
 
-// Bytes of the weights that a method reads.
-size_t weights_of(const fb::ModelT& m, size_t method) {
-  std::vector<bool> used(m.weights.size());
-  for (const auto& node : m.methods[method]->nodes)
+// Bytes of the weights that a method reads. Of a table that only looks up ids, the panels that so many ids
+// can touch at most: the others stay on disk.
+size_t weights_of(const fb::ModelT& m, size_t method, int64_t ids) {
+  enum class Use : uint8_t { kNone, kLookedUp, kWhole };
+  std::vector<Use> used(m.weights.size(), Use::kNone);
+  for (const auto& node : m.methods[method]->nodes) {
+    const bool table = graph::op_kind(node->args.type) == graph::OpKind::kEmbedding;
     for (const int weight : node->weights)
-      if (weight >= 0) used[static_cast<size_t>(weight)] = true;
+      if (weight >= 0) {
+        Use& use = used[static_cast<size_t>(weight)];
+        use = table && use != Use::kWhole ? Use::kLookedUp : Use::kWhole;
+      }
+  }
   size_t bytes = 0;
-  for (size_t i = 0; i < used.size(); ++i)
-    if (used[i]) bytes += m.weights[i]->bytes;
+  for (size_t i = 0; i < used.size(); ++i) {
+    const fb::WeightT& weight = *m.weights[i];
+    if (used[i] == Use::kWhole) bytes += weight.bytes;
+    if (used[i] == Use::kLookedUp && weight.shape.size() == 2 && weight.shape[0] > 0) {
+      const auto panel = weight.bytes / static_cast<size_t>((weight.shape[0] + 15) / 16);
+      bytes += std::min<size_t>(weight.bytes, panel * static_cast<size_t>(ids));
+    }
+  }
   return bytes;
 }
 
@@ -404,8 +417,12 @@ Result<ImageMemory> ImageSession::memory_required(const Model& model, const Back
   memory.work_bytes = m.work_bytes;
   memory.backend_bytes = m.backend_bytes;
   memory.buffers_bytes = Impl::buffer_floats(model, options, denoiser) * sizeof(float);
+  int64_t ids = 2;  // a class and none
+  if (denoiser.text >= 0) {
+    LINNET_ASSIGN(ids, PromptEncoder::most_tokens(model));
+  }
   for (size_t method = 0; method < file.methods.size(); ++method)
-    memory.largest_stage_weights = std::max(memory.largest_stage_weights, weights_of(file, method));
+    memory.largest_stage_weights = std::max(memory.largest_stage_weights, weights_of(file, method, ids));
   return memory;
 }
 

@@ -141,7 +141,46 @@ void check_component(const std::string& name, const std::vector<std::string>& ca
   check_vulkan_messages();
 }
 
+// Runs of a pipeline of image_pipelines.py, from the seed to the picture.
+void check_pipeline(const std::string& name) {
+  CAPTURE(name);
+  const TensorFile file((kGolden / name / "reference.safetensors").string());
+  const auto runs = convert::read_json((kGolden / name / "manifest.json").string(), true);
+  REQUIRE(runs);
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  for (const std::string quantize : {"f32", "q8"}) {
+    CAPTURE(quantize);
+    const auto model = converted(kGolden / name / "model", quantize);
+    ImageOptions options;
+    options.height = options.width = 64;
+    options.threads = 2;
+    auto session = ImageSession::create(model, **cpu, options);
+    REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
+    for (const auto& [run, how] : runs->items()) {
+      CAPTURE(run);
+      ImageRequest request;
+      request.prompt = how["prompt"].get<std::string>();
+      if (how["negative"].is_string()) request.negative = how["negative"].get<std::string>();
+      request.height = how["height"].get<int64_t>();
+      request.width = how["width"].get<int64_t>();
+      request.steps = how["steps"].get<int>();
+      if (how["guidance"].is_number()) request.guidance = how["guidance"].get<float>();
+      request.seed = how["seed"].get<uint64_t>();
+      const auto result = (*session)->generate(request);
+      REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
+      CHECK(psnr(result->planes, file[run + ".image"], 2) > (quantize == "f32" ? 45 : 35));
+      CHECK(relative_error(result->latents, file[run + ".latents"]) < (quantize == "f32" ? 1e-4 : 0.05));
+    }
+  }
+}
+
 }  // namespace
+
+TEST_CASE("SANA-Sprint in 1, 2 and 4 steps, and PixArt-Sigma, from the prompt to the picture") {
+  check_pipeline("sana_sprint_pipeline");
+  check_pipeline("pixart_pipeline");
+}
 
 TEST_CASE("SANA, with and without patches, and SANA-Sprint") {
   for (const char* name : {"sana", "sana_patch2", "sana_sprint"})
@@ -163,6 +202,33 @@ TEST_CASE("LiT, from its own folder and from a DiT that inherits trained attenti
 TEST_CASE("decoders of DC-AE and KL") {
   for (const char* name : {"dc_ae", "dc_ae_shuffle", "kl"})
     check_component(name, {"square", "batch"}, "image");
+}
+
+TEST_CASE("a decoder in bands of rows gives the bits of one that holds the whole picture") {
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  for (const char* name : {"dc_ae", "dc_ae_shuffle", "kl"}) {
+    CAPTURE(name);
+    const auto model = converted(kGolden / name / "model", "q8");
+    const fb::MethodT& method = *model->file().model().methods[0];
+    std::vector<float> latents(4 * 9 * 7), pictures[2];
+    for (size_t i = 0; i < latents.size(); ++i) latents[i] = std::sin(static_cast<float>(i));
+    for (const bool banded : {false, true}) {
+      EngineOptions options;
+      options.symbols = {{"height", 9}, {"width", 7}};
+      options.band_bytes = banded ? 0 : SIZE_MAX;
+      auto engine = Engine::create(model->shared_file(), **cpu, options);
+      REQUIRE_MESSAGE(engine, (engine ? "" : engine.error().message));
+      CHECK((*engine)->plan().methods[0].rows.segments.empty() != banded);
+      REQUIRE((*engine)->write_value(0, static_cast<size_t>(method.inputs[0]),
+                                     std::as_bytes(std::span(latents))));
+      REQUIRE((*engine)->run(0, (*engine)->bounds().symbols, 0));
+      pictures[banded].resize(3 * 9 * 4 * 7 * 4);
+      REQUIRE((*engine)->read_value(0, static_cast<size_t>(method.outputs[0]),
+                                    std::as_writable_bytes(std::span(pictures[banded]))));
+    }
+    CHECK(pictures[0] == pictures[1]);
+  }
 }
 
 TEST_CASE("text encoders Gemma-2 and T5") {

@@ -11,6 +11,7 @@
 #include <new>
 #include <random>
 
+#include "linnet/image.h"
 #include "tests/runtime/tiny_model.h"
 
 namespace {
@@ -140,6 +141,34 @@ TEST_CASE("a chat of 20,000 tokens grows by its text alone") {
   while (chat->session().position() < 20000) must(chat->send(message));
   CHECK(static_cast<int64_t>(chat->checkpoint_bytes()) == held);
   CHECK(resident_bytes() - before < 1 << 20);
+}
+
+TEST_CASE("nothing allocates between the steps of a picture") {
+  convert::ConvertOptions source;
+  source.source = LINNET_GOLDEN "/image/sana_pipeline/model";
+  source.output = (scratch() / "painter.lnt").string();
+  source.quantize = "q8";
+  source.self_test = false;
+  must(convert::convert(source));
+  const auto model = must(Model::open(source.output));
+  for (const char* sampler : {"", "euler"}) {
+    ImageOptions options;
+    options.height = options.width = 32;
+    options.threads = 2;
+    const auto session = must(ImageSession::create(model, cpu(), options));
+    ImageRequest request;
+    request.prompt = "a bird";
+    request.steps = 6;
+    request.sampler = sampler;
+    std::vector<int64_t> counted;
+    counted.reserve(8);
+    must(session->generate(request, [&](const ImageStep&) {
+      counted.push_back(g_allocations);
+      return true;
+    }));
+    REQUIRE(counted.size() == 6);
+    CHECK(counted.front() == counted.back());
+  }
 }
 
 TEST_CASE("one and two threads give the same bits") {
