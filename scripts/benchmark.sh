@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Remakes the tables of docs/performance.md: Linnet beside llama.cpp on one machine, rounds of the two in turn.
+# Remakes the tables of docs/performance.md: Linnet beside llama.cpp and PyTorch on one machine, rounds in turn.
 # usage: scripts/benchmark.sh [ROUNDS] [more options of tests/bench/compare_llama_cpp.py]
-# Needs a quiet machine, 5 GB of disk, and for the peer a Python with llama-cpp-python, gguf and numpy
-# (PYTHON=/path/to/python; pip builds llama.cpp in about 12 minutes). What is missing is skipped aloud.
+# Needs a quiet machine, 14 GB of disk, and for the peers a Python with llama-cpp-python, gguf and numpy, and with
+# torch, diffusers and transformers (PYTHON=/path/to/python; pip builds llama.cpp in about 12 minutes). What is
+# missing is skipped aloud.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly rounds=${1:-5}
@@ -15,7 +16,7 @@ step() { echo "== $*" >&2; }
 
 step "building"
 cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
-cmake --build build/release --target linnet linnet_kernels_bench >&2
+cmake --build build/release --target linnet linnet_kernels_bench linnet_image_bench linnet_convolution_bench >&2
 
 step "models"
 mkdir -p "$folder"
@@ -42,3 +43,19 @@ if [ ${#models[@]} -gt 0 ]; then
   step "beside llama.cpp"
   "$python" tests/bench/compare_llama_cpp.py build/release/linnet "${models[@]}" --rounds "$rounds" "$@"
 fi
+
+step "SANA-0.6B and DC-AE beside PyTorch"
+if "$python" -c 'import diffusers, torch, transformers' 2>/dev/null; then
+  sana=$folder/sana-0.6b.lnt
+  if [ ! -f "$sana" ]; then
+    "$python" tests/bench/sana_random.py "$folder/sana-0.6b" tests/golden/image/sana_pipeline/model/tokenizer >&2
+    build/release/linnet convert "$folder/sana-0.6b" -o "$sana" --quantize q8 --keep 'layers.*=q4' --keep 'embed_tokens*=q4' >&2
+    rm -r "$folder/sana-0.6b"
+  fi
+  "$python" tests/bench/compare_diffusers.py build/release/tests/bench/linnet_image_bench "$sana" --rounds "$rounds"
+else
+  step "SKIPPED: $python has no torch, diffusers and transformers"
+fi
+
+step "convolutions, beside XNNPACK where it is installed (libxnnpack-dev)"
+build/release/tests/bench/linnet_convolution_bench 1 5

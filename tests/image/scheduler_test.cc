@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+
 #include "converter/image/scheduler_import.h"
 #include "runtime/image/noise.h"
 #include "tests/image/tensors.h"
@@ -59,6 +61,16 @@ TEST_CASE("samplers follow diffusers over options, orders and step counts") {
   const auto cases = convert::read_json(folder + "/cases.json", true);
   REQUIRE(cases);
   REQUIRE(cases->size() >= 38);
+  for (const auto& c : *cases) check(file, c["name"].get<std::string>(), c["config"], c["steps"].get<int>());
+}
+
+// LINNET_SCHEDULER_GOLDEN=FOLDER: cases that image_schedulers.py --random made.
+TEST_CASE("samplers follow another folder of cases" *
+          doctest::skip(std::getenv("LINNET_SCHEDULER_GOLDEN") == nullptr)) {
+  const std::string folder = std::getenv("LINNET_SCHEDULER_GOLDEN");
+  const TensorFile file(folder + "/reference.safetensors");
+  const auto cases = convert::read_json(folder + "/cases.json", true);
+  REQUIRE(cases);
   for (const auto& c : *cases) check(file, c["name"].get<std::string>(), c["config"], c["steps"].get<int>());
 }
 
