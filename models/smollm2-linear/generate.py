@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Chats that the teacher writes, with what it thought of every token: the data of train.py and evaluate.py.
 
-usage: generate.py MODEL.gguf OUT.safetensors [--chats 32] [--length 1200] [--seed 1] [--batch 8]
+usage: generate.py MODEL.gguf OUT_DIR [--chats 32] [--length 1152] [--seed 1] [--batch 32]
 
-Users' turns come from templates; answers are sampled from the teacher. The first turn gives a name and a number, which
+Users' turns come from templates; answers are sampled from the teacher's 24 best tokens. The first turn gives a name and a number, which
 some later turn asks for, so that long memory is worth something. Kept per token: its id, whether the teacher wrote it,
 and the teacher's 24 best log probabilities (the rest is one bucket).
 """
@@ -33,19 +33,47 @@ ASKS = ['Explain {t}.', 'Tell me more about {t}, please.', 'What should a child 
 RECALLS = ['By the way, what is my name?', 'Do you remember what I own?', 'What did I tell you about myself at first?']
 
 
+# Who talks in the training chats: none of NAMES, which evaluate.py asks for.
+OTHERS = ('Alice Peter Maria Daniel Sofia Liam Emma Lucas Olivia Noah Anna David Laura Marco Elena Victor Clara Hugo Julia '
+          'Felix Sarah Adam Lena Oscar Nina Simon Eva Martin Irene Paul Alma George Ruth Henry Mina Isaac Greta Samuel Lily '
+          'Thomas Helen Ivan Amara Kofi Yuki Chen Raj Aisha Diego Fatima Pablo Ingrid Tariq Mei Ravi Zara Luis Freya Ahmed '
+          'Grace Jack Sophie Leo Iris Max Ella Ben Ruby Sam Molly Tom Lucy Jake Amy Eric Kate Alan Jane Carl Rita Frank Betty '
+          'Walter Doris Arthur Edith Harold Mabel Stanley Agnes Roger Joan Philip Nancy Kevin Donna Brian Carol').split()
+
+
 class Chat:
-    def __init__(self, rng):
-        self.rng, self.turns = rng, 0
+    def __init__(self, rng, names=NAMES):
+        self.rng, self.turns, self.names = rng, 0, names
         self.topics = rng.sample(TOPICS, len(TOPICS))
 
     def turn(self):
         self.turns += 1
         ask = self.rng.choice(ASKS).format(t=self.topics[self.turns % len(self.topics)])
         if self.turns == 1:
-            ask = 'Hello! My name is %s and I own %s. ' % (self.rng.choice(NAMES), self.rng.choice(THINGS)) + ask
+            ask = 'Hello! My name is %s and I own %s. ' % (self.rng.choice(self.names), self.rng.choice(THINGS)) + ask
         elif self.turns % 4 == 0:
             ask = self.rng.choice(RECALLS)
         return ask
+
+
+class Cache(list):
+    """Keys [B, kv, d, length] and values [B, kv, length, d] of all layers, filled one token at a time."""
+
+    def __init__(self, model, batch, length):
+        c, self.at = model.c, 0
+        make = lambda *shape: torch.zeros(batch, c['kv'], *shape, dtype=model.dtype)
+        super().__init__((make(c['d'], length), make(length, c['d'])) for _ in range(c['layers']))
+
+
+def attend(model, cache, i, q, k, v):
+    """Attention of one token per chat to all before it."""
+    cos, sin = smollm2.rope(model.c, torch.tensor([cache.at]))
+    q, k = smollm2.turn(q.float(), cos, sin).to(v.dtype), smollm2.turn(k.float(), cos, sin).to(v.dtype)
+    keys, values = cache[i]
+    keys[..., cache.at], values[:, :, cache.at:cache.at + 1] = k[:, :, 0], v
+    q = q.unflatten(1, (model.c['kv'], -1)).squeeze(3)
+    scores = q @ keys[..., :cache.at + 1] / model.c['d'] ** 0.5
+    return (scores.float().softmax(-1).to(v.dtype) @ values[:, :, :cache.at + 1]).flatten(1, 2).unsqueeze(2)
 
 
 @torch.no_grad()
@@ -59,13 +87,13 @@ def write(model, tok, chats, length, generator, temperature):
     ids = torch.zeros(len(chats), length, dtype=torch.int32)
     wrote = torch.zeros(len(chats), length, dtype=torch.bool)
     best, logp = torch.zeros(len(chats), length, 24, dtype=torch.int32), torch.zeros(len(chats), length, 24)
-    past, logits = [None] * model.c['layers'], None
+    cache = Cache(model, len(chats), length)
     for t in range(length):
         if t:
-            p = torch.log_softmax(logits[:, -1], -1)
-            logp[:, t], top = p.topk(24)
-            best[:, t] = top.int()
-            sampled = torch.multinomial((p / temperature).softmax(-1), 1, generator=generator)[:, 0]
+            top, which = logits.topk(24)
+            logp[:, t], best[:, t] = top - logits.logsumexp(-1, keepdim=True), which.int()
+            drawn = torch.multinomial((top / temperature).softmax(-1), 1, generator=generator)
+            sampled = which.gather(1, drawn)[:, 0]
         for b, chat in enumerate(chats):
             if queue[b]:
                 ids[b, t] = queue[b].pop(0)
@@ -73,7 +101,11 @@ def write(model, tok, chats, length, generator, temperature):
             ids[b, t], wrote[b, t] = sampled[b], True
             if int(sampled[b]) in (end, 0):
                 queue[b] = tok.encode('\n<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n' % chat.turn()).ids
-        logits = model(ids[:, t:t + 1].long(), past)
+        x = model.token_embd[ids[:, t:t + 1].long()].float()
+        for i in range(model.c['layers']):
+            x = model.after(i, x, attend(model, cache, i, *model.heads(i, model.norm(x, model.w(i, 'input_layernorm')))))
+        logits = (model.norm(x, model.output_norm)[:, 0] @ model.token_embd.T).float()
+        cache.at += 1
     return ids, wrote, best, logp
 
 
@@ -82,24 +114,24 @@ def main():
     ap.add_argument('gguf')
     ap.add_argument('out')
     ap.add_argument('--chats', type=int, default=32)
-    ap.add_argument('--length', type=int, default=1200)
-    ap.add_argument('--batch', type=int, default=8)
+    ap.add_argument('--length', type=int, default=1152)
+    ap.add_argument('--batch', type=int, default=32)
     ap.add_argument('--seed', type=int, default=1)
     ap.add_argument('--temperature', type=float, default=0.8)
     a = ap.parse_args()
     torch.set_num_threads(1)
-    model = smollm2.Student(a.gguf)
+    model = smollm2.Student(a.gguf, dtype=torch.bfloat16)
     tok = smollm2.tokenizer(model.fields)
     rng, generator = random.Random(a.seed), torch.Generator().manual_seed(a.seed)
-    parts, begin = [], time.time()
+    os.makedirs(a.out, exist_ok=True)
+    begin = time.time()
     for first in range(0, a.chats, a.batch):
-        chats = [Chat(rng) for _ in range(min(a.batch, a.chats - first))]
-        parts.append(write(model, tok, chats, a.length, generator, a.temperature))
-        whole = [torch.cat(p) for p in zip(*parts)]
-        save_file({'ids': whole[0], 'wrote': whole[1].to(torch.uint8), 'best': whole[2],
-                   'logp': whole[3].half()}, a.out + '.part')
-        os.replace(a.out + '.part', a.out)
-        print('%d chats, %d tokens, %.0f s' % (len(whole[0]), whole[0].numel(), time.time() - begin), flush=True)
+        chats = [Chat(rng, OTHERS) for _ in range(min(a.batch, a.chats - first))]
+        ids, wrote, best, logp = write(model, tok, chats, a.length, generator, a.temperature)
+        name = os.path.join(a.out, 'chats-%d-%04d.safetensors' % (a.seed, first))
+        save_file({'ids': ids, 'wrote': wrote.to(torch.uint8), 'best': best, 'logp': logp.half()}, name + '.part')
+        os.replace(name + '.part', name)
+        print('%d chats, %d tokens, %.0f s' % (first + len(ids), (first + len(ids)) * a.length, time.time() - begin), flush=True)
 
 
 if __name__ == '__main__':
