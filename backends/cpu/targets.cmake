@@ -15,6 +15,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   linnet_target_flags(avx512vnni ${LINNET_AVX512_FLAGS} -mavx512vnni -mno-avx512bf16)
   linnet_target_flags(avx512bf16 ${LINNET_AVX512_FLAGS} -mavx512vnni -mavx512bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
-  linnet_target_flags(neondot -march=armv8.2-a+dotprod+fp16)
-  linnet_target_flags(neoni8mm -march=armv8.2-a+dotprod+fp16+i8mm+bf16)
+  # Highway's functions carry the attribute +crypto, and GCC inlines only into code that has it too. Nothing of
+  # ours asks for those instructions.
+  linnet_target_flags(neon -march=armv8-a+crypto)
+  linnet_target_flags(neondot -march=armv8.2-a+crypto+dotprod+fp16)
+  linnet_target_flags(neoni8mm -march=armv8.2-a+crypto+dotprod+fp16+i8mm+bf16)
 endif()
