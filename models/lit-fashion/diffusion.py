@@ -7,7 +7,8 @@ STEPS = 1000
 
 
 class Diffusion:
-    def __init__(self):
+    def __init__(self, snr_limit=5):
+        self.snr_limit = snr_limit
         beta = np.linspace(1e-4, 2e-2, STEPS, dtype=np.float64)
         alpha_bar = np.cumprod(1 - beta)
         previous = np.append(1.0, alpha_bar[:-1])
@@ -48,10 +49,18 @@ class Diffusion:
         kl = 0.5 * (-1 + lv - lv_true + (lv_true - lv).exp() + (mean_true - mean) ** 2 * (-lv).exp())
         return kl.mean(dim=(1, 2, 3)) / np.log(2)
 
+    def noise_weight(self, t):
+        """min-SNR (arXiv 2303.09556): less weight where almost no noise is left, whose loss is large, hard to lower and
+        says little about the picture. Without a limit (0), all weigh the same."""
+        a = self.alpha_bar[t]
+        return (self.snr_limit * (1 - a) / a).clamp(max=1) if self.snr_limit else torch.ones_like(a)
+
     def loss(self, output, x0, xt, t, noise):
+        """What to minimise, and for the curve the mean losses of noise (unweighted) and variance."""
         predicted, position = output.chunk(2, dim=1)
         mse = ((predicted - noise) ** 2).mean(dim=(1, 2, 3))
-        return mse.mean(), self.variance_loss(x0, xt, t, predicted, position).mean()
+        variance = self.variance_loss(x0, xt, t, predicted, position).mean()
+        return (self.noise_weight(t) * mse).mean() + variance, mse.mean().item(), variance.item()
 
     @torch.no_grad()
     def sample_ddim(self, model, labels, noise, steps, guidance, null_class):

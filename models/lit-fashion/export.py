@@ -21,6 +21,12 @@ def write(path, value):
         json.dump(value, f, indent=1)
 
 
+def lit_tensors(state):
+    """LiT's weights as --linear-attention takes them."""
+    return {**{k: v.contiguous() for k, v in state.items()}, "linear_attention.heads": torch.tensor([HEADS]),
+            "linear_attention.epsilon": torch.tensor([1e-6])}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", required=True)
@@ -35,18 +41,15 @@ def main():
         _class_name="DiTTransformer2DModel", num_attention_heads=4, attention_head_dim=width // 4, in_channels=1,
         out_channels=2, num_layers=depth, sample_size=28, patch_size=4, num_embeds_ada_norm=10))
     write(f"{folder}/scheduler/scheduler_config.json", dict(
-        _class_name="DDIMScheduler", num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear",
-        clip_sample=False, prediction_type="epsilon", timestep_spacing="leading"))
+        _class_name="DDPMScheduler", num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear",
+        variance_type="learned_range", clip_sample=True, clip_sample_range=1.0, prediction_type="epsilon",
+        timestep_spacing="trailing"))
     write(f"{folder}/model_index.json", dict(
-        _class_name="DiTPipeline", transformer=["diffusers", "DiTTransformer2DModel"], scheduler=["diffusers", "DDIMScheduler"],
-        id2label={str(i): name for i, name in enumerate(data.NAMES)}, num_inference_steps=25, guidance_scale=2.0))
-    for name in ("lit", "scratch"):
-        if not os.path.exists(f"{args.out}/{name}.pt"):
-            continue
-        weights = {k: v.contiguous() for k, v in torch.load(f"{args.out}/{name}.pt").items()}
-        weights["linear_attention.heads"] = torch.tensor([HEADS])
-        weights["linear_attention.epsilon"] = torch.tensor([1e-6])
-        save_file(weights, f"{args.out}/{name}.safetensors")
+        _class_name="DiTPipeline", transformer=["diffusers", "DiTTransformer2DModel"], scheduler=["diffusers", "DDPMScheduler"],
+        id2label={str(i): name for i, name in enumerate(data.NAMES)}, num_inference_steps=50, guidance_scale=2.0))
+    for name in ("lit", "scratch", "combined"):
+        if os.path.exists(f"{args.out}/{name}.pt"):
+            save_file(lit_tensors(torch.load(f"{args.out}/{name}.pt")), f"{args.out}/{name}.safetensors")
 
 
 if __name__ == "__main__":

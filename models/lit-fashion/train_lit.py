@@ -69,6 +69,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=22)
+    parser.add_argument("--steps", type=int, help="so many steps after the fit, instead of --minutes")
     parser.add_argument("--fit", type=int, default=400, help="steps of the fit layer by layer")
     parser.add_argument("--resume", action="store_true", help="go on from lit.pt instead of fitting anew")
     parser.add_argument("--attention-share", type=float, default=0.35, help="of the time that only attention learns")
@@ -93,9 +94,9 @@ def main():
             fit_attention(student, teacher, images, labels, diffusion, args.fit, args.batch, f"{args.out}/fit.csv")
             save(f"{args.out}/lit.pt", student)
     average = Average(student)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=args.rate, weight_decay=0, betas=(0.9, 0.99))
-    budget = Budget(args.minutes, args.rate, args.wall)
-    curve = Curve(f"{args.out}/{name}.csv", ["noise", "variance", "noise_distilled", "variance_distilled", "rate"])
+    optimizer = torch.optim.AdamW(student.parameters(), lr=args.rate, weight_decay=0, betas=(0.9, 0.99), fused=True)
+    budget = Budget(args.minutes, args.rate, args.wall, decay_from=0.4, steps=args.steps)
+    curve = Curve(f"{args.out}/{name}.csv", ["noise", "variance", "noise_distilled", "variance_distilled", "rate"], every=50)
     os.makedirs(f"{args.out}/{name}-checkpoints", exist_ok=True)
     saved, kept = time.time(), 0
     while (rate := budget.next_rate()) is not None:
@@ -111,18 +112,18 @@ def main():
                 with torch.no_grad():
                     target = teacher(xt, t, y).float()
         output = output.float()
-        mse, variance = diffusion.loss(output, x0, xt, t, noise)
-        loss, distilled = mse + variance, [torch.tensor(0.0)] * 2
+        loss, mse, variance = diffusion.loss(output, x0, xt, t, noise)
+        distilled = [0.0, 0.0]
         if teacher is not None:
-            difference = ((output - target) ** 2).mean(dim=(0, 2, 3))
-            distilled = [difference[0], difference[1]]
-            loss = loss + 0.5 * distilled[0] + 0.05 * distilled[1]
+            difference = ((output - target) ** 2).mean(dim=(2, 3))
+            loss = loss + 0.5 * (diffusion.noise_weight(t) * difference[:, 0]).mean() + 0.05 * difference[:, 1].mean()
+            distilled = difference.detach().mean(dim=0).tolist()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         average.update(student)
-        curve.add(budget.step, [mse.item(), variance.item(), distilled[0].item(), distilled[1].item(), rate])
+        curve.add(budget.step, [mse, variance, *distilled, rate])
         if time.time() - saved > 60:
             save(f"{args.out}/{name}.pt", average.model)
             saved = time.time()

@@ -19,21 +19,22 @@ class Average:
     def update(self, model):
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for mine, theirs in zip(self.model.parameters(), model.parameters()):
-            mine.lerp_(theirs, 1 - decay)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
 
 
 class Budget:
     """Learning rate by the part of the budget that is spent: warm-up, constant, then a cosine to zero. The budget is
-    processor time, so that a busy machine trains as much as an idle one, within a limit of wall-clock time."""
+    processor time, so that a busy machine trains as much as an idle one, within a limit of wall-clock time; or, given
+    steps, so many."""
 
-    def __init__(self, minutes, rate, wall=None, warm_up=100, decay_from=0.5):
+    def __init__(self, minutes, rate, wall=None, warm_up=100, decay_from=0.5, steps=None):
         self.start, self.cpu_start = time.time(), time.process_time()
         self.seconds, self.wall, self.rate = minutes * 60, (wall or 60 * minutes) * 60, rate
-        self.warm_up, self.decay_from, self.step = warm_up, decay_from, 0
+        self.warm_up, self.decay_from, self.step, self.steps = warm_up, decay_from, 0, steps
 
     def spent(self):
-        return max((time.process_time() - self.cpu_start) / self.seconds, (time.time() - self.start) / self.wall)
+        processor = self.step / self.steps if self.steps else (time.process_time() - self.cpu_start) / self.seconds
+        return max(processor, (time.time() - self.start) / self.wall)
 
     def next_rate(self):
         """None when the budget is spent."""
