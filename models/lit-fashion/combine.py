@@ -3,13 +3,14 @@ evolutionary search over the coefficients (they sum to one, and may be negative)
 sampled with `linnet` itself; its fitness is the Frechet distance of a few pictures. Writes combined.pt; measure it with
 evaluate.py on other seeds.
 
-    python combine.py --linnet build/linnet --out /tmp/lit-fashion --rounds 60
+    python combine.py --linnet build/linnet --out /tmp/lit-fashion --minutes 10
 """
 
 import argparse
 import os
 import subprocess
 import tempfile
+import time
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ def main():
     parser.add_argument("--linnet", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--count", type=int, default=20, help="pictures of each class for a candidate")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=60, help="candidates after the first ones")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--sampler", default="dpm++")
+    parser.add_argument("--minutes", type=float, default=10, help="of the search, by the clock")
     parser.add_argument("--seed", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -41,7 +43,7 @@ def main():
             save_file(lit_tensors(combine(c)), f"{folder}/lit.safetensors")
             subprocess.run([args.linnet, "convert", f"{args.out}/dit", "--linear-attention", f"{folder}/lit.safetensors",
                             "-o", f"{folder}/m.lnt", "--quantize", "q8"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            pictures, labels = paint(args.linnet, f"{folder}/m.lnt", args.count, ["--steps", str(args.steps), "--seed", "1"])
+            pictures, labels = paint(args.linnet, f"{folder}/m.lnt", args.count, ["--steps", str(args.steps), "--sampler", args.sampler, "--seed", "1"])
         right, distance = judge(pictures, labels)
         return distance, right
 
@@ -57,11 +59,12 @@ def main():
     for i in range(n):
         consider(np.eye(n)[i], (paths + ["average"])[i])
     consider(np.full(n, 1 / n), "mean")
-    for i in range(args.rounds):
+    start = time.time()
+    while (spent := (time.time() - start) / (60 * args.minutes)) < 1:
         # One of the best, crossed with another of them, and moved a little; smaller moves as the search goes on.
         a, b = found[random.integers(min(4, len(found)))][2], found[random.integers(min(4, len(found)))][2]
-        c = a + random.random() * (b - a) + random.normal(size=n) * 0.3 * (1 - 0.8 * i / args.rounds) / np.sqrt(n)
-        consider(c + (1 - c.sum()) / n, f"candidate {i}")
+        c = a + random.random() * (b - a) + random.normal(size=n) * 0.3 * (1 - 0.8 * spent) / np.sqrt(n)
+        consider(c + (1 - c.sum()) / n, "candidate")
     print("coefficients:", " ".join(f"{name}={w:.3f}" for name, w in zip(paths + ["average"], found[0][2])))
     torch.save(combine(found[0][2]), f"{args.out}/combined.pt")
 
