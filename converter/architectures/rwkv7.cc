@@ -105,7 +105,7 @@ void import_rwkv7(Importer& in) {
   m.norm_bias = in.flag("norm_bias", true);
   if (in.has_key("num_heads") && !in.has_key("head_dim"))
     m.head_dim = m.hidden / std::max<int64_t>(in.integer("num_heads"), 1);
-  if (m.head_dim <= 0 || m.hidden % m.head_dim != 0)
+  if (m.hidden <= 0 || m.head_dim <= 0 || m.hidden % m.head_dim != 0)
     return in.fail(
         strf("config.json: heads of {} channels do not divide a hidden size of {}", m.head_dim, m.hidden));
   m.heads = m.hidden / m.head_dim;

@@ -1,12 +1,15 @@
 // What a token costs deep in a conversation: two sessions of one model, one at depth 0 and one at DEPTH,
-// decode in turn; the prefill of the deep one is timed piece by piece. Random tokens, greedy is not asked
-// for.
+// decode in turn; the prefill of the deep one is timed piece by piece. Random tokens. The time is that of
+// this process on its processors, so that one thread's figures mean something beside other programs; --wall
+// takes the clock's.
 //
-// usage: linnet_depth_bench MODEL.lnt [DEPTH, 16384] [ROUNDS, 9] [THREADS, 1]
+// usage: linnet_depth_bench MODEL.lnt [DEPTH, 16384] [ROUNDS, 9] [THREADS, 1] [--wall]
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -26,10 +29,10 @@ T must(Result<T> result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
-double seconds_of(auto&& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+double now(clockid_t clock) {
+  timespec t = {};
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 double median(std::vector<double> values) {
@@ -41,11 +44,18 @@ double median(std::vector<double> values) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: linnet_depth_bench MODEL.lnt [DEPTH] [ROUNDS] [THREADS]\n");
+    std::fprintf(stderr, "usage: linnet_depth_bench MODEL.lnt [DEPTH] [ROUNDS] [THREADS] [--wall]\n");
     return 2;
   }
   const int64_t depth = argc > 2 ? std::atoll(argv[2]) : 16384, rounds = argc > 3 ? std::atoll(argv[3]) : 9;
   constexpr int64_t kPieces = 8, kDecoded = 32;
+  const bool wall = argc > 5 && std::strcmp(argv[5], "--wall") == 0;
+  const auto seconds_of = [wall](auto&& work) {
+    const clockid_t clock = wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID;
+    const double start = now(clock);
+    work();
+    return now(clock) - start;
+  };
   SessionOptions options;
   options.threads = argc > 4 ? std::atoi(argv[4]) : 1;
   const auto backend = must(cpu_backend());
