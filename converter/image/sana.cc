@@ -59,6 +59,10 @@ Value block(Importer& in, const Sana& m, const std::string& p, Value x, Value te
 }  // namespace
 
 void import_sana(Importer& in, ImageFacts& facts) {
+  if (in.has("x_embedder.proj.weight"))
+    return in.fail(
+        "the tensors have the names of the original SANA code ('x_embedder.proj.weight'); Linnet reads "
+        "diffusers' names: its scripts/convert_sana_to_diffusers.py makes such a folder");
   GraphBuilder& g = in.graph;
   Sana m;
   m.heads = in.integer("num_attention_heads", 70);

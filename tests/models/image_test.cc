@@ -423,6 +423,17 @@ TEST_CASE("folders that cannot be converted are refused by name") {
   fresh();
   edit("transformer/config.json", "qk_norm", "layer_norm");
   CHECK(refusal(copy).find("qk_norm") != std::string::npos);
+  fresh();  // the names of the original SANA code
+  {
+    const fs::path file = copy / "transformer" / "diffusion_pytorch_model.safetensors";
+    std::ifstream in(file, std::ios::binary);
+    std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    const std::string ours = "\"patch_embed.proj.weight\"", original = "\"x_embedder.proj.weight\" ";
+    const size_t at = bytes.find(ours);
+    REQUIRE(at != std::string::npos);
+    std::ofstream(file, std::ios::binary) << bytes.replace(at, ours.size(), original);
+    CHECK(refusal(copy).find("original SANA") != std::string::npos);
+  }
   fresh();
   edit("model_index.json", "_class_name", "FluxPipeline");
   CHECK(refusal(copy).find("FluxPipeline") != std::string::npos);
