@@ -8,7 +8,8 @@
 // and odd lanes meet once, at the end. Where the processor multiplies pairs of bf16 itself, rows meet bf16
 // weights rounded to bf16 (nearest even), and
 //
-//   bf16       y = (sum over pairs 0, 2, 4, ...) + (sum over pairs 1, 3, 5, ...), segment by segment
+//   bf16       y = (sum over pairs 0, 2, 4, ...) + (sum over pairs 1, 3, 5, ...) of each stretch of 256
+//   inputs, added stretch by stretch and segment by segment
 #pragma once
 
 #include "backends/cpu/matmul_tile_inl.h"
@@ -108,62 +109,135 @@ struct TileHalf {
 };
 
 #if LINNET_BF16_PAIRS
-// Rows are rounded a stretch at a time, beside the product: an eighth of its work, and no caller need know.
-struct TileBF16Pairs {
-  static constexpr size_t kStretch = 256;  // inputs, an even number of pairs
+inline constexpr size_t kStretch = 256;     // inputs rounded at a time, an even number of pairs
+inline constexpr size_t kRoundedRows = 96;  // rows held rounded at a time: 48 KiB
 
+// n floats to ceil(n / 2) pairs; what is missing of the last is zero.
+HWY_INLINE void round_row(const float* x, size_t n, uint32_t* pairs) {
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_rounded(hn::LoadU(DF32(), x + i), pairs + i / 2);
+  if (i == n) return;
+  alignas(64) float rest[kLanes] = {};
+  __builtin_memcpy(rest, x + i, (n - i) * sizeof(float));
+  store_rounded(hn::Load(DF32(), rest), pairs + i / 2);
+}
+
+// `count` pairs of one stretch, added to sum. Rows of pairs are kStretch / 2 apart.
+template <size_t Rows, size_t Panels>
+HWY_INLINE void add_stretch(const std::byte* w, size_t panel_stride, const uint32_t* pairs, size_t count,
+                            VF32 (&sum)[Panels][Rows][kParts]) {
+  VF32 sums[2][Panels][Rows][kParts];
+  LINNET_FOR (o, 2)
+    LINNET_FOR (p, Panels)
+      LINNET_FOR (r, Rows)
+        LINNET_FOR (s, kParts) sums[o][p][r][s] = hn::Zero(DF32());
+  const auto step = [&](size_t i, VF32(&to)[Panels][Rows][kParts]) {
+    LINNET_FOR (p, Panels) prefetch<64>(w + p * panel_stride);
+    LINNET_FOR (s, kParts) {
+      VU8 weight[Panels];
+      LINNET_FOR (p, Panels) weight[p] = load_bytes(w + p * panel_stride + s * kVectorBytes);
+      LINNET_FOR (r, Rows) {
+        const VI32 x = hn::Set(DI32(), static_cast<int32_t>(pairs[r * (kStretch / 2) + i]));
+        LINNET_FOR (p, Panels) to[p][r][s] = dot_bf16(to[p][r][s], weight[p], x);
+      }
+    }
+    w += kPanel * 4;
+  };
+  size_t i = 0;
+  for (; i + 2 <= count; i += 2) {
+    step(i, sums[0]);
+    step(i + 1, sums[1]);
+  }
+  if (i < count) step(i, sums[0]);
+  LINNET_FOR (p, Panels)
+    LINNET_FOR (r, Rows)
+      LINNET_FOR (s, kParts)
+        sum[p][r][s] = hn::Add(sum[p][r][s], hn::Add(sums[0][p][r][s], sums[1][p][r][s]));
+}
+
+// One row: the panel is streamed, the row rounded again for each; memory is slower than that.
+struct TileBF16Pairs {
   static size_t panel_bytes(int64_t k) { return TileHalf<LoadBF16>::panel_bytes(k); }
 
-  // n floats to ceil(n / 2) pairs; what is missing of the last is zero.
-  static HWY_INLINE void round_row(const float* x, size_t n, uint32_t* pairs) {
-    size_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) store_rounded(hn::LoadU(DF32(), x + i), pairs + i / 2);
-    if (i == n) return;
-    alignas(64) float rest[kLanes] = {};
-    __builtin_memcpy(rest, x + i, (n - i) * sizeof(float));
-    store_rounded(hn::Load(DF32(), rest), pairs + i / 2);
-  }
-
   template <size_t Rows, size_t Panels>
-  static HWY_INLINE void run(const std::byte* w, size_t panel_stride, const std::byte* x_rows,
-                             size_t x_stride, int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
-    VF32 sums[2][Panels][Rows][kParts];
-    LINNET_FOR (o, 2)
-      LINNET_FOR (p, Panels)
-        LINNET_FOR (r, Rows)
-          LINNET_FOR (s, kParts) sums[o][p][r][s] = hn::Zero(DF32());
-    alignas(64) uint32_t pairs[Rows][kStretch / 2];
-    const auto step = [&](size_t i, VF32(&to)[Panels][Rows][kParts]) {
-      LINNET_FOR (p, Panels) prefetch<64>(w + p * panel_stride);
-      LINNET_FOR (s, kParts) {
-        VU8 weight[Panels];
-        LINNET_FOR (p, Panels) weight[p] = load_bytes(w + p * panel_stride + s * kVectorBytes);
-        LINNET_FOR (r, Rows) {
-          const VI32 x = hn::Set(DI32(), static_cast<int32_t>(pairs[r][i]));
-          LINNET_FOR (p, Panels) to[p][r][s] = dot_bf16(to[p][r][s], weight[p], x);
-        }
-      }
-      w += kPanel * 4;
-    };
+  static HWY_INLINE void run(const std::byte* w, size_t panel_stride, const std::byte* x, size_t /*x_stride*/,
+                             int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
+    static_assert(Rows == 1);
+    alignas(64) uint32_t pairs[kStretch / 2];
     const auto columns = static_cast<size_t>(k);
     for (size_t first = 0; first < columns; first += kStretch) {
       const size_t n = columns - first < kStretch ? columns - first : kStretch;
-      LINNET_FOR (r, Rows)
-        round_row(reinterpret_cast<const float*>(x_rows + r * x_stride) + first, n, pairs[r]);
-      const size_t count = (n + 1) / 2;
-      size_t i = 0;
-      for (; i + 2 <= count; i += 2) {
-        step(i, sums[0]);
-        step(i + 1, sums[1]);
-      }
-      if (i < count) step(i, sums[0]);
+      round_row(reinterpret_cast<const float*>(x) + first, n, pairs);
+      add_stretch<Rows, Panels>(w + first / 2 * kPanel * 4, panel_stride, pairs, (n + 1) / 2, sum);
     }
-    LINNET_FOR (p, Panels)
-      LINNET_FOR (r, Rows)
-        LINNET_FOR (s, kParts)
-          sum[p][r][s] = hn::Add(sum[p][r][s], hn::Add(sums[0][p][r][s], sums[1][p][r][s]));
   }
 };
+
+// Many rows: a stretch of a block of rows is rounded once and meets that stretch of every panel, which stays
+// in the first cache while the rows pass by. Sums of the stretches before are in y.
+struct PairsBlock {
+  const MatmulArgs* args;
+  const std::byte* weights;  // the stretch in panel 0
+  size_t panel_bytes, count;
+  bool first;
+};
+
+template <size_t Rows, size_t Panels>
+HWY_NOINLINE void pairs_tile(const PairsBlock& b, size_t panel, size_t row, const uint32_t* pairs) {
+  VF32 sum[Panels][Rows][kParts];
+  const size_t stride = static_cast<size_t>(b.args->y_stride), n = static_cast<size_t>(b.args->n);
+  float* y = b.args->y + row * stride + panel * kPanel;
+  alignas(64) float part[kPanel] = {};
+  LINNET_FOR (p, Panels)
+    LINNET_FOR (r, Rows) {
+      const size_t left = n - (panel + p) * kPanel;
+      const float* from = y + r * stride + p * kPanel;
+      if (!b.first && left < kPanel) {
+        __builtin_memcpy(part, from, left * sizeof(float));
+        from = part;
+      }
+      LINNET_FOR (s, kParts) sum[p][r][s] = b.first ? hn::Zero(DF32()) : hn::LoadU(DF32(), from + s * kLanes);
+    }
+  add_stretch<Rows, Panels>(b.weights + panel * b.panel_bytes, b.panel_bytes, pairs, b.count, sum);
+  LINNET_FOR (p, Panels)
+    LINNET_FOR (r, Rows) store_panel(sum[p][r], n - (panel + p) * kPanel, y + r * stride + p * kPanel);
+}
+
+template <size_t Rows, size_t Panels>
+HWY_INLINE void pairs_rows(const PairsBlock& b, size_t panel, size_t row, size_t end, const uint32_t* pairs) {
+  for (; row + Rows <= end; row += Rows, pairs += Rows * (kStretch / 2))
+    pairs_tile<Rows, Panels>(b, panel, row, pairs);
+  if constexpr (Rows > 1)
+    if (row < end) pairs_rows<Rows - 1, Panels>(b, panel, row, end, pairs);
+}
+
+template <size_t Rows, size_t Panels>
+void matmul_bf16_pairs(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
+  if (args.rows == 1) return matmul<TileBF16Pairs, 1, 1>(args, panel_begin, panel_end);
+  alignas(64) uint32_t pairs[kRoundedRows * (kStretch / 2)];
+  const size_t segment_bytes = TileBF16Pairs::panel_bytes(args.k), columns = static_cast<size_t>(args.k);
+  const size_t rows = static_cast<size_t>(args.rows), segments = static_cast<size_t>(args.segments);
+  for (size_t row = 0; row < rows; row += kRoundedRows) {
+    const size_t end = row + kRoundedRows < rows ? row + kRoundedRows : rows;
+    for (size_t s = 0; s < segments; ++s) {
+      const auto* x = static_cast<const std::byte*>(args.x_segments ? args.x_segments[s] : args.x);
+      for (size_t first = 0; first < columns; first += kStretch) {
+        const size_t n = columns - first < kStretch ? columns - first : kStretch;
+        for (size_t r = row; r < end; ++r)
+          round_row(reinterpret_cast<const float*>(x + r * args.x_stride) + first, n,
+                    pairs + (r - row) * (kStretch / 2));
+        const PairsBlock block = {&args, args.weights + s * segment_bytes + first / 2 * kPanel * 4,
+                                  segment_bytes * segments, (n + 1) / 2, s == 0 && first == 0};
+        auto panel = static_cast<size_t>(panel_begin);
+        const auto last = static_cast<size_t>(panel_end);
+        for (; panel + Panels <= last; panel += Panels)
+          pairs_rows<Rows, Panels>(block, panel, row, end, pairs);
+        if constexpr (Panels > 1)
+          for (; panel < last; ++panel) pairs_rows<Rows, 1>(block, panel, row, end, pairs);
+      }
+    }
+  }
+}
 #endif
 
 }  // namespace

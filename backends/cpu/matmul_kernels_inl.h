@@ -36,7 +36,7 @@ constexpr MatmulKernels make_kernels(CpuTarget target) {
   set(DType::kF32, &matmul<TileF32, kFloatRows, kFloatPanels>);
   set(DType::kF16, &matmul<TileHalf<LoadF16>, kHalfRows, kHalfPanels>);
 #if LINNET_BF16_PAIRS
-  set(DType::kBF16, &matmul<TileBF16Pairs, kPairRows, kPairPanels>);
+  set(DType::kBF16, &matmul_bf16_pairs<kPairRows, kPairPanels>);
   kernels.rounds_to_bf16 = true;
 #else
   set(DType::kBF16, &matmul<TileHalf<LoadBF16>, kHalfRows, kHalfPanels>);

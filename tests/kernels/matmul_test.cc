@@ -157,6 +157,7 @@ TEST_CASE("products agree with double precision on every target") {
           check_against_double(matmul_kernels(target), dtype, n, k, rows);
       check_against_double(matmul_kernels(target), dtype, 1, 1, 1);
       check_against_double(matmul_kernels(target), dtype, 33, 1537, 5);
+      check_against_double(matmul_kernels(target), dtype, 40, 300, 101);
     }
 }
 
