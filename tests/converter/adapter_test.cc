@@ -32,6 +32,23 @@ void write_tensors(const std::string& path, const std::vector<Tensor>& tensors) 
   REQUIRE(write_safetensors(path, out));
 }
 
+// As a file in q4a has it.
+class InFourBits final : public RowSource {
+ public:
+  explicit InFourBits(Rows source) : source_(std::move(source)) {
+    rows = source_->rows;
+    columns = source_->columns;
+    name = source_->name;
+  }
+  std::optional<DType> stored() const override { return DType::kQ4A; }
+  Result<void> read(int64_t begin, int64_t count, float* out) const override {
+    return source_->read(begin, count, out);
+  }
+
+ private:
+  Rows source_;
+};
+
 // One matrix [2, 3] of ones, and a vector.
 class Base final : public TensorSet {
  public:
@@ -41,7 +58,7 @@ class Base final : public TensorSet {
     return has(name) ? std::vector<int64_t>{3} : std::vector<int64_t>{};
   }
   Result<Rows> rows(const std::string& name) const override {
-    return name == kMatrix ? constant_rows(name, 2, 3, {1, 1, 1, 1, 1, 1})
+    return name == kMatrix ? std::make_shared<InFourBits>(constant_rows(name, 2, 3, {1, 1, 1, 1, 1, 1}))
                            : constant_rows(name, 1, 3, {5, 5, 5});
   }
   std::vector<std::string> names() const override { return {kMatrix, "norm.weight"}; }
@@ -97,6 +114,9 @@ TEST_CASE("PEFT: alpha / r, the square root of r with rslora, patterns by module
                                          1 + 3 * c.scale, 1, 1 - 6 * c.scale};
     CHECK(merged(folder) == expected);
     CHECK(merged(folder, "norm.weight") == std::vector<float>{5, 5, 5});
+    auto tensors = adapt(std::make_unique<Base>(), std::move(*read_adapter(folder.path())));
+    REQUIRE(tensors);
+    CHECK((*(*tensors)->rows(Base::kMatrix))->stored() == DType::kQ8);  // and not the base's four bits
   }
   const Folder folder;  // r 4: alpha over its root
   folder.write("adapter_config.json", R"({"r": 4, "lora_alpha": 6, "use_rslora": true})");
