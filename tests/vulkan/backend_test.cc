@@ -218,8 +218,8 @@ TEST_CASE("every allocation may fail: an error, nothing kept, nothing wrong afte
   for (const bool staging : {false, true}) {
     int failures = 0, n = 0;
     // Memory, buffers, shaders, layouts, sets of bindings, pools, fences: each is asked for here. After the
-    // first of every kind come many alike, of which every third is taken.
-    for (bool done = false; !done; n += n < 24 ? 1 : 3) {
+    // first of every kind come many alike, of which every eighth is taken.
+    for (bool done = false; !done; n += n < 24 ? 1 : 8) {
       CAPTURE(n);
       VulkanOptions options;
       options.staging = staging;
@@ -256,6 +256,22 @@ TEST_CASE("too little memory is said, and nothing is kept") {
   CHECK((session.error().code == ErrorCode::kOutOfMemory));
   CHECK(session.error().message.find("bytes for") != std::string::npos);
   CHECK(session.error().message.find("--backend cpu") != std::string::npos);
+  CHECK(backend->counts().device_bytes == 0);
+}
+
+TEST_CASE("a value larger than a binding is refused by name when the session is created") {
+  VulkanOptions options;
+  options.most_binding_bytes = 24'000;
+  const auto backend = device(options);
+  if (!backend) return;
+  SessionOptions wide = small();
+  wide.chunk = 64;
+  const auto refused = Session::create(tiny_model(), *backend, wide);
+  REQUIRE_FALSE(refused.has_value());
+  CAPTURE(refused.error().message);
+  CHECK((refused.error().code == ErrorCode::kUnsupported));
+  CHECK(refused.error().message.find("that the device") != std::string::npos);
+  CHECK(refused.error().message.find("smaller chunk") != std::string::npos);
   CHECK(backend->counts().device_bytes == 0);
 }
 
