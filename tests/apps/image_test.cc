@@ -179,7 +179,8 @@ TEST_CASE("a disk that is full leaves no picture") {
 
 TEST_CASE("Ctrl-C stops between steps and leaves no picture") {
   const fs::path output = scratch() / "stopped.png";
-  const Outcome outcome = paint(output, {"--steps", "1000"}, "a bird", 700);
+  // Large enough for a thousand steps to take many seconds on any machine.
+  const Outcome outcome = paint(output, {"--steps", "1000", "--size", "256", "256"}, "a bird", 700);
   INFO(outcome.err);
   CHECK(outcome.code != 0);
   CHECK_FALSE(fs::exists(output));

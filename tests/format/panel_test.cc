@@ -196,7 +196,7 @@ TEST_CASE("quantisation rounds to nearest and pads with zero weights") {
 
 TEST_CASE("the extreme value of a group keeps its place on the grid") {
   std::vector<float> x(32, 0.0f);
-  x[3] = -4.0f, x[20] = 3.5f, x[21] = 0.25f;
+  x[3] = -4.0f, x[20] = 3.5f, x[21] = 0.5f;
   float y[32];
   std::vector<std::byte> panel(panel_bytes(DType::kQ8, 32));
   pack_panel(DType::kQ4, x.data(), 1, 32, panel.data());
