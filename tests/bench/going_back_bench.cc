@@ -38,7 +38,7 @@ Turn regenerated(Chat& chat) {
     if (first < 0) first = processor_seconds() - start;
     return true;
   }));
-  std::printf("%.2f ms of processor time until the first character: ", 1e3 * first);
+  if (first >= 0) std::printf("%.2f ms of processor time until the first character: ", 1e3 * first);
   return turn;
 }
 
