@@ -69,29 +69,19 @@ void run_dplr_recurrence(const KernelContext& c) {
     });
     scalars[3] = sum_of_lanes(total);
   };
-  with_state(c.states[0], [&](auto* states) HWY_ATTR {
-    for_heads(c, heads, K, V, false,
-              [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
-                float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
-                DeltaPass<std::remove_pointer_t<decltype(states)>> pass{
-                    at, records, 0, K, V, states + h * K * V, nullptr, heads * V, args.scale};
-                for (int64_t t = 0; t < tokens; t += at.block) {
-                  pass.tokens = tokens - t < at.block ? tokens - t : at.block;
-                  for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
-                  pass.out = c.out[0].as() + (t * heads + h) * V;
-                  delta_columns<true>(pass, first_column, last_column);
-                  for (int64_t i = 0; bonus && i < pass.tokens; ++i) {
-                    const float* record = records + i * at.floats;
-                    float* y = c.out[1].as() + ((t + i) * heads + h) * V;
-                    const auto weight = set(record[at.scalars + 3]);
-                    for_lanes(last_column - first_column, [&](auto lanes, int64_t j) HWY_ATTR {
-                      j += first_column;
-                      lanes.store(hn::Mul(weight, lanes.load(record + at.value + j)), y + j);
-                    });
-                  }
-                }
-              });
-  });
+  const auto add_bonus = [&](const float* records, int64_t t, int64_t count, int64_t h, int64_t first_column,
+                             int64_t last_column) HWY_ATTR {
+    for (int64_t i = 0; bonus && i < count; ++i) {
+      const float* record = records + i * at.floats;
+      float* y = c.out[1].as() + ((t + i) * heads + h) * V;
+      const auto weight = set(record[at.scalars + 3]);
+      for_lanes(last_column - first_column, [&](auto lanes, int64_t j) HWY_ATTR {
+        j += first_column;
+        lanes.store(hn::Mul(weight, lanes.load(record + at.value + j)), y + j);
+      });
+    }
+  };
+  run_delta_heads<true>(c, at, tokens, heads, K, V, args.scale, prepare, add_bonus);
 }
 
 }  // namespace linnet::cpu::HWY_NAMESPACE

@@ -35,20 +35,7 @@ void run_gated_delta_rule(const KernelContext& c) {
                 : args.beta_scale;
     finish_delta_record(at, K, beta, record);
   };
-  with_state(c.states[0], [&](auto* states) HWY_ATTR {
-    for_heads(c, heads, K, V, false,
-              [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
-                float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
-                DeltaPass<std::remove_pointer_t<decltype(states)>> pass{
-                    at, records, 0, K, V, states + h * K * V, nullptr, heads * V, args.scale};
-                for (int64_t t = 0; t < tokens; t += at.block) {
-                  pass.tokens = tokens - t < at.block ? tokens - t : at.block;
-                  for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
-                  pass.out = c.out[0].as() + (t * heads + h) * V;
-                  delta_columns<false>(pass, first_column, last_column);
-                }
-              });
-  });
+  run_delta_heads<false>(c, at, tokens, heads, K, V, args.scale, prepare, [](auto&&...) {});
 }
 
 }  // namespace linnet::cpu::HWY_NAMESPACE

@@ -356,6 +356,29 @@ void for_heads(const KernelContext& c, int64_t heads, int64_t key_dim, int64_t v
   });
 }
 
+// All heads of a delta rule, the tokens in blocks: prepare(token, head, record) fills the records of a block,
+// after(records, first token, tokens, head, first column, last column) follows its pass over the state.
+template <bool kSecond, typename P, typename F>
+void run_delta_heads(const KernelContext& c, const MixerRecord& at, int64_t tokens, int64_t heads,
+                     int64_t key_dim, int64_t value_dim, float scale, const P& prepare, const F& after) {
+  with_state(c.states[0], [&](auto* states) HWY_ATTR {
+    for_heads(c, heads, key_dim, value_dim, false,
+              [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
+                float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
+                DeltaPass<std::remove_pointer_t<decltype(states)>> pass{
+                    at,      records,           0,    key_dim, value_dim, states + h * key_dim * value_dim,
+                    nullptr, heads * value_dim, scale};
+                for (int64_t t = 0; t < tokens; t += at.block) {
+                  pass.tokens = tokens - t < at.block ? tokens - t : at.block;
+                  for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
+                  pass.out = c.out[0].as() + (t * heads + h) * value_dim;
+                  delta_columns<kSecond>(pass, first_column, last_column);
+                  after(records, t, pass.tokens, h, first_column, last_column);
+                }
+              });
+  });
+}
+
 }  // namespace linnet::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
