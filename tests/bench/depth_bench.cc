@@ -4,9 +4,6 @@
 // takes the clock's.
 //
 // usage: linnet_depth_bench MODEL.lnt [DEPTH, 16384] [ROUNDS, 9] [THREADS, 1] [--wall]
-#include <time.h>
-
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -15,30 +12,13 @@
 
 #include "backends/cpu/cpu.h"
 #include "linnet/session.h"
+#include "tests/bench/bench.h"
 
 namespace {
 
 using namespace linnet;
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "%s\n", result.error().message.c_str());
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-double now(clockid_t clock) {
-  timespec t = {};
-  clock_gettime(clock, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
+using bench::median;
+using bench::must;
 
 }  // namespace
 
@@ -52,9 +32,9 @@ int main(int argc, char** argv) {
   const bool wall = argc > 5 && std::strcmp(argv[5], "--wall") == 0;
   const auto seconds_of = [wall](auto&& work) {
     const clockid_t clock = wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID;
-    const double start = now(clock);
+    const double start = bench::seconds(clock);
     work();
-    return now(clock) - start;
+    return bench::seconds(clock) - start;
   };
   SessionOptions options;
   options.threads = argc > 4 ? std::atoi(argv[4]) : 1;

@@ -1,41 +1,26 @@
 // How long undo, regenerate and an edit take in a long conversation, until the first new token is computed.
 //
 // usage: linnet_going_back_bench MODEL.lnt [tokens, 4000] [budget in MiB, 128] [exact|f16]
-#include <time.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
 #include "backends/cpu/cpu.h"
 #include "linnet/chat.h"
+#include "tests/bench/bench.h"
 
 namespace {
 
 using namespace linnet;
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "%s\n", result.error().message.c_str());
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-double processor_seconds() {
-  timespec t = {};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
+using bench::must;
 
 // The answer anew, and what this process computed until its first character: on a busy machine the clock says
 // less.
 Turn regenerated(Chat& chat) {
-  const double start = processor_seconds();
+  const double start = bench::seconds(CLOCK_PROCESS_CPUTIME_ID);
   double first = -1;
   Turn turn = must(chat.regenerate([&](std::string_view) {
-    if (first < 0) first = processor_seconds() - start;
+    if (first < 0) first = bench::seconds(CLOCK_PROCESS_CPUTIME_ID) - start;
     return true;
   }));
   if (first >= 0) std::printf("%.2f ms of processor time until the first character: ", 1e3 * first);

@@ -1,16 +1,16 @@
 // Seconds of one call of an image model's denoiser and decoder, in turn; with --profile also where they go.
 //
 //   linnet_image_bench MODEL.lnt [--size 1024] [--threads 1] [--rounds 3] [--text 300] [--method NAME]
-//   [--profile]
+//   [--profile | --serve]
 //
-// The last line is one JSON object: the seconds of every round by method.
+// With --serve each line "METHOD SIZE" of the input is one call, answered by its seconds on the clock and of
+// all processors (compare_diffusers.py).
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <random>
@@ -22,20 +22,13 @@
 #include "format/container.h"
 #include "linnet/model.h"
 #include "runtime/engine/engine.h"
+#include "tests/bench/bench.h"
 
 namespace {
 
 using namespace linnet;
+using bench::must;
 using Clock = std::chrono::steady_clock;
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "%s\n", result.error().message.c_str());
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
 
 // The CPU backend's kernels, each behind a clock.
 struct Profile {
@@ -113,11 +106,9 @@ struct Took {
 };
 Took seconds_of(Engine& engine, size_t method) {
   fill(engine, method);
-  const auto start = Clock::now();
-  const std::clock_t before = std::clock();
+  const double wall = bench::seconds(CLOCK_MONOTONIC), processor = bench::seconds(CLOCK_PROCESS_CPUTIME_ID);
   must(engine.run(method, engine.bounds().symbols, 0));
-  const double processor = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
-  return {std::chrono::duration<double>(Clock::now() - start).count(), processor};
+  return {bench::seconds(CLOCK_MONOTONIC) - wall, bench::seconds(CLOCK_PROCESS_CPUTIME_ID) - processor};
 }
 
 int serve(const Model& model, const Backend& backend, const Options& o) {
@@ -146,9 +137,9 @@ void measure(const Model& model, const Backend& backend, const Options& o) {
     for (auto& nodes : profile.seconds) nodes.clear();
     std::vector<double> seconds;
     for (int round = 0; round < o.rounds; ++round) seconds.push_back(seconds_of(*engine, method).wall);
-    std::sort(seconds.begin(), seconds.end());
     std::printf("%s at %lld px, %d threads: best %.3f s, median %.3f s\n", name,
-                static_cast<long long>(o.size), o.threads, seconds.front(), seconds[seconds.size() / 2]);
+                static_cast<long long>(o.size), o.threads, *std::ranges::min_element(seconds),
+                bench::median(seconds));
     if (o.profiled) print_profile(o.rounds);
   }
 }
