@@ -160,6 +160,12 @@ def prefix_logits(model, ids, positions):
     return torch.stack([full_logits(model, ids[:, :t + 1])[0, -1] for t in positions])
 
 
+def prefix_noise(model, ids, logits):
+    """max |d logits| of a model against itself over growing prefixes, at kept_positions."""
+    keep = kept_positions(ids.shape[1])
+    return float((prefix_logits(model, ids, keep) - logits[0, keep]).abs().max())
+
+
 def conditioning(model, ids, base, relative=1e-6):
     """max |d logits| when every parameter gets relative noise: how far the network amplifies f32 rounding."""
     old = {n: p.detach().clone() for n, p in model.named_parameters()}

@@ -234,11 +234,7 @@ def build(case, seed, folder):
 
 router_gap = lambda model, ids, case: None
 other_way = lambda case: 'prefixes'
-
-
-def noise(model, ids, logits, case):
-    keep = common.kept_positions(ids.shape[1])
-    return float((common.prefix_logits(model, ids, keep) - logits[0, keep]).abs().max())
+noise = lambda model, ids, logits, case: common.prefix_noise(model, ids, logits)
 
 
 def produced_by(case):

@@ -89,8 +89,7 @@ def noise(model, ids, logits, case):
     """max |d logits| of the official code against itself: token by token through its cache, or, where that is known
     to compute something else, over growing prefixes."""
     if case.get('cache_differs'):
-        keep = common.kept_positions(ids.shape[1])
-        return float((common.prefix_logits(model, ids, keep) - logits[0, keep]).abs().max())
+        return common.prefix_noise(model, ids, logits)
     return float((common.stepwise_logits(model, ids) - logits[0]).abs().max())
 
 
