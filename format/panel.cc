@@ -49,15 +49,7 @@ Group not_representable() {
   return group;
 }
 
-// The scale that fits the codes of a first one best (least squares), and the squared error that is left.
-float refit(const float* x, const std::array<uint8_t, kGroup>& codes, uint16_t& scale) {
-  float xq = 0, qq = 0;
-  for (size_t i = 0; i < kGroup; ++i) {
-    const float q = static_cast<float>(codes[i]) - 8.0f;
-    xq += x[i] * q;
-    qq += q * q;
-  }
-  if (qq > 0) scale = f32_to_f16(xq / qq);
+float squared_error(const float* x, const std::array<uint8_t, kGroup>& codes, uint16_t scale) {
   const float d = f16_to_f32(scale);
   float error = 0;
   for (size_t i = 0; i < kGroup; ++i) {
@@ -67,39 +59,41 @@ float refit(const float* x, const std::array<uint8_t, kGroup>& codes, uint16_t& 
   return error;
 }
 
+// The scale that fits the codes best (least squares).
+uint16_t fitted_scale(const float* x, const Group& group) {
+  float xq = 0, qq = 0;
+  for (size_t i = 0; i < kGroup; ++i) {
+    const float q = static_cast<float>(group.codes[i]) - 8.0f;
+    xq += x[i] * q;
+    qq += q * q;
+  }
+  return qq > 0 ? f32_to_f16(xq / qq) : group.scale;
+}
+
 // The extreme becomes -8 or, where that leaves a smaller squared error, something between -7.2 and -8.8, and
 // the scale is fitted to the codes.
 Group quantize_symmetric4(const float* x) {
   float low = 0, high = 0;
   for (size_t i = 0; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
   const float extreme = -low > high ? low : high;
-  Group best;
-  best.scale = f32_to_f16(extreme / -8.0f);
-  if (!half_is_finite(best.scale)) return not_representable();
-  quantize_codes(x, 0, f16_to_f32(best.scale), 8, 0, 15, best.codes);
-  uint16_t fitted = best.scale;
-  float least = 0;
-  for (size_t i = 0; i < kGroup; ++i) {
-    const float e = x[i] - f16_to_f32(best.scale) * (static_cast<float>(best.codes[i]) - 8.0f);
-    least += e * e;
-  }
-  const auto better = [&](const Group& group) {
-    uint16_t scale = group.scale;
-    const float error = refit(x, group.codes, scale);
-    if (!(error < least) || !half_is_finite(scale)) return;
-    least = error;
-    best.codes = group.codes;
-    fitted = scale;
-  };
-  if (least > 0) better(Group(best));
-  for (const float codes : {7.2f, 7.5f, 7.8f, 8.2f, 8.5f, 8.8f}) {
-    if (least == 0) break;  // already exact
+  const auto at = [&](float codes) {
     Group group;
     group.scale = f32_to_f16(extreme / -codes);
     quantize_codes(x, 0, f16_to_f32(group.scale), 8, 0, 15, group.codes);
-    better(group);
+    return group;
+  };
+  Group best = at(8);
+  if (!half_is_finite(best.scale)) return not_representable();
+  float least = squared_error(x, best.codes, best.scale);
+  for (const float codes : {8.0f, 7.2f, 7.5f, 7.8f, 8.2f, 8.5f, 8.8f}) {
+    if (least == 0) break;  // already exact
+    Group group = at(codes);
+    group.scale = fitted_scale(x, group);
+    const float error = squared_error(x, group.codes, group.scale);
+    if (!(error < least) || !half_is_finite(group.scale)) continue;
+    least = error;
+    best = group;
   }
-  best.scale = fitted;
   return best;
 }
 

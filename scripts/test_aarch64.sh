@@ -9,7 +9,7 @@ source scripts/packages.sh
 install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_TEST_PACKAGES[@]}" "${LINNET_AARCH64_PACKAGES[@]}"
 
 readonly root=$PWD/build/aarch64-root
-readonly mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+readonly mirror=${DEBIAN_MIRROR:-}  # empty: debootstrap's own
 readonly release=${DEBIAN_RELEASE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then tests=(linnet_kernels_tests linnet_ops_tests linnet_models_tests); fi
@@ -21,7 +21,7 @@ if [ ! -f "$root/.complete" ]; then
   step "arm64 packages of $release"
   rm -rf "$root"
   packages=$(IFS=,; echo "${LINNET_AARCH64_LIBRARIES[*]}")
-  debootstrap --arch=arm64 --foreign --variant=minbase --include="$packages" "$release" "$root" "$mirror" >&2
+  debootstrap --arch=arm64 --foreign --variant=minbase --include="$packages" "$release" "$root" ${mirror:+"$mirror"} >&2
   for package in "$root"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
   touch "$root/.complete"
 fi
