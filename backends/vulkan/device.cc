@@ -50,6 +50,15 @@ std::unexpected<Error> vk_error(VkResult result, std::string_view doing) {
 }
 
 Result<std::shared_ptr<Device>> Device::open(const VulkanOptions& options) {
+  for (const auto* names : {&options.without, &options.even_if_slow})
+    for (const std::string& name : *names)
+      if (std::ranges::find(kVulkanAbilities, name) == std::end(kVulkanAbilities)) {
+        std::string known;
+        for (const std::string_view k : kVulkanAbilities) known += strf("{}{}", known.empty() ? "" : ", ", k);
+        return fail(
+            ErrorCode::kInvalidArgument,
+            strf("'{}' is no ability of a Vulkan device that can be switched: there are {}", name, known));
+      }
   std::shared_ptr<Device> device(new Device);
   device->options_ = options;
   LINNET_TRY(device->open_instance(options.validation));

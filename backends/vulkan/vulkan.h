@@ -80,8 +80,9 @@ class VulkanBackend : public Backend {
 };
 
 // Opens a device. One backend serves any number of sessions and threads and must outlive them; sessions of
-// one file share its weights on the device. Errors: kUnsupported (no driver, no such device, a validation
-// layer that is not installed), kOutOfMemory, kInternal (the device was lost).
+// one file share its weights on the device. Errors: kInvalidArgument (an ability that is none), kUnsupported
+// (no driver, no such device, a validation layer that is not installed), kOutOfMemory, kInternal (the device
+// was lost).
 Result<std::unique_ptr<VulkanBackend>> create_vulkan_backend(const VulkanOptions& options = {});
 
 }  // namespace linnet

@@ -366,6 +366,11 @@ TEST_CASE("devices are listed, chosen by number and name, and refused by name") 
   CHECK(must(create_vulkan_backend(options))->device().name == devices[0].name);
   options.device = devices[0].name.substr(0, 4);
   CHECK(create_vulkan_backend(options).has_value());
+  options.without = {"teleport"};
+  const auto unknown = create_vulkan_backend(options);
+  REQUIRE_FALSE(unknown.has_value());
+  CHECK((unknown.error().code == ErrorCode::kInvalidArgument));
+  CHECK(unknown.error().message.find("integer_dot") != std::string::npos);
 }
 
 TEST_CASE("compiled shaders are kept in a file, and a damaged file does no harm") {
