@@ -100,7 +100,8 @@ Result<void> sustain(const Options& options, Bench& bench, std::span<const int32
   return {};
 }
 
-// Runs one more round of the decode and counts.
+// Runs one more round of the decode and counts: for the likeliest token, as temperature 0 asks for it, and
+// for all logits.
 Result<void> count_on_device(Bench& bench, const Backend& backend, std::span<const std::byte> start,
                              std::span<const int32_t> answer) {
 #if LINNET_HAS_VULKAN
@@ -108,16 +109,22 @@ Result<void> count_on_device(Bench& bench, const Backend& backend, std::span<con
   if (!vulkan || answer.empty()) return {};
   LINNET_TRY(bench.session->restore(start));
   const VulkanCounts before = vulkan->counts();
-  for (const int32_t token : answer) LINNET_TRY(bench.session->decode(token));
+  for (const int32_t token : answer) LINNET_TRY(bench.session->decode_largest(token, 1));
   const VulkanCounts after = vulkan->counts();
+  for (const int32_t token : answer) LINNET_TRY(bench.session->decode(token));
+  const VulkanCounts whole = vulkan->counts();
+  const auto tokens = static_cast<double>(answer.size());
   const auto each = [&](uint64_t VulkanCounts::*what) {
-    return static_cast<double>(after.*what - before.*what) / static_cast<double>(answer.size());
+    return static_cast<double>(after.*what - before.*what) / tokens;
   };
   bench.device = {{"name", vulkan->device().name},
                   {"dispatches_per_token", each(&VulkanCounts::dispatches)},
                   {"barriers_per_token", each(&VulkanCounts::barriers)},
                   {"submits_per_token", each(&VulkanCounts::submits)},
                   {"weight_bytes_per_token", each(&VulkanCounts::weight_bytes)},
+                  {"read_bytes_per_token", each(&VulkanCounts::read_bytes)},
+                  {"read_bytes_per_token_with_all_logits",
+                   static_cast<double>(whole.read_bytes - after.read_bytes) / tokens},
                   {"device_bytes", after.device_bytes}};
 #else
   static_cast<void>(bench), static_cast<void>(backend), static_cast<void>(start), static_cast<void>(answer);
@@ -361,6 +368,9 @@ void print(const Json& out) {
               device["name"].get<std::string>().c_str(), device["dispatches_per_token"].get<double>(),
               device["barriers_per_token"].get<double>(), device["submits_per_token"].get<double>(),
               human_bytes(static_cast<uint64_t>(device["weight_bytes_per_token"].get<double>())).c_str());
+  std::printf("the host reads back %.0f bytes for the likeliest token, %.0f with all logits\n",
+              device["read_bytes_per_token"].get<double>(),
+              device["read_bytes_per_token_with_all_logits"].get<double>());
   if (out.contains("profile")) print_profile(out["profile"]);
 }
 

@@ -168,7 +168,7 @@ void print_memory(const Json& m) {
   std::printf("    state   %-12s fixed, whatever the length of the conversation\n",
               bytes("state_bytes").c_str());
   std::printf("    work    %-12s activations and scratch\n", bytes("work_bytes").c_str());
-  std::printf("    backend %-12s threads and the like\n", bytes("backend_bytes").c_str());
+  std::printf("    backend %-12s threads, and copies on a GPU\n", bytes("backend_bytes").c_str());
 }
 
 // States named alike but for a layer number are one line: "layers.*.keys".

@@ -316,7 +316,7 @@ Result<std::unique_ptr<Executable>> HostBackend::compile(const Compilation& c) c
   return std::make_unique<HostExecutable>(c, table_, constants_, parallel_ ? c.threads : 1, parallel_);
 }
 
-size_t HostBackend::overhead_bytes(const plan::Plan&, int threads) const {
+size_t HostBackend::overhead_bytes(const fb::ModelT&, const plan::Plan&, int threads) const {
   // A cache line per helper; thread stacks are touched for a few pages only.
   return parallel_ && threads > 1 ? static_cast<size_t>(threads) * (64u << 10) : 0;
 }

@@ -27,7 +27,7 @@ class HostBackend final : public Backend {
   size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
                        const plan::Plan& partial, int threads) const override;
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override;
-  size_t overhead_bytes(const plan::Plan& plan, int threads) const override;
+  size_t overhead_bytes(const fb::ModelT& model, const plan::Plan& plan, int threads) const override;
 
   // For running single nodes outside a session (the converter's self test).
   const Kernel& kernel(graph::OpKind kind) const { return table_[static_cast<size_t>(kind)]; }

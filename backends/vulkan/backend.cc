@@ -27,9 +27,12 @@ class Backend final : public VulkanBackend {
           "backend");
     return VulkanExecutable::create(device_, compilation);
   }
-  // The plan's regions once more, on the device.
-  size_t overhead_bytes(const plan::Plan& plan, int) const override {
-    return plan.work_bytes + plan.state_bytes;
+  // The plan's regions once more, on the device, and the weights unless the file is used in place.
+  size_t overhead_bytes(const fb::ModelT& model, const plan::Plan& plan, int) const override {
+    size_t bytes = plan.work_bytes + plan.state_bytes;
+    if (!device_->abilities().import)
+      for (const auto& weight : model.weights) bytes += weight->bytes;
+    return bytes;
   }
 
   const VulkanDevice& device() const override { return device_->info(); }

@@ -8,6 +8,7 @@
 
 #include "backends/vulkan/instance.h"
 #include "backends/vulkan/quirks.h"
+#include "backends/vulkan/recorder.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::vulkan {
@@ -167,9 +168,21 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   return {};
 }
 
+// The messenger knows this object, and goes with it even where all else is left alone.
+void Device::stop_listening() {
+  if (!messenger_) return;
+  const auto destroy = reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(
+      vkGetInstanceProcAddr(instance_, "vkDestroyDebugUtilsMessengerEXT"));
+  if (destroy) destroy(instance_, messenger_, nullptr);
+  messenger_ = VK_NULL_HANDLE;
+}
+
 Device::~Device() {
   if (device_) {
-    if (abandoned()) return;
+    if (abandoned()) {
+      stop_listening();
+      return;
+    }
     vkDeviceWaitIdle(device_);
     save_pipeline_cache();
     for (const auto& [constants, by_shader] : pipelines_)
@@ -182,11 +195,7 @@ Device::~Device() {
     if (cache_) vkDestroyPipelineCache(device_, cache_, nullptr);
     vkDestroyDevice(device_, nullptr);
   }
-  if (messenger_) {
-    const auto destroy = reinterpret_cast<PFN_vkDestroyDebugUtilsMessengerEXT>(
-        vkGetInstanceProcAddr(instance_, "vkDestroyDebugUtilsMessengerEXT"));
-    if (destroy) destroy(instance_, messenger_, nullptr);
-  }
+  stop_listening();
   if (instance_) vkDestroyInstance(instance_, nullptr);
 }
 
@@ -358,16 +367,17 @@ Result<void> Device::submit(VkCommandBuffer commands, VkFence fence) {
   return vk_error(result, "running");
 }
 
-void Device::count_run(uint64_t dispatches, uint64_t barriers, uint64_t weight_bytes) {
+void Device::count_run(const RecordCounts& counts) {
   runs_.fetch_add(1);
-  dispatches_.fetch_add(dispatches);
-  barriers_.fetch_add(barriers);
-  weight_bytes_.fetch_add(weight_bytes);
+  dispatches_.fetch_add(counts.dispatches);
+  barriers_.fetch_add(counts.barriers);
+  weight_bytes_.fetch_add(counts.weight_bytes);
+  read_bytes_.fetch_add(counts.read_bytes);
 }
 
 VulkanCounts Device::counts() const {
-  return {runs_,         submits_,        dispatches_,  barriers_,  weight_bytes_,
-          device_bytes_, imported_bytes_, allocations_, recordings_};
+  return {runs_,       submits_,      dispatches_,     barriers_,    weight_bytes_,
+          read_bytes_, device_bytes_, imported_bytes_, allocations_, recordings_};
 }
 
 void Device::count_node(const VulkanNodeTime& time) {

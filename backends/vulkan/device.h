@@ -19,6 +19,7 @@ namespace linnet::vulkan {
 
 class Device;
 struct Physical;
+struct RecordCounts;
 
 // "no device memory" and so on, with what was being done. kOutOfMemory for memory, else kInternal.
 std::unexpected<Error> vk_error(VkResult result, std::string_view doing);
@@ -122,7 +123,7 @@ class Device : public std::enable_shared_from_this<Device> {
 
   VulkanCounts counts() const;
   void count_recording() { recordings_.fetch_add(1); }
-  void count_run(uint64_t dispatches, uint64_t barriers, uint64_t weight_bytes);
+  void count_run(const RecordCounts& counts);
   void count_node(const VulkanNodeTime& time);  // adds
   std::vector<VulkanNodeTime> profile() const;
   std::vector<std::string> messages() const;
@@ -143,6 +144,7 @@ class Device : public std::enable_shared_from_this<Device> {
   void save_pipeline_cache() const;
   Result<VkPipelineLayout> layout(uint32_t bindings, VkDescriptorSetLayout& set);
   int memory_type(uint32_t allowed, MemoryKind kind) const;
+  void stop_listening();
 
   VulkanOptions options_;
   VulkanDevice info_;
@@ -172,7 +174,7 @@ class Device : public std::enable_shared_from_this<Device> {
   mutable std::mutex profile_mutex_;
   std::vector<VulkanNodeTime> profile_;
   std::atomic<bool> lost_{false};
-  std::atomic<uint64_t> runs_{0}, submits_{0}, dispatches_{0}, barriers_{0}, weight_bytes_{0},
+  std::atomic<uint64_t> runs_{0}, submits_{0}, dispatches_{0}, barriers_{0}, weight_bytes_{0}, read_bytes_{0},
       device_bytes_{0}, imported_bytes_{0}, allocations_{0}, recordings_{0};
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backends/vulkan/largest.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::vulkan {
@@ -22,6 +23,18 @@ const std::array<Lower, graph::kOpCount>& lowerings() {
 }
 
 size_t align_up(size_t bytes, size_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+
+bool ends_in_logits(const fb::MethodT& method) {
+  if (method.nodes.empty() || method.outputs.empty()) return false;
+  const fb::NodeT& last = *method.nodes.back();
+  return graph::op_kind(last.args.type) == graph::OpKind::kLogits && last.outputs[0] == method.outputs[0];
+}
+
+size_t elements_of(const fb::ValueT& value, std::span<const int64_t> symbols) {
+  int64_t count = 1;
+  for (const fb::Dim& dim : value.shape) count *= graph::dim_value(dim, symbols);
+  return static_cast<size_t>(count);
+}
 
 }  // namespace
 
@@ -114,6 +127,13 @@ Result<void> VulkanExecutable::prepare() {
   }
   params_bytes_ = align_up(params_bytes_, device_->alignment());
   LINNET_ASSIGN(params_, device_->buffer(params_bytes_, MemoryKind::kDevice, "parameters"));
+  size_t most_logits = 0;
+  for (size_t m = 0; m < methods_.size(); ++m)
+    if (ends_in_logits(*model.methods[m]))
+      most_logits = std::max(most_logits, methods_[m].values[output_of(m)].bytes / sizeof(float));
+  if (most_logits > 0) {
+    LINNET_ASSIGN(largest_, device_->buffer(largest_bytes(most_logits), MemoryKind::kDevice, "choices"));
+  }
   if (!device_->unified()) {
     size_t in = params_bytes_, out = 0;
     for (size_t m = 0; m < methods_.size(); ++m) {
@@ -128,6 +148,8 @@ Result<void> VulkanExecutable::prepare() {
       cross(model.methods[m]->inputs, methods_[m].inputs, in);
       cross(model.methods[m]->outputs, methods_[m].outputs, out);
     }
+    read_back_largest_ = out;
+    if (most_logits > 0) out += kMostRanked * sizeof(Ranked);
     LINNET_ASSIGN(host_, device_->buffer(in, MemoryKind::kHost, "inputs"));
     LINNET_ASSIGN(read_back_, device_->buffer(out, MemoryKind::kReadBack, "outputs"));
     std::memset(host_.host(), 0, in);
@@ -153,10 +175,18 @@ Result<void> VulkanExecutable::prepare() {
   // except that a single token takes ways of its own.
   for (size_t m = 0; m < methods_.size(); ++m) {
     std::vector<int64_t> symbols = bounds_.symbols;
-    LINNET_TRY(recording(m, symbols));
+    LINNET_TRY(recording(m, symbols, {}));
+    if (ends_in_logits(*model.methods[m])) {
+      const auto elements = methods_[m].values[output_of(m)].bytes / sizeof(float);
+      Recording most;
+      most.method = m;
+      most.symbols = symbols;
+      most.largest = {output_of(m), elements, std::min(elements, kMostRanked)};
+      LINNET_TRY(record(kRecordings, most, 0, model.methods[m]->nodes.size()));
+    }
     if (tokens_symbol_ < 0 || symbols[static_cast<size_t>(tokens_symbol_)] == 1) continue;
     symbols[static_cast<size_t>(tokens_symbol_)] = 1;
-    LINNET_TRY(recording(m, symbols));
+    LINNET_TRY(recording(m, symbols, {}));
   }
   return {};
 }
@@ -228,31 +258,61 @@ Result<void> VulkanExecutable::record(size_t commands, Recording& r, size_t firs
     }
   }
   tick(last);
-  full_barrier(to);
-  if (!device_->unified()) {
-    for (const Crossing& c : method.outputs) {
-      const VkBufferCopy region{method.values[c.value].offset, c.host_offset, c.bytes};
-      if (c.bytes > 0) vkCmdCopyBuffer(to, work_.handle(), read_back_.handle(), 1, &region);
-    }
-    full_barrier(to);
-  }
+  const Result<void> outputs = record_outputs(to, r, recorder);
   LINNET_TRY(commands_.end(commands));
+  LINNET_TRY(outputs);
   device_->count_recording();
-  r.counts = recorder.counts();
   return {};
 }
 
-Result<size_t> VulkanExecutable::recording(size_t method, std::span<const int64_t> symbols) {
+Result<void> VulkanExecutable::record_outputs(VkCommandBuffer to, Recording& r, Recorder& recorder) {
+  const fb::MethodT& source = *file_.model().methods[r.method];
+  const Method& method = methods_[r.method];
+  if (r.largest.count > 0) {
+    const plan::Buffer& row = method.values[r.largest.value];
+    const FindLargest find =
+        find_largest(work_.region(row.offset, align_up(std::max<size_t>(row.bytes, 4), 4)), largest_,
+                     r.largest.elements, r.largest.count);
+    for (const Dispatch& dispatch : find.dispatches) LINNET_TRY(recorder.add(dispatch));
+    r.found = find.result;
+  }
+  r.counts = recorder.counts();
+  full_barrier(to);
+  const auto copy = [&](const Buffer& from, size_t offset, size_t host_offset, size_t bytes) {
+    const VkBufferCopy region{offset, host_offset, bytes};
+    if (bytes > 0) vkCmdCopyBuffer(to, from.handle(), read_back_.handle(), 1, &region);
+  };
+  for (const int output : source.outputs) {
+    const auto value = static_cast<size_t>(output);
+    if (r.largest.count > 0 && value == r.largest.value) continue;
+    const size_t bytes = elements_of(*source.values[value], r.symbols) * sizeof(float);
+    r.counts.read_bytes += bytes;
+    for (const Crossing& c : method.outputs)
+      if (c.value == value) copy(work_, method.values[value].offset, c.host_offset, bytes);
+  }
+  r.counts.read_bytes += r.found.bytes;
+  if (!device_->unified()) {
+    copy(largest_, r.found.offset, read_back_largest_, r.found.bytes);
+    full_barrier(to);
+  }
+  return {};
+}
+
+Result<size_t> VulkanExecutable::recording(size_t method, std::span<const int64_t> symbols,
+                                           const Largest& largest) {
   size_t oldest = 0;
   for (size_t i = 0; i < recordings_.size(); ++i) {
     const Recording& r = recordings_[i];
-    if (r.filled && r.method == method && std::ranges::equal(r.symbols, symbols)) return i;
+    if (r.filled && r.method == method && r.largest == largest && std::ranges::equal(r.symbols, symbols))
+      return i;
     if (r.last_used < recordings_[oldest].last_used) oldest = i;
   }
   Recording& r = recordings_[oldest];
   r.filled = false;
   r.method = method;
   r.symbols.assign(symbols.begin(), symbols.end());
+  r.largest = largest;
+  r.found = {};
   r.last_used = ++uses_;
   r.uses.clear();
   LINNET_TRY(record(oldest, r, 0, file_.model().methods[method]->nodes.size()));
@@ -272,13 +332,38 @@ Result<void> VulkanExecutable::write_parameters(int64_t position, const std::vec
 }
 
 Result<void> VulkanExecutable::run(size_t method, std::span<const int64_t> symbols, int64_t position) {
-  LINNET_ASSIGN(const size_t index, recording(method, symbols));
+  LINNET_TRY(replay(method, symbols, position, {}));
+  return {};
+}
+
+Result<const VulkanExecutable::Recording*> VulkanExecutable::replay(size_t method,
+                                                                    std::span<const int64_t> symbols,
+                                                                    int64_t position,
+                                                                    const Largest& largest) {
+  LINNET_ASSIGN(const size_t index, recording(method, symbols, largest));
   Recording& r = recordings_[index];
   LINNET_TRY(write_parameters(position, r.uses));
   r.last_used = ++uses_;
+  left_method_ = method;
+  left_value_ = largest.count > 0 ? static_cast<int>(largest.value) : -1;
   LINNET_TRY(commands_.submit(index));
-  device_->count_run(r.counts.dispatches, r.counts.barriers, r.counts.weight_bytes);
-  return count_times(index, r);
+  device_->count_run(r.counts);
+  LINNET_TRY(count_times(index, r));
+  return &r;
+}
+
+Result<bool> VulkanExecutable::run_for_largest(size_t method, std::span<const int64_t> symbols,
+                                               int64_t position, size_t value, size_t elements,
+                                               std::span<Ranked> best) {
+  if (!largest_ || !ends_in_logits(*file_.model().methods[method]) || value != output_of(method) ||
+      elements * sizeof(float) > methods_[method].values[value].bytes || best.empty() ||
+      best.size() > std::min(elements, kMostRanked))
+    return fail(ErrorCode::kInvalidArgument, "the largest of logits can be asked for, and of nothing else");
+  LINNET_ASSIGN(const Recording* r, replay(method, symbols, position, {value, elements, best.size()}));
+  const std::byte* found =
+      largest_.host() ? largest_.host() + r->found.offset : read_back_.host() + read_back_largest_;
+  std::memcpy(best.data(), found, best.size_bytes());
+  return std::isfinite(best[0].value);
 }
 
 Result<void> VulkanExecutable::count_times(size_t commands, const Recording& r) {
@@ -311,9 +396,7 @@ Result<int> VulkanExecutable::first_non_finite(size_t m, std::span<const int64_t
     for (const int output : method.nodes[n]->outputs) {
       const fb::ValueT& value = *method.values[static_cast<size_t>(output)];
       if (value.dtype != fb::DType::F32) continue;
-      int64_t count = 1;
-      for (const fb::Dim& dim : value.shape) count *= graph::dim_value(dim, symbols);
-      std::vector<float> values(static_cast<size_t>(count));
+      std::vector<float> values(elements_of(value, symbols));
       LINNET_TRY(transfer_.read(work_, methods_[m].values[static_cast<size_t>(output)].offset,
                                 std::as_writable_bytes(std::span(values))));
       if (!std::ranges::all_of(values, [](float x) { return std::isfinite(x); })) return static_cast<int>(n);
@@ -350,6 +433,7 @@ Result<void> VulkanExecutable::read_value(size_t m, size_t value, std::span<std:
 std::span<const std::byte> VulkanExecutable::host_value(size_t m, size_t value) {
   const plan::Buffer& buffer = methods_[m].values[value];
   if (work_.host()) return {work_.host() + buffer.offset, buffer.bytes};
+  if (m == left_method_ && static_cast<int>(value) == left_value_) return {};
   for (const Crossing& c : methods_[m].outputs)
     if (c.value == value) return {read_back_.host() + c.host_offset, c.bytes};
   return {};

@@ -13,6 +13,8 @@ class VulkanExecutable final : public Executable {
                                                     const Compilation& compilation);
 
   Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) override;
+  Result<bool> run_for_largest(size_t method, std::span<const int64_t> symbols, int64_t position,
+                               size_t value, size_t elements, std::span<Ranked> best) override;
   Result<int> first_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) override;
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override;
   Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) override;
@@ -32,9 +34,16 @@ class VulkanExecutable final : public Executable {
     std::vector<plan::Buffer> values, scratch;  // offsets on the device
     std::vector<Crossing> inputs, outputs;      // empty on unified memory
   };
+  // What a run gives of an output in place of the whole: run_for_largest().
+  struct Largest {
+    size_t value = 0, elements = 0, count = 0;  // count 0: all outputs are given
+    bool operator==(const Largest&) const = default;
+  };
   struct Recording {
     size_t method = 0;
     std::vector<int64_t> symbols;
+    Largest largest;
+    Region found;  // the result of `largest`
     uint64_t last_used = 0;
     RecordCounts counts;
     std::vector<TableUse> uses;
@@ -49,7 +58,15 @@ class VulkanExecutable final : public Executable {
   // The dispatches of nodes [first, last), recorded with the copies of inputs before and of outputs after
   // them.
   Result<void> record(size_t commands, Recording& recording, size_t first, size_t last);
-  Result<size_t> recording(size_t method, std::span<const int64_t> symbols);
+  // The copies of outputs, and what there is to find in them.
+  Result<void> record_outputs(VkCommandBuffer to, Recording& recording, Recorder& recorder);
+  Result<size_t> recording(size_t method, std::span<const int64_t> symbols, const Largest& largest);
+  // Runs a recording; it is there until the next call.
+  Result<const Recording*> replay(size_t method, std::span<const int64_t> symbols, int64_t position,
+                                  const Largest& largest);
+  size_t output_of(size_t method) const {
+    return static_cast<size_t>(file_.model().methods[method]->outputs[0]);
+  }
   VkQueryPool clocks(size_t commands) const {
     return commands < clocks_.size() ? clocks_[commands] : VK_NULL_HANDLE;
   }
@@ -64,6 +81,10 @@ class VulkanExecutable final : public Executable {
   int tokens_symbol_ = -1;
   std::shared_ptr<const Weights> weights_;
   Buffer work_, state_, params_, host_, read_back_;  // the last two only where the host cannot address work_
+  Buffer largest_;                                   // only where a method ends in logits
+  size_t read_back_largest_ = 0;                     // where they go in read_back_
+  size_t left_method_ = 0;  // with left_value_: the output that the last run left on the device, or -1
+  int left_value_ = -1;
   Transfer transfer_;
   Commands commands_;  // one for each recording, and a last one for single nodes
   std::unique_ptr<Descriptors> descriptors_;

@@ -11,6 +11,7 @@ namespace linnet::vulkan {
 
 struct RecordCounts {
   uint64_t dispatches = 0, barriers = 0, weight_bytes = 0;
+  uint64_t read_bytes = 0;  // of outputs, for the host
 };
 
 // The descriptor sets of one executable, kept for as long as it lives.

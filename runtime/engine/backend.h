@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "format/container.h"
+#include "linnet/ranked.h"
 #include "linnet/result.h"
 #include "runtime/plan/plan.h"
 
@@ -30,6 +31,13 @@ class Executable {
   // Runs a method with actual symbol values (each <= its bound). `position`: tokens the state has seen.
   // An error leaves values and states undefined: the session is poisoned.
   virtual Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t position) = 0;
+
+  // As run(), and gives the largest of the first `elements` of the f32 output `value`, in order: as many as
+  // `best` has, at least one and at most kMostRanked or `elements`. False if one of the elements is not
+  // finite. The rest of the value may stay where it is: host_value() is then empty until the next run, and
+  // read_value() fetches it. This default needs host_value().
+  virtual Result<bool> run_for_largest(size_t method, std::span<const int64_t> symbols, int64_t position,
+                                       size_t value, size_t elements, std::span<Ranked> best);
 
   // After a run whose output was not finite: runs again with the same arguments and returns the index of the
   // first node with a non-finite f32 output, or -1. Upstream of the source every state is still finite, so
@@ -63,7 +71,7 @@ class Backend {
   virtual Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const = 0;
   // Memory the backend itself will take outside the plan (thread pool, device copies), in bytes, for the
   // print.
-  virtual size_t overhead_bytes(const plan::Plan& plan, int threads) const = 0;
+  virtual size_t overhead_bytes(const fb::ModelT& model, const plan::Plan& plan, int threads) const = 0;
 };
 
 }  // namespace linnet

@@ -122,13 +122,13 @@ Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, co
   LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), backend, options));
   LINNET_ASSIGN(const plan::Plan plan, plan_for(file.model(), backend, bounds, options.threads));
   return MemoryRequired{weights_bytes(file.model()), plan.state_bytes, plan.work_bytes,
-                        backend.overhead_bytes(plan, options.threads),
+                        backend.overhead_bytes(file.model(), plan, options.threads),
                         RowHistory::bytes_required(file.model(), bounds, plan, options.history_bytes)};
 }
 
 MemoryRequired Engine::memory() const {
   return {weights_bytes(model()), plan_.state_bytes, plan_.work_bytes,
-          backend_.overhead_bytes(plan_, threads_), history_ ? history_->bytes() : 0};
+          backend_.overhead_bytes(model(), plan_, threads_), history_ ? history_->bytes() : 0};
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::ModelFile> file,
@@ -175,7 +175,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   return engine;
 }
 
-Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_t advance) {
+Result<void> Engine::check_run(size_t method, std::span<const int64_t> symbols) const {
   if (poisoned_)
     return fail(ErrorCode::kPoisoned,
                 "the session failed earlier and its state is undefined: reset or restore it");
@@ -186,13 +186,31 @@ Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_
       return fail(ErrorCode::kInvalidArgument,
                   strf("'{}' is {}, the session was created for at most {}", model().symbols[i]->name,
                        symbols[i], bounds_.symbols[i]));
-  if (auto ran = executable_->run(method, symbols, position_); !ran) {
+  return {};
+}
+
+void Engine::finish_run(bool ran, int64_t advance) {
+  if (!ran) {
     poisoned_ = true;
-    return ran;
+    return;
   }
   if (history_) history_->follow(executable_->host_state(), position_, position_ + advance);
   position_ += advance;
-  return {};
+}
+
+Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_t advance) {
+  LINNET_TRY(check_run(method, symbols));
+  auto ran = executable_->run(method, symbols, position_);
+  finish_run(ran.has_value(), advance);
+  return ran;
+}
+
+Result<bool> Engine::run_for_largest(size_t method, std::span<const int64_t> symbols, int64_t advance,
+                                     size_t value, size_t elements, std::span<Ranked> best) {
+  LINNET_TRY(check_run(method, symbols));
+  auto ran = executable_->run_for_largest(method, symbols, position_, value, elements, best);
+  finish_run(ran.has_value(), advance);
+  return ran;
 }
 
 Error Engine::diagnose_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position) {

@@ -58,6 +58,9 @@ class Engine {
   // Runs a method; `symbols` in the model's order, each at most its bound. On success position() grows by
   // `advance`. On failure the engine is poisoned: every run fails with kPoisoned until reset or restore.
   Result<void> run(size_t method, std::span<const int64_t> symbols, int64_t advance);
+  // The same, for the largest elements of an output: Executable::run_for_largest().
+  Result<bool> run_for_largest(size_t method, std::span<const int64_t> symbols, int64_t advance, size_t value,
+                               size_t elements, std::span<Ranked> best);
   // Poisons the engine and returns the error that names the node where a non-finite value first appeared in a
   // repetition of the last run. May allocate.
   Error diagnose_non_finite(size_t method, std::span<const int64_t> symbols, int64_t position);
@@ -90,6 +93,9 @@ class Engine {
  private:
   Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend)
       : file_(std::move(file)), backend_(backend) {}
+  Result<void> check_run(size_t method, std::span<const int64_t> symbols) const;
+  // The end of a run: moves the position on, or poisons.
+  void finish_run(bool ran, int64_t advance);
   struct Free {
     size_t alignment;
     void operator()(std::byte* p) const;

@@ -117,6 +117,7 @@ struct Chat::Impl {
 
   Result<Turn> answer(bool seen_before, const OnText& on_text, const OnPrompt& on_prompt);
   Result<void> generate(Turn& turn, Clock::time_point start, const OnText& on_text);
+  Result<int32_t> choose();
   std::string answer_text(const std::string& answer, bool first_space, std::string_view end);
   size_t known_text(const std::string& rendering, bool seen_before) const;
   std::string explain(const Timeline::Aligned& aligned) const;
@@ -198,6 +199,8 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
     if (std::exchange(kept, true)) return {};
     return timeline.keep_prompt_end();
   };
+  // Where a few logits decide, only they are fetched.
+  const size_t shortlist = sampler.shortlist() <= kMostRanked ? sampler.shortlist() : 0;
   turn.stop = StopReason::kMaxTokens;
   while (options.max_tokens < 0 || turn.stats.answer_tokens < options.max_tokens) {
     if (pending) {
@@ -207,9 +210,9 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
         turn.stop = StopReason::kContextFull;
         break;
       }
-      LINNET_TRY(timeline.feed(*std::exchange(pending, std::nullopt)));
+      LINNET_TRY(timeline.feed(*std::exchange(pending, std::nullopt), shortlist));
     }
-    LINNET_ASSIGN(const int32_t token, sampler.sample(timeline.logits(), timeline.tokens()));
+    LINNET_ASSIGN(const int32_t token, choose());
     if (turn.stats.first_token_seconds == 0) {
       turn.stats.first_token_seconds = seconds_since(start);
       decoding = Clock::now();
@@ -236,6 +239,16 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
   LINNET_TRY(keep());
   timeline.end_answer(answer_text(turn.answer, first_space, pending_text), pending, pending_text);
   return {};
+}
+
+Result<int32_t> Chat::Impl::choose() {
+  if (!timeline.shortlist().empty()) {
+    LINNET_ASSIGN(const std::optional<int32_t> token,
+                  sampler.sample_shortlist(timeline.shortlist(), timeline.tokens()));
+    if (token) return *token;
+    LINNET_TRY(timeline.read_logits());
+  }
+  return sampler.sample(timeline.logits(), timeline.tokens());
 }
 
 // The answer as the template will write it when the conversation goes on: some put a space before it or take

@@ -76,6 +76,7 @@ const Timeline::Checkpoint* Timeline::best_checkpoint(size_t common, size_t targ
 
 Result<void> Timeline::go_back(const Checkpoint* checkpoint, size_t cut) {
   const size_t position = std::max(cut, checkpoint ? checkpoint->tokens : 0);
+  shortlist_ = {};
   if (checkpoint && checkpoint->tokens == position && !checkpoint->state.empty()) {
     LINNET_TRY(packer_.restore(session_, checkpoint->state));
   } else if (position > 0) {
@@ -89,18 +90,21 @@ Result<void> Timeline::go_back(const Checkpoint* checkpoint, size_t cut) {
 }
 
 Result<void> Timeline::prefill(std::span<const int32_t> tokens, const Session::Progress& progress) {
+  shortlist_ = {};
   const int64_t before = session_.position();
   const auto logits = session_.prefill(tokens, progress);
-  const int64_t fed =
-      std::clamp<int64_t>(session_.position() - before, 0, static_cast<int64_t>(tokens.size()));
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.begin() + fed);
-  if (!logits) {
-    // The latest checkpoint may hold what spoilt the run: the next turn goes back further.
-    if (session_.poisoned() && !checkpoints_.empty()) release(checkpoints_.size() - 1);
-    return std::unexpected(logits.error());
-  }
+  follow(tokens, before, logits.has_value());
+  if (!logits) return std::unexpected(logits.error());
   logits_.assign(logits->begin(), logits->end());
   return {};
+}
+
+void Timeline::follow(std::span<const int32_t> tokens, int64_t position, bool fine) {
+  const int64_t fed =
+      std::clamp<int64_t>(session_.position() - position, 0, static_cast<int64_t>(tokens.size()));
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.begin() + fed);
+  // The latest checkpoint may hold what spoilt the run: the next turn goes back further.
+  if (!fine && session_.poisoned() && !checkpoints_.empty()) release(checkpoints_.size() - 1);
 }
 
 Result<Timeline::Aligned> Timeline::run_to(const std::string& rendering, const Encode& encode,
@@ -169,9 +173,24 @@ Result<Timeline::Aligned> Timeline::run_to(const std::string& rendering, const E
   return aligned;
 }
 
-Result<void> Timeline::feed(int32_t token) {
+Result<void> Timeline::feed(int32_t token, size_t shortlist) {
   exact_ = false;
-  return prefill({&token, 1}, {});
+  if (shortlist == 0) return prefill({&token, 1}, {});
+  logits_.clear();
+  shortlist_ = {};
+  const int64_t before = session_.position();
+  const auto largest = session_.decode_largest(token, shortlist);
+  follow({&token, 1}, before, largest.has_value());
+  if (!largest) return std::unexpected(largest.error());
+  shortlist_ = *largest;
+  return {};
+}
+
+Result<void> Timeline::read_logits() {
+  shortlist_ = {};
+  LINNET_ASSIGN(const std::span<const float> logits, session_.logits());
+  logits_.assign(logits.begin(), logits.end());
+  return {};
 }
 
 void Timeline::end_answer(std::string_view answer_text, std::optional<int32_t> pending,
@@ -245,6 +264,7 @@ void Timeline::adopt(std::vector<int32_t> tokens, std::string text, bool exact,
   while (!checkpoints_.empty()) release(checkpoints_.size() - 1);
   marks_.clear();
   logits_.clear();
+  shortlist_ = {};
 }
 
 Result<void> Timeline::reset() {

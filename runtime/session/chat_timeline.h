@@ -39,9 +39,12 @@ class Timeline {
   // encode and the session; kInvalidArgument when full attention has no room, before anything changes.
   Result<Aligned> run_to(const std::string& rendering, const Encode& encode, const KnownText& known,
                          const Session::Progress& progress);
-  // Feeds one token of an answer.
-  Result<void> feed(int32_t token);
+  // Feeds one token of an answer. With a `shortlist` only so many of the largest logits are asked for:
+  // shortlist() has them, and logits() is empty until read_logits().
+  Result<void> feed(int32_t token, size_t shortlist);
+  Result<void> read_logits();
   std::span<const float> logits() const { return logits_; }
+  std::span<const Ranked> shortlist() const { return shortlist_; }
 
   // Ends an answer: `pending` is the last sampled token, which was not fed. `answer_text` is the text of the
   // answer's tokens as a rendering writes it; `pending_text` that of `pending`, or empty if `answer_text`
@@ -99,6 +102,8 @@ class Timeline {
   Result<void> keep(bool with_logits);
   Result<void> go_back(const Checkpoint* checkpoint, size_t cut);
   Result<void> prefill(std::span<const int32_t> tokens, const Session::Progress& progress);
+  // After the session was given `tokens` at `position`; `fine`: without an error.
+  void follow(std::span<const int32_t> tokens, int64_t position, bool fine);
 
   Session& session_;
   StatePacker packer_;
@@ -114,6 +119,7 @@ class Timeline {
   std::vector<Checkpoint> checkpoints_;  // by position
   std::vector<Checkpoint> spare_;        // not in use
   std::vector<float> logits_;
+  std::span<const Ranked> shortlist_;  // the session's; empty if the last run gave all logits
 };
 
 }  // namespace linnet

@@ -76,7 +76,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   return session;
 }
 
-Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens, const Progress& progress) {
+Result<void> Session::check_tokens(std::span<const int32_t> tokens) const {
   if (tokens.empty())
     return fail(ErrorCode::kInvalidArgument, "no tokens were given: a run needs at least one");
   const int64_t vocabulary = model_->vocabulary();
@@ -91,19 +91,27 @@ Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens,
         strf("{} tokens do not fit: the context of {} holds {} already; start with a larger --context or use "
              "the bounded window (--attention window)",
              total, options_.context, position()));
+  return {};
+}
+
+Result<void> Session::write_tokens(std::span<const int32_t> tokens, bool with_logits) {
+  symbols_[static_cast<size_t>(tokens_symbol_)] = static_cast<int64_t>(tokens.size());
+  symbols_[static_cast<size_t>(logit_tokens_symbol_)] = with_logits ? 1 : 0;
+  return engine_->write_value(method_, ids_, std::as_bytes(tokens));
+}
+
+Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens, const Progress& progress) {
+  LINNET_TRY(check_tokens(tokens));
+  const auto total = static_cast<int64_t>(tokens.size());
   for (int64_t done = 0; done < total;) {
     const int64_t n = std::min(options_.chunk, total - done);
     const int64_t start = position();
-    symbols_[static_cast<size_t>(tokens_symbol_)] = n;
-    symbols_[static_cast<size_t>(logit_tokens_symbol_)] = done + n == total ? 1 : 0;
-    LINNET_TRY(engine_->write_value(
-        method_, ids_, std::as_bytes(tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(n)))));
+    LINNET_TRY(
+        write_tokens(tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(n)), done + n == total));
     LINNET_TRY(engine_->run(method_, symbols_, n));
     done += n;
     if (done == total) {
-      const std::span<const std::byte> bytes = engine_->host_value(method_, logits_);
-      const std::span<const float> logits(reinterpret_cast<const float*>(bytes.data()),
-                                          static_cast<size_t>(vocabulary));
+      LINNET_ASSIGN(const std::span<const float> logits, this->logits());
       if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
         return std::unexpected(engine_->diagnose_non_finite(method_, symbols_, start));
       return logits;
@@ -112,6 +120,30 @@ Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens,
       return fail(ErrorCode::kCancelled, strf("stopped after {} of {} tokens", done, total));
   }
   return fail(ErrorCode::kInternal, "a prefill ended without logits");
+}
+
+Result<std::span<const Ranked>> Session::decode_largest(int32_t token, size_t count) {
+  if (count < 1 || count > kMostRanked)
+    return fail(ErrorCode::kInvalidArgument,
+                strf("{} logits were asked for, expected 1 to {}", count, kMostRanked));
+  LINNET_TRY(check_tokens({&token, 1}));
+  const int64_t start = position();
+  LINNET_TRY(write_tokens({&token, 1}, true));
+  const auto vocabulary = static_cast<size_t>(model_->vocabulary());
+  const std::span<Ranked> largest = std::span(largest_).first(std::min(count, vocabulary));
+  LINNET_ASSIGN(const bool finite,
+                engine_->run_for_largest(method_, symbols_, 1, logits_, vocabulary, largest));
+  if (!finite) return std::unexpected(engine_->diagnose_non_finite(method_, symbols_, start));
+  return largest;
+}
+
+Result<std::span<const float>> Session::logits() {
+  const auto vocabulary = static_cast<size_t>(model_->vocabulary());
+  if (const auto bytes = engine_->host_value(method_, logits_); !bytes.empty())
+    return std::span(reinterpret_cast<const float*>(bytes.data()), vocabulary);
+  row_.resize(vocabulary);
+  LINNET_TRY(engine_->read_value(method_, logits_, std::as_writable_bytes(std::span(row_))));
+  return std::span<const float>(row_);
 }
 
 int64_t Session::position() const { return engine_->position(); }

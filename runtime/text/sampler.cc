@@ -85,69 +85,109 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const i
   penalize(history);
   if (options_.temperature == 0)
     return static_cast<int32_t>(std::max_element(logits_.begin(), logits_.end()) - logits_.begin());
+  candidates_.clear();
+  for (size_t i = 0; i < logits_.size(); ++i)
+    if (logits_[i] > -kInfinity) candidates_.push_back({static_cast<int32_t>(i), logits_[i]});
+  keep_top_k();
   return draw();
 }
 
-// As transformers' RepetitionPenaltyLogitsProcessor (Keskar et al. 2019): each token once, however often it
-// was seen.
+std::span<const int32_t> Sampler::window(std::span<const int32_t> history) const {
+  return history.last(std::min(history.size(), window_of(options_)));
+}
+
+// As transformers' RepetitionPenaltyLogitsProcessor (Keskar et al. 2019).
+float Sampler::penalized(float logit) const {
+  if (!(logit > -kInfinity)) return logit;
+  // Finite logits stay finite, so that there is always a token to draw.
+  return std::clamp(logit < 0 ? logit * options_.repetition_penalty : logit / options_.repetition_penalty,
+                    -kLargest, kLargest);
+}
+
+// Each token once, however often it was seen.
 void Sampler::penalize(std::span<const int32_t> history) {
-  if (options_.repetition_penalty == 1) return;
-  history = history.last(std::min(history.size(), window_of(options_)));
+  if (!penalizes()) return;
+  history = window(history);
   const auto valid = [this](int32_t id) { return id >= 0 && static_cast<size_t>(id) < logits_.size(); };
   for (const int32_t id : history) {
     if (!valid(id) || penalized_[static_cast<size_t>(id)]) continue;
     penalized_[static_cast<size_t>(id)] = true;
     float& logit = logits_[static_cast<size_t>(id)];
-    const float changed =
-        logit < 0 ? logit * options_.repetition_penalty : logit / options_.repetition_penalty;
-    // Finite logits stay finite, so that there is always a token to draw.
-    if (logit > -kInfinity) logit = std::clamp(changed, -kLargest, kLargest);
+    logit = penalized(logit);
   }
   for (const int32_t id : history)
     if (valid(id)) penalized_[static_cast<size_t>(id)] = false;
 }
 
+// A penalty over 1 only lowers logits: as many unpenalised ones as are wanted stand before all others if the
+// list has room for every penalised one too. One more shows where equal logits end.
+size_t Sampler::shortlist() const {
+  if (options_.repetition_penalty < 1 || (options_.temperature > 0 && options_.top_k == 0)) return 0;
+  const size_t wanted = options_.temperature == 0 ? 1 : static_cast<size_t>(options_.top_k) + 1;
+  return std::min(wanted + (penalizes() ? window_of(options_) : 0), logits_.size());
+}
+
+Result<std::optional<int32_t>> Sampler::sample_shortlist(std::span<const Ranked> best,
+                                                         std::span<const int32_t> history) {
+  LINNET_TRY(check(options_));
+  const size_t needed = shortlist();
+  if (needed == 0 || best.size() < needed)
+    return fail(ErrorCode::kInvalidArgument, strf("{} logits are too few to choose from: {} are needed",
+                                                  best.size(), needed == 0 ? logits_.size() : needed));
+  candidates_.assign(best.begin(), best.end());
+  if (penalizes()) {
+    history = window(history);
+    for (Ranked& c : candidates_)
+      if (std::ranges::find(history, c.id) != history.end()) c.value = penalized(c.value);
+  }
+  if (options_.temperature == 0) return std::ranges::min_element(candidates_, ranks_before)->id;
+  keep_top_k();
+  const float lowest = std::ranges::min_element(candidates_, {}, &Ranked::value)->value;
+  if (best.size() < logits_.size() && best.back().value >= lowest) return std::nullopt;
+  return draw();
+}
+
+void Sampler::keep_top_k() {
+  const auto k = static_cast<size_t>(options_.top_k);
+  if (k == 0 || k >= candidates_.size()) return;
+  const auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::nth_element(candidates_.begin(), last, candidates_.end(), ranks_before);
+  // Those as likely as the last one stay too.
+  const float lowest = last->value;
+  std::erase_if(candidates_, [lowest](const Ranked& c) { return c.value < lowest; });
+  // The same draw wherever they came from.
+  std::ranges::sort(candidates_, {}, &Ranked::id);
+}
+
+// From candidates_, of which there is at least one.
 int32_t Sampler::draw() {
-  const float best = *std::max_element(logits_.begin(), logits_.end());
+  const float best = std::ranges::max_element(candidates_, {}, &Ranked::value)->value;
   // Probability relative to the best token's. Relative to it the temperature cannot overflow.
   const auto weight = [&](float logit) {
     return std::exp((static_cast<double>(logit) - best) / options_.temperature);
   };
-  candidates_.clear();
-  for (size_t i = 0; i < logits_.size(); ++i)
-    if (logits_[i] > -kInfinity) candidates_.push_back({logits_[i], static_cast<int32_t>(i)});
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
-  if (const auto k = static_cast<size_t>(options_.top_k); k > 0 && k < candidates_.size()) {
-    const auto last = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
-    std::nth_element(candidates_.begin(), last, candidates_.end(), better);
-    // Those as likely as the last one stay too.
-    const float lowest = last->logit;
-    std::erase_if(candidates_, [lowest](const Candidate& c) { return c.logit < lowest; });
-  }
   if (options_.top_p < 1) {
     double total = 0;
-    for (const Candidate& c : candidates_) total += weight(c.logit);
+    for (const Ranked& c : candidates_) total += weight(c.value);
     // Takes the best ones off a heap until they hold the mass: mostly few of a large vocabulary.
-    const auto worse = [&](const Candidate& a, const Candidate& b) { return better(b, a); };
+    const auto worse = [](const Ranked& a, const Ranked& b) { return ranks_before(b, a); };
     std::make_heap(candidates_.begin(), candidates_.end(), worse);
     auto end = candidates_.end();
     double mass = 0;
     while (end != candidates_.begin() && mass < options_.top_p * total) {
       std::pop_heap(candidates_.begin(), end, worse);
       --end;
-      mass += weight(end->logit);
+      mass += weight(end->value);
     }
     candidates_.erase(candidates_.begin(), end);
   }
   if (options_.min_p > 0)
-    std::erase_if(candidates_, [&](const Candidate& c) { return weight(c.logit) < options_.min_p; });
+    std::erase_if(candidates_, [&](const Ranked& c) { return weight(c.value) < options_.min_p; });
   double total = 0;
-  for (const Candidate& c : candidates_) total += weight(c.logit);
+  for (const Ranked& c : candidates_) total += weight(c.value);
   double left = random_.uniform() * total;
-  for (const Candidate& c : candidates_) {
-    left -= weight(c.logit);
+  for (const Ranked& c : candidates_) {
+    left -= weight(c.value);
     if (left < 0) return c.id;
   }
   return candidates_.back().id;  // what rounding left over

@@ -4,9 +4,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "linnet/ranked.h"
 #include "linnet/result.h"
 
 namespace linnet::text {
@@ -50,6 +52,15 @@ class Sampler {
   // The same, with the end of `history` penalised in place of the tokens given to accept().
   Result<int32_t> sample(std::span<const float> logits, std::span<const int32_t> history);
 
+  // How many of the largest logits are enough to choose by these options, whatever the others are; 0 if all
+  // are needed.
+  size_t shortlist() const;
+  // The choice of sample(logits, history), from the shortlist() largest of them in order (all, if there are
+  // no more). Without a value, and without a number drawn, where logits equal to the last that counts may
+  // stand beyond the end: then all are needed.
+  Result<std::optional<int32_t>> sample_shortlist(std::span<const Ranked> best,
+                                                  std::span<const int32_t> history);
+
   // Tells which token was taken, for the repetition penalty.
   void accept(int32_t id);
   // Forgets the accepted tokens, and starts the random numbers anew.
@@ -58,17 +69,17 @@ class Sampler {
   void seed(uint64_t seed);
 
  private:
-  struct Candidate {
-    float logit;
-    int32_t id;
-  };
+  bool penalizes() const { return options_.repetition_penalty != 1; }
+  std::span<const int32_t> window(std::span<const int32_t> history) const;
+  float penalized(float logit) const;
   void penalize(std::span<const int32_t> history);
+  void keep_top_k();
   int32_t draw();
 
   SamplerOptions options_;
   Random random_;
   std::vector<float> logits_;
-  std::vector<Candidate> candidates_;
+  std::vector<Ranked> candidates_;
   std::vector<int32_t> accepted_;  // the last repetition_window of them; a ring once full
   size_t next_ = 0;
   std::vector<bool> penalized_;

@@ -2,6 +2,7 @@
 // (tests/oracles/text_sampler.py), and what it refuses.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -24,6 +25,14 @@ SamplerOptions read_options(const nlohmann::json& json) {
   options.min_p = json.value("min_p", 0.0f);
   options.repetition_penalty = json.value("repetition_penalty", 1.0f);
   return options;
+}
+
+// All logits in order: the first of it is what a GPU leaves.
+std::vector<Ranked> in_order(const std::vector<float>& logits) {
+  std::vector<Ranked> order;
+  for (const float x : logits) order.push_back({static_cast<int32_t>(order.size()), x});
+  std::ranges::sort(order, ranks_before);
+  return order;
 }
 
 }  // namespace
@@ -87,6 +96,66 @@ TEST_CASE("only the last tokens are penalised") {
   sampler.reset();
   CHECK(*sampler.sample(std::vector<float>{1, 8, 7, 6}) == 1);
   CHECK(*sampler.sample(std::vector<float>{1, 8, 7, 6}, std::vector<int32_t>{1, 0, 3}) == 1);
+}
+
+TEST_CASE("the largest logits decide as all of them do") {
+  int asked = 0, chosen = 0;
+  for (const float temperature : {0.0f, 0.8f})
+    for (const int top_k : {0, 1, 7, 40})
+      for (const float top_p : {1.0f, 0.8f})
+        for (const float penalty : {1.0f, 1.3f, 0.8f})
+          for (const bool coarse : {false, true}) {
+            SamplerOptions options;
+            options.temperature = temperature;
+            options.top_k = top_k;
+            options.top_p = top_p;
+            options.min_p = top_k == 7 ? 0.1f : 0.0f;
+            options.repetition_penalty = penalty;
+            options.repetition_window = 9;
+            Sampler all(options, 500), few(options, 500);
+            const size_t need = few.shortlist();
+            // What a penalty below 1 lifts, and what only a sum over all logits bounds, is not in a short
+            // list.
+            CHECK((need == 0) == (penalty < 1 || (temperature > 0 && top_k == 0)));
+            if (need == 0) {
+              CHECK_FALSE(few.sample_shortlist(in_order(std::vector<float>(500)), {}));
+              continue;
+            }
+            CHECK(need <= 50);
+            Random random(static_cast<uint64_t>(top_k) + (coarse ? 77 : 0));
+            std::vector<int32_t> history;
+            for (int i = 0; i < 60; ++i) {
+              std::vector<float> logits(500);
+              for (float& x : logits) {
+                x = static_cast<float>(random.uniform() * 8 - 3);
+                if (coarse) x = std::round(x);  // many equal ones
+              }
+              const auto order = in_order(logits);
+              const auto token = few.sample_shortlist(std::span(order).first(need), history);
+              REQUIRE(token);
+              ++asked;
+              const int32_t expected = *all.sample(logits, history);
+              if (*token) {
+                CHECK(**token == expected);
+                ++chosen;
+              } else {
+                CHECK(coarse);
+                CHECK(*few.sample(logits, history) == expected);  // no random number was drawn
+              }
+              history.push_back(order[random.next() % 5].id);
+            }
+            const auto flat = in_order(std::vector<float>(500));
+            CHECK_FALSE(few.sample_shortlist(std::span(flat).first(need - 1), {}));
+          }
+  CHECK(chosen > asked / 2);
+  CHECK(chosen < asked);
+  // A whole vocabulary is a short list too.
+  SamplerOptions options;
+  options.temperature = 1;
+  options.top_k = 50;
+  Sampler small(options, 3);
+  CHECK(small.shortlist() == 3);
+  CHECK(small.sample_shortlist(in_order({1, 1, 1}), {}).value().has_value());
 }
 
 TEST_CASE("a seed gives the same tokens again") {

@@ -194,6 +194,79 @@ TEST_CASE("a token is one submission of a command buffer recorded once") {
   CHECK((after.weight_bytes - before.weight_bytes) / 5 <= weights);
 }
 
+// The same as sorting all logits, which a plain decode gives.
+void check_largest(Session& session, Session& plain, int32_t token, size_t count) {
+  const auto found = must(session.decode_largest(token, count));
+  const std::vector<Ranked> largest(found.begin(), found.end());
+  const auto row = must(plain.decode(token));
+  std::vector<Ranked> all;
+  for (const float x : row) all.push_back({static_cast<int32_t>(all.size()), x});
+  std::ranges::sort(all, ranks_before);
+  REQUIRE(largest.size() == count);
+  CHECK(std::ranges::equal(largest, std::span(all).first(count)));
+  const auto fetched = must(session.logits());
+  CHECK(std::ranges::equal(fetched, row));
+}
+
+TEST_CASE("the largest logits alone are read back, the others on demand") {
+  for (const bool staging : {false, true}) {
+    CAPTURE(staging);
+    VulkanOptions options;
+    options.staging = staging;
+    const auto backend = device(options);
+    if (!backend) return;
+    auto a = must(Session::create(tiny_model(), *backend, small()));
+    auto b = must(Session::create(tiny_model(), *backend, small()));
+    const auto before = backend->counts();
+    int32_t token = 3;
+    for (const size_t count : {1u, 1u, 2u, 65u, 128u}) {
+      CAPTURE(count);
+      const uint64_t read = backend->counts().read_bytes;
+      check_largest(*a, *b, token, count);
+      CHECK(backend->counts().read_bytes - read == count * sizeof(Ranked) + 320 * sizeof(float));
+      token = static_cast<int32_t>(count + 40);
+    }
+    CHECK(backend->counts().allocations == before.allocations);
+    const uint64_t submits = backend->counts().submits;
+    must(a->decode_largest(5, 1));
+    CHECK(backend->counts().submits == submits + 1);
+    CHECK_FALSE(a->decode_largest(5, 0));
+    CHECK_FALSE(a->decode_largest(5, kMostRanked + 1));
+    CHECK_FALSE(a->decode_largest(-1, 1));
+    CHECK_FALSE(a->poisoned());
+    // A plain run after it gives all logits again.
+    must(b->decode(5));
+    CHECK(logits(*a, tokens(9)) == logits(*b, tokens(9)));
+    CHECK(backend->validation_messages().empty());
+  }
+}
+
+TEST_CASE("an answer without chance is the same on both processors, a few bytes read for each token") {
+  const VulkanBackend* vulkan = testing::vulkan_test_backend();
+  if (!vulkan) return;
+  ChatOptions options;
+  options.sampling.temperature = 0;
+  options.max_tokens = 12;
+  options.checkpoints = 2;
+  std::string answers[2];
+  for (const bool gpu : {false, true}) {
+    SessionOptions wide = small();
+    wide.context = 256;
+    const Backend& backend = gpu ? *vulkan : static_cast<const Backend&>(test::cpu());
+    auto chat = must(Chat::create(must(Session::create(tiny_model(), backend, wide)), options));
+    const uint64_t read = vulkan->counts().read_bytes;
+    const Turn turn = must(chat->send("hello there"));
+    answers[gpu] = turn.answer;
+    if (!gpu) continue;
+    REQUIRE(turn.stats.answer_tokens == 12);
+    // The prompt's logits whole.
+    CHECK(vulkan->counts().read_bytes - read == 320 * sizeof(float) + 11 * sizeof(Ranked));
+    CHECK(must(chat->regenerate()).answer == turn.answer);
+  }
+  CHECK(answers[0] == answers[1]);
+  testing::check_vulkan_messages();
+}
+
 TEST_CASE("device memory out of the host's sight gives the same") {
   VulkanOptions options;
   options.staging = true;
@@ -244,6 +317,20 @@ TEST_CASE("every allocation may fail: an error, nothing kept, nothing wrong afte
     CHECK(failures > 24);
     CHECK(n < 2000);
   }
+}
+
+TEST_CASE("the memory that is said beforehand has the device's copy of the weights") {
+  const VulkanBackend* vulkan = testing::vulkan_test_backend();
+  if (!vulkan) return;
+  const auto need = must(Session::memory_required(*tiny_model(), *vulkan, small()));
+  const uint64_t before = vulkan->counts().device_bytes;
+  auto session = must(Session::create(tiny_model(), *vulkan, small()));
+  CHECK(session->memory().backend_bytes == need.backend_bytes);
+  const bool copied = std::ranges::count(vulkan->device().abilities, "import") == 0;
+  CHECK((need.backend_bytes >= need.weights_bytes + need.state_bytes) == copied);
+  const uint64_t taken = vulkan->counts().device_bytes - before;
+  CHECK(taken >= need.backend_bytes);
+  CHECK(taken <= need.backend_bytes + (uint64_t{1} << 20));
 }
 
 TEST_CASE("too little memory is said, and nothing is kept") {
@@ -344,11 +431,15 @@ TEST_CASE("a state that is not finite is traced to its node") {
   must(session->snapshot(block));
   const float nan = NAN;
   std::memcpy(&block[64], &nan, sizeof(nan));
+  const auto traced = [](const auto& failed) {
+    REQUIRE_FALSE(failed.has_value());
+    CHECK((failed.error().code == ErrorCode::kNumeric));
+    CHECK(failed.error().message.find("layers.0") != std::string::npos);
+  };
   must(session->restore(block));
-  const auto failed = session->decode(1);
-  REQUIRE_FALSE(failed.has_value());
-  CHECK((failed.error().code == ErrorCode::kNumeric));
-  CHECK(failed.error().message.find("layers.0") != std::string::npos);
+  traced(session->decode(1));
+  must(session->restore(block));
+  traced(session->decode_largest(1, 3));
   testing::check_vulkan_messages();
 }
 

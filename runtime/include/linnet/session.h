@@ -1,6 +1,7 @@
 // One conversation with a language model, token by token, in memory fixed when the session is created.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "linnet/model.h"
+#include "linnet/ranked.h"
 #include "linnet/result.h"
 
 namespace linnet {
@@ -69,6 +71,14 @@ class Session {
   // Errors: empty input, id out of range, more tokens than the context has left (full attention), kNumeric.
   Result<std::span<const float>> prefill(std::span<const int32_t> tokens, const Progress& progress = {});
   Result<std::span<const float>> decode(int32_t token) { return prefill({&token, 1}); }
+  // Feeds a token as decode() does and returns only the `count` largest of its logits (1 to kMostRanked;
+  // fewer if the vocabulary is smaller), the largest first and of equal ones the lower id. A GPU finds them
+  // and keeps the others. Valid until the next call.
+  Result<std::span<const Ranked>> decode_largest(int32_t token, size_t count);
+  // All logits after the last token fed, for who finds those of decode_largest() too few. Copies, and the
+  // first time allocates, where the session runs on a GPU. Valid until the next call; not after reset(),
+  // restore(), load() or rewind().
+  Result<std::span<const float>> logits();
 
   int64_t position() const;  // tokens fed since reset
   // Tokens that can still be fed; -1 without limit.
@@ -102,6 +112,9 @@ class Session {
 
  private:
   Session();
+  Result<void> check_tokens(std::span<const int32_t> tokens) const;
+  // Writes the ids of the next run and its symbols.
+  Result<void> write_tokens(std::span<const int32_t> tokens, bool with_logits);
   std::shared_ptr<const Model> model_;
   const Backend* backend_ = nullptr;
   SessionOptions options_;
@@ -109,6 +122,8 @@ class Session {
   std::vector<int64_t> symbols_;
   size_t method_ = 0, ids_ = 0, logits_ = 0;
   int tokens_symbol_ = -1, logit_tokens_symbol_ = -1;
+  std::array<Ranked, kMostRanked> largest_{};
+  std::vector<float> row_;  // of logits(), where the host cannot address them
 };
 
 }  // namespace linnet
