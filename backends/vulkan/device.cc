@@ -126,6 +126,8 @@ void Device::choose_abilities(const Physical& chosen) {
     return true;
   };
   abilities_.integer_dot = use("integer_dot", chosen.integer_dot, chosen.fast_integer_dot);
+  // No device says how fast its f16 is, and on some it is far slower than f32.
+  abilities_.fp16 = use("fp16", chosen.fp16, false);
   abilities_.subgroup_arithmetic = use("subgroup_arithmetic", chosen.subgroup_arithmetic, true);
   // Tensors lie at multiples of 64 bytes in a file that is mapped in pages. Where a device that does not
   // answer is left alone with the file, a kernel driver has its pages pinned; a processor that plays a GPU
@@ -157,6 +159,14 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   if (abilities_.integer_dot) {
     extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
     create.pNext = &dot;
+  }
+  VkPhysicalDeviceShaderFloat16Int8Features half{};
+  half.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES;
+  half.shaderFloat16 = VK_TRUE;
+  if (abilities_.fp16) {
+    extensions.push_back(VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
+    half.pNext = const_cast<void*>(create.pNext);
+    create.pNext = &half;
   }
   if (abilities_.import) extensions.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
   create.enabledExtensionCount = static_cast<uint32_t>(extensions.size());

@@ -71,6 +71,7 @@ enum class MemoryKind {
 // What Linnet uses beyond Vulkan 1.1 on this device: reported, and not switched off.
 struct Abilities {
   bool integer_dot = false;  // VK_KHR_shader_integer_dot_product, where it is fast
+  bool fp16 = false;         // VK_KHR_shader_float16_int8, where it was asked for
   bool subgroup_arithmetic = false;
   bool import = false;  // VK_EXT_external_memory_host on unified memory
   bool profile = false;

@@ -69,6 +69,13 @@ void add_features(VkPhysicalDevice device, Physical& p) {
     p.integer_dot = able.shaderIntegerDotProduct == VK_TRUE;
     p.fast_integer_dot = fast.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
   }
+  if (has("VK_KHR_shader_float16_int8")) {
+    VkPhysicalDeviceShaderFloat16Int8Features able{};
+    able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES;
+    VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &able, {}};
+    vkGetPhysicalDeviceFeatures2(device, &features);
+    p.fp16 = able.shaderFloat16 == VK_TRUE;
+  }
   if (has("VK_EXT_external_memory_host")) {
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
     host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;

@@ -17,7 +17,7 @@ struct Physical {
   uint32_t clock_bits = 0;
   double clock_ns = 0;  // of a tick
   // What the device reports of kVulkanAbilities, and whether it says that they are fast.
-  bool integer_dot = false, fast_integer_dot = false, subgroup_arithmetic = false;
+  bool integer_dot = false, fast_integer_dot = false, fp16 = false, subgroup_arithmetic = false;
   size_t import_alignment = 0;  // 0: host memory cannot be imported
   VulkanDevice info;
 };

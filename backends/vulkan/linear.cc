@@ -3,6 +3,9 @@
 namespace linnet::vulkan {
 namespace {
 
+// f32 and bf16 weights may be beyond the range or the precision of f16: they are multiplied in f32.
+bool fits_half(DType dtype) { return dtype == DType::kF16 || is_quantized(dtype); }
+
 Result<void> run(Lowering& l) {
   const auto& args = l.args<fb::LinearT>();
   const Shape& x = l.shapes.in[0];
@@ -17,11 +20,16 @@ Result<void> run(Lowering& l) {
     const bool tiles = tiled(l, rows);
     const bool integers = tiles && l.device().abilities().integer_dot && is_quantized(w.dtype) &&
                           (!args.gated || is_quantized(second));
+    const bool halves =
+        tiles && !integers && l.halves() && fits_half(w.dtype) && (!args.gated || fits_half(second));
     const uint32_t tile = tiles ? kTiledTokens : product_tile(rows);
     // Both matrices of a gate may be cut, and differently where their types differ.
     for (const PanelRange& range : panel_ranges(l, 2 * m, args.gated ? 2 : -1)) {
       Dispatch d;
-      d.shader = integers ? "linear_tiled_dot" : tiles ? "linear_tiled" : "linear";
+      d.shader = integers ? "linear_tiled_dot"
+                 : halves ? "linear_tiled_half"
+                 : tiles  ? "linear_tiled"
+                          : "linear";
       d.constants = {tiles ? kTiledThreads : product_threads(l, k),
                      code(w.dtype),
                      code(second),

@@ -99,6 +99,7 @@ struct Operands {
   std::vector<Region> in, out, states;
   Region scratch, params, nowhere;
   const NodeShapes* bounds = nullptr;  // the shapes at the bounds, for which scratch was planned
+  bool halves = false;                 // products may be in f16: the device can, and the method allows it
   std::vector<HostTable>* tables = nullptr;
   std::vector<TableUse>* uses = nullptr;  // what this recording needs
 };
@@ -116,6 +117,7 @@ class Lowering {
   }
   const Device& device() const { return *at_.device; }
   const NodeShapes& bounds() const { return *at_.bounds; }
+  bool halves() const { return at_.halves; }
 
   // An absent operand gives a region that may be bound and is not read.
   Binding in(size_t i) const { return {present(i < at_.in.size() ? at_.in[i] : Region()), false}; }

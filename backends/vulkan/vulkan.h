@@ -34,7 +34,8 @@ struct VulkanOptions {
 };
 
 // What Linnet uses where the device reports it, beyond Vulkan 1.1. Each has a way around.
-inline constexpr std::string_view kVulkanAbilities[] = {"integer_dot", "subgroup_arithmetic", "import"};
+inline constexpr std::string_view kVulkanAbilities[] = {"integer_dot", "fp16", "subgroup_arithmetic",
+                                                        "import"};
 
 struct VulkanDevice {
   std::string name, driver, kind;  // kind: discrete, integrated, virtual, cpu, other

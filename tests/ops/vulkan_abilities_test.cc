@@ -29,6 +29,53 @@ const VulkanBackend* with(bool all) {
   return backends[all ? 1 : 0];
 }
 
+// f16 where integers would be taken otherwise. Null where the device has no f16.
+const VulkanBackend* with_halves() {
+  static const VulkanBackend* const backend = []() -> const VulkanBackend* {
+    VulkanOptions options;
+    options.without = {"integer_dot"};
+    options.even_if_slow = {"fp16"};
+    auto made =
+        vulkan_test_backend() ? open_test_vulkan(options) : fail(ErrorCode::kUnsupported, "no device");
+    if (!made || std::ranges::count((*made)->device().abilities, "fp16") == 0) {
+      MESSAGE("SKIPPED: the device has no f16 arithmetic");
+      return nullptr;
+    }
+    return made->release();
+  }();
+  return backend;
+}
+
+// Allowed |y - exact y| for products in f16 (shaders/linear_tiled.glsl). A driver may round to f16 either
+// way: by 2^-10 of the number. So are rounded an input, a weight, their product, and three times the sum of
+// four products, which is at most the sum of their magnitudes. What is below 2^-14 of its group's largest may
+// be taken for zero: an input, a weight, and a product or partial sum, of which a group of 32 has fewer than
+// 64; the largest is at most twice the power of two that it was divided by.
+std::vector<double> half_bound(std::span<const float> x, const std::vector<float>& w, int64_t k) {
+  const auto inputs = static_cast<size_t>(k), rows = x.size() / inputs, n = w.size() / inputs;
+  std::vector<double> bound(rows * n);
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t j = 0; j < n; ++j) {
+      double total = 0;
+      for (size_t g = 0; g < inputs; g += 32) {
+        double products = 0, all_x = 0, all_w = 0, most_x = 0, most_w = 0;
+        for (size_t i = g; i < std::min(g + 32, inputs); ++i) {
+          const double a = std::fabs(static_cast<double>(x[r * inputs + i])),
+                       b = std::fabs(static_cast<double>(w[j * inputs + i]));
+          products += a * b;
+          all_x += a;
+          all_w += b;
+          most_x = std::max(most_x, a);
+          most_w = std::max(most_w, b);
+        }
+        total +=
+            6.01 * 0x1p-10 * products + 0x1p-14 * (most_x * all_w + most_w * all_x + 64 * most_x * most_w);
+      }
+      bound[r * n + j] = total;
+    }
+  return bound;
+}
+
 // The largest distance of an element from the reference, over what is allowed for it.
 double worst(const OpCase& op, const Backend& backend, double scale,
              const std::vector<std::vector<double>>& allowed = {}) {
@@ -49,7 +96,7 @@ double worst(const OpCase& op, const Backend& backend, double scale,
 
 }  // namespace
 
-TEST_CASE("products of many tokens: plainly, in tiles and with integers, at every edge of a tile") {
+TEST_CASE("products of many tokens: plainly, in tiles, with integers and in f16, at every edge of a tile") {
   if (!with(false)) return;
   const bool integers = std::ranges::count(with(true)->device().abilities, "integer_dot") > 0;
   if (!integers) MESSAGE("SKIPPED: the device has no integer dot product");
@@ -57,7 +104,7 @@ TEST_CASE("products of many tokens: plainly, in tiles and with integers, at ever
     for (const int64_t tokens : {15, 16, 32, 33, 70}) {
       CAPTURE(dtype_name(dtype));
       CAPTURE(tokens);
-      std::vector<std::vector<double>> bound;
+      std::vector<std::vector<double>> bound, halves;
       const auto op = make_op(
           [&](OpBuilder& b, Random& random) {
             const int64_t k = random.choice({32, 71, 160}), n = random.choice({16, 65, 130});
@@ -67,12 +114,20 @@ TEST_CASE("products of many tokens: plainly, in tiles and with integers, at ever
             b.vector({n});
             b.output({kTokens, n});
             bound = {product_bound(dtype, b.input_values(0), b.stored_matrix(0), k)};
+            halves = {half_bound(b.input_values(0), b.stored_matrix(0), k)};
           },
           static_cast<uint64_t>(tokens) + static_cast<uint64_t>(dtype), tokens);
       CHECK(worst(*op, *with(false), 3e-6) <= 1);
-      // Activations are rounded to 8 bits only where weights are in groups.
-      CHECK(worst(*op, *with(true), 3e-6, is_quantized(dtype) ? bound : std::vector<std::vector<double>>()) <=
-            1);
+      // Activations are rounded to 8 bits only where weights are in groups, and to f16 where they are f16.
+      const std::vector<std::vector<double>> exact;
+      const bool half = dtype == DType::kF16 && with_halves();
+      CHECK(worst(*op, *with(true), 3e-6, is_quantized(dtype) ? bound : half ? halves : exact) <= 1);
+      if (!with_halves()) continue;
+      const bool fits = dtype == DType::kF16 || is_quantized(dtype);
+      const double apart = worst(*op, *with_halves(), 3e-6, fits ? halves : exact);
+      CHECK(apart <= 1);
+      // And f16 it is, from a tile on.
+      if (fits && tokens >= 16) CHECK(worst(*op, *with_halves(), 3e-6) > 1);
     }
 }
 
@@ -95,11 +150,12 @@ TEST_CASE("gates and residuals in tiles, matrices of different types") {
         },
         3, 37);
     CHECK(worst(*op, *with(false), 3e-6) <= 1);
-    CHECK(worst(*op, *with(true), other == DType::kF16 ? 3e-6 : 0.02) <= 1);
+    CHECK(worst(*op, *with(true), 0.02) <= 1);
+    if (with_halves()) CHECK(worst(*op, *with_halves(), 0.004) <= 1);
   }
 }
 
-TEST_CASE("what is not finite stays so with integers, and only in its row") {
+TEST_CASE("what is not finite stays so with integers and f16, and only in its row") {
   if (!with(false)) return;
   const auto op = make_op(
       [](OpBuilder& b, Random&) {
@@ -114,8 +170,9 @@ TEST_CASE("what is not finite stays so with integers, and only in its row") {
         b.output({kTokens, 20});
       },
       1, 20);
-  for (const bool all : {false, true}) {
-    const OpRun found = run_op(*op, *with(all));
+  for (const VulkanBackend* backend : {with(false), with(true), with_halves()}) {
+    if (!backend) continue;
+    const OpRun found = run_op(*op, *backend);
     for (size_t i = 0; i < found.outputs[0].size(); ++i)
       CHECK(std::isfinite(found.outputs[0][i]) == (i / 20 != 3 && i / 20 != 7));
   }
@@ -136,5 +193,6 @@ TEST_CASE("norms and attention with and without subgroups") {
   }
   CHECK(with(false)->validation_messages().empty());
   CHECK(with(true)->validation_messages().empty());
+  if (with_halves()) CHECK(with_halves()->validation_messages().empty());
 }
 #endif

@@ -1,6 +1,7 @@
 // linear for many tokens: a group makes 32 tokens x 64 outputs (gated: 32 of each matrix), a thread 4 x 4 of them.
 // A block of 32 inputs of both sides goes through shared memory, 16 KiB at most. With INTEGER_DOT weights are in groups
-// of q8, q4 or q4a, and activations are rounded to 8 bits in groups of 32, as the CPU backend rounds them.
+// of q8, q4 or q4a, and activations are rounded to 8 bits in groups of 32, as the CPU backend rounds them. With HALF both
+// sides are rounded to f16 in groups of 32 and multiplied in f16, and four products at a time are added in f16.
 // Constant 0 is 128.
 #include "product.glsl"
 
@@ -106,6 +107,74 @@ void multiply(uint r, uint first_token, inout float acc[4][4]) {
       acc[s][t] += input_step[first_token + t] *
                    (step * float(products[s][t]) + least * input_sum[first_token + t]);
   }
+}
+
+#elif defined(HALF)
+
+// Two inputs at a time, divided by a power of two that brings the largest of the group into [1, 2): no sum of four
+// products overflows, and what f16 flushes to zero is below 2^-14 of the group's largest.
+shared f16vec2 inputs[16][ROW], weights[16][OUTPUTS];
+shared float input_scale[ROW], weight_scale[OUTPUTS];
+
+// The power of two, and what to multiply by. A group that is not finite is zeros and makes its outputs NaN.
+float scale_of(float most, out float inverse) {
+  uint exponent = floatBitsToUint(most) >> 23;
+  inverse = 0.0;
+  if (exponent == 0u) return 0.0;
+  if (exponent == 255u) return uintBitsToFloat(0x7FC00000u);
+  exponent = min(exponent, 253u);
+  inverse = uintBitsToFloat(254u - exponent << 23);
+  return uintBitsToFloat(exponent << 23);
+}
+
+void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
+  float w[32];
+  if (!inside) {
+    for (uint i = 0u; i < 32u; ++i) w[i] = 0.0;
+  } else if (second) {
+    load1(p.skip1 + panel, lane & 15u, b, p.k, w);
+  } else {
+    load0(p.skip0 + panel, lane & 15u, b, p.k, w);
+  }
+  float most = 0.0, inverse;
+  for (uint i = 0u; i < 32u; ++i) {
+    float a = abs(w[i]);
+    if (a > most || isnan(a)) most = a;
+  }
+  weight_scale[lane] = scale_of(most, inverse);
+  for (uint i = 0u; i < 16u; ++i)
+    weights[i][lane] = inverse > 0.0 ? f16vec2(w[2u * i] * inverse, w[2u * i + 1u] * inverse) : f16vec2(0.0);
+}
+
+// A thread for each token.
+void load_inputs(uint lane, uint t0, uint b) {
+  if (lane >= TOKENS) return;
+  uint at = (p.first_token + t0 + lane) * p.k + b * 32u;
+  uint count = t0 + lane < p.rows ? min(32u, p.k - b * 32u) : 0u;
+  float most = 0.0, inverse;
+  for (uint i = 0u; i < count; ++i) {
+    float a = abs(x[at + i]);
+    if (a > most || isnan(a)) most = a;
+  }
+  input_scale[lane] = scale_of(most, inverse);
+  for (uint i = 0u; i < 16u; ++i) {
+    float first = 2u * i < count && inverse > 0.0 ? x[at + 2u * i] * inverse : 0.0;
+    float second = 2u * i + 1u < count && inverse > 0.0 ? x[at + 2u * i + 1u] * inverse : 0.0;
+    inputs[i][lane] = f16vec2(first, second);
+  }
+}
+
+void multiply(uint r, uint first_token, inout float acc[4][4]) {
+  for (uint t = 0u; t < 4u; ++t)
+    for (uint s = 0u; s < 4u; ++s) {
+      float sum = 0.0;
+      for (uint i = 0u; i < 16u; i += 4u) {
+        f16vec2 products = f16vec2(0.0);
+        for (uint j = i; j < i + 4u; ++j) products += inputs[j][first_token + t] * weights[j][s * 16u + r];
+        sum += float(products.x) + float(products.y);
+      }
+      acc[s][t] += input_scale[first_token + t] * weight_scale[s * 16u + r] * sum;
+    }
 }
 
 #else
