@@ -74,6 +74,7 @@ struct Abilities {
   bool fp16 = false;         // VK_KHR_shader_float16_int8, where it was asked for
   bool subgroup_arithmetic = false;
   bool import = false;  // VK_EXT_external_memory_host on unified memory
+  bool chunks = false;
   bool profile = false;
 };
 

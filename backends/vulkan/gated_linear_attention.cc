@@ -3,6 +3,19 @@
 namespace linnet::vulkan {
 namespace {
 
+// gated_linear_attention_chunk.comp: eight tokens between two barriers of the token form's kind. From two
+// chunks on that outweighs the products inside a chunk, which every tile of value channels repeats.
+constexpr int64_t kChunk = 8, kChunkedTokens = 2 * kChunk;
+
+bool in_chunks(const Lowering& l, const fb::GatedLinearAttentionT& args, const StateTiles& tiles,
+               uint32_t decay) {
+  const int64_t factors = (decay & 1u) != 0 ? args.key_dim : 1;
+  const int64_t floats = 2 * kChunk * args.key_dim + (kChunk + 1) * factors + (kChunk + 1) * tiles.threads +
+                         kChunk * (tiles.columns + kChunk);
+  return l.device().abilities().chunks && l.shapes.in[0].dims[0] >= kChunkedTokens && !args.decay_values &&
+         !args.normalized && static_cast<size_t>(floats) * sizeof(float) <= l.device().shared_bytes();
+}
+
 Result<void> run(Lowering& l) {
   const auto& args = l.args<fb::GatedLinearAttentionT>();
   const fb::DecayT& decay = or_default(args.decay);
@@ -14,13 +27,13 @@ Result<void> run(Lowering& l) {
   const uint32_t flags = (l.shapes.has_in(1) ? 1u : 0u) | (l.shapes.has_in(2) ? 2u : 0u) |
                          (args.decay_values ? 4u : 0u) | (args.step_scales_write ? 8u : 0u) |
                          (args.normalized ? 16u : 0u) | (l.shapes.has_weight(2) ? 32u : 0u);
+  const uint32_t of_decay = decay_flags(l, 3, 0, heads);
   Dispatch d;
-  d.shader = "gated_linear_attention";
+  d.shader = in_chunks(l, args, tiles, of_decay) ? "gated_linear_attention_chunk" : "gated_linear_attention";
   d.constants = tiles.constants(args.key_dim);
-  d.constants.insert(
-      d.constants.end(),
-      {flags, code(decay.kind), decay_flags(l, 3, 0, heads), code(query_map.activation), code(query_map.norm),
-       code(key_map.activation), code(key_map.norm), code(args.value_activation)});
+  d.constants.insert(d.constants.end(),
+                     {flags, code(decay.kind), of_decay, code(query_map.activation), code(query_map.norm),
+                      code(key_map.activation), code(key_map.norm), code(args.value_activation)});
   d.bindings = {l.in(0),     l.in(1),     l.in(2),
                 l.in(3),     l.vector(0), l.vector(1),
                 l.vector(2), l.state(0),  args.normalized ? l.state(1, false) : l.params(),

@@ -33,9 +33,10 @@ struct VulkanOptions {
   int lose_at_submit = -1;  // the device is lost in this submission
 };
 
-// What Linnet uses where the device reports it, beyond Vulkan 1.1. Each has a way around.
+// What Linnet uses where the device reports it, beyond Vulkan 1.1, and "chunks": several tokens of a
+// recurrent layer at a time, which every device can. Each has a way around.
 inline constexpr std::string_view kVulkanAbilities[] = {"integer_dot", "fp16", "subgroup_arithmetic",
-                                                        "import"};
+                                                        "import", "chunks"};
 
 struct VulkanDevice {
   std::string name, driver, kind;  // kind: discrete, integrated, virtual, cpu, other

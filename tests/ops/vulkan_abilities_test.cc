@@ -178,6 +178,82 @@ TEST_CASE("what is not finite stays so with integers and f16, and only in its ro
   }
 }
 
+// The largest distance of an element, over the largest magnitude.
+static float apart(const std::vector<float>& found, const std::vector<float>& truth) {
+  REQUIRE(found.size() == truth.size());
+  float most = 0, far = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    most = std::max(most, std::fabs(truth[i]));
+    const float d = std::fabs(found[i] - truth[i]);
+    far = std::isnan(d) ? INFINITY : std::max(far, d);
+  }
+  return far / most;
+}
+
+TEST_CASE("gated linear attention by tokens and in chunks: decays, maps and heads that share") {
+  if (!with(false)) return;
+  using Kind = fb::DecayKind;
+  for (const int64_t tokens : {16, 29})
+    for (const Kind kind : {Kind::None, Kind::Log, Kind::Softplus, Kind::LowerBounded})
+      for (const bool per_channel : {false, true}) {
+        if (kind == Kind::None && per_channel) continue;
+        CAPTURE(tokens);
+        CAPTURE(static_cast<int>(kind));
+        CAPTURE(per_channel);
+        const auto op = make_op(
+            [&](OpBuilder& b, Random&) {
+              const int64_t heads = 2, k = per_channel ? 24 : 64, v = per_channel ? 33 : 16;
+              const bool no_keys = per_channel && kind == Kind::LowerBounded;
+              fb::GatedLinearAttentionT args;
+              args.query_heads = 4;
+              args.key_heads = no_keys ? 2 : 1;
+              args.value_heads = 2;
+              args.key_dim = static_cast<int>(k);
+              args.value_dim = static_cast<int>(v);
+              args.scale = 0.2f;
+              args.decay = std::make_unique<fb::DecayT>();
+              args.decay->kind = kind;
+              args.step_scales_write = kind == Kind::Softplus && !per_channel;
+              args.query_map = std::make_unique<fb::HeadMapT>();
+              args.query_map->norm = per_channel ? fb::HeadNorm::Softmax : fb::HeadNorm::L2;
+              args.key_map = std::make_unique<fb::HeadMapT>();
+              args.key_map->norm = kind == Kind::Log ? fb::HeadNorm::L2 : fb::HeadNorm::None;
+              const int64_t width = per_channel ? heads * k : heads;
+              b.args(args);
+              b.input({kTokens, 4 * k});
+              if (no_keys)
+                b.absent_input();
+              else
+                b.input({kTokens, args.key_heads * k});
+              b.input({kTokens, heads * v});
+              if (kind == Kind::None)
+                b.absent_input();
+              else
+                b.input({kTokens, width}, uniform(-3, 0.2f));
+              if (kind == Kind::Softplus)
+                b.vector({heads}, uniform(-1, 0));
+              else
+                b.absent_weight();
+              if (kind == Kind::LowerBounded)
+                b.vector({width}, uniform(0, 1));
+              else
+                b.absent_weight();
+              b.vector({4});
+              b.state(fb::StateRole::Recurrent, {heads, k, v});
+              b.initial_state(0, normal());
+              b.output({kTokens, 4 * v});
+            },
+            static_cast<uint64_t>(tokens), tokens);
+        const OpRun truth = run_op(*op, reference_backend());
+        for (const bool all : {false, true}) {
+          CAPTURE(all);
+          const OpRun found = run_op(*op, *with(all));
+          CHECK(apart(found.outputs[0], truth.outputs[0]) <= 2e-5f);
+          CHECK(apart(found.states[0], truth.states[0]) <= 2e-5f);
+        }
+      }
+}
+
 TEST_CASE("norms and attention with and without subgroups") {
   if (!with(false)) return;
   for (const int64_t channels : {5, 64, 300}) {
