@@ -30,7 +30,7 @@ def main():
         chat = generate.Chat(random.Random(a.seed + c))
         turns, answers, answer = [chat.turn() for _ in range(a.turns)], [], ''
         run = subprocess.run([a.linnet, 'chat', a.lnt, '--json', '--attention', 'full', '--context', '4096', '--temperature',
-                              '0.8', '--seed', str(c), '--max-tokens', '260'], input='\n'.join(turns) + '\n',
+                              '0.8', '--seed', str(c), '--max-tokens', '260', '--threads', '1'], input='\n'.join(turns) + '\n',
                              capture_output=True, text=True, check=True)
         for event in map(json.loads, run.stdout.splitlines()):
             answer += event['text'] if event['event'] == 'token' else ''

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Chats that the teacher writes, with what it thought of every token: the data of train.py and evaluate.py.
 
-usage: generate.py MODEL.gguf OUT_DIR [--chats 32] [--length 1152] [--seed 1] [--batch 32]
+usage: generate.py MODEL.gguf OUT_DIR [--count 32] [--length 1536] [--seed 1] [--shard 32]
 
 Users' turns come from templates; answers are sampled from the teacher's 24 best tokens. The first turn gives a name and a number, which
 some later turn asks for, so that long memory is worth something. Kept per token: its id, whether the teacher wrote it,
@@ -109,29 +109,49 @@ def write(model, tok, chats, length, generator, temperature):
     return ids, wrote, best, logp
 
 
-def main():
+def options(count, length, shard):
+    """The options that generate.py and texts.py share."""
     ap = argparse.ArgumentParser()
     ap.add_argument('gguf')
     ap.add_argument('out')
-    ap.add_argument('--chats', type=int, default=32)
-    ap.add_argument('--length', type=int, default=1152)
-    ap.add_argument('--batch', type=int, default=32)
+    ap.add_argument('--count', type=int, default=count, help='how many sequences')
+    ap.add_argument('--length', type=int, default=length, help='tokens of the longest')
+    ap.add_argument('--shard', type=int, default=shard, help='sequences of a file')
     ap.add_argument('--seed', type=int, default=1)
+    return ap
+
+
+class Shards:
+    """The teacher, and the files of scored sequences that generate.py and texts.py write."""
+
+    def __init__(self, kind, a):
+        self.kind, self.a, self.begin, self.rng = kind, a, time.time(), random.Random(a.seed)
+        torch.set_num_threads(1)
+        self.model = smollm2.Student(a.gguf, dtype=smollm2.quick())
+        self.tok = smollm2.tokenizer(self.model.fields)
+        os.makedirs(a.out, exist_ok=True)
+
+    def parts(self):
+        """(first sequence, how many) of every file."""
+        for at in range(0, self.a.count, self.a.shard):
+            yield at, min(self.a.shard, self.a.count - at)
+
+    def save(self, at, tensors):
+        name = os.path.join(self.a.out, '%s-%d-%04d.safetensors' % (self.kind, self.a.seed, at))
+        save_file(tensors, name + '.part')
+        os.replace(name + '.part', name)  # train.py may be looking
+        print('%d sequences, %.0f s' % (at + len(tensors['ids']), time.time() - self.begin), flush=True)
+
+
+def main():
+    ap = options(count=32, length=1536, shard=32)
     ap.add_argument('--temperature', type=float, default=0.8)
     a = ap.parse_args()
-    torch.set_num_threads(1)
-    model = smollm2.Student(a.gguf, dtype=torch.bfloat16)
-    tok = smollm2.tokenizer(model.fields)
-    rng, generator = random.Random(a.seed), torch.Generator().manual_seed(a.seed)
-    os.makedirs(a.out, exist_ok=True)
-    begin = time.time()
-    for first in range(0, a.chats, a.batch):
-        chats = [Chat(rng, OTHERS) for _ in range(min(a.batch, a.chats - first))]
-        ids, wrote, best, logp = write(model, tok, chats, a.length, generator, a.temperature)
-        name = os.path.join(a.out, 'chats-%d-%04d.safetensors' % (a.seed, first))
-        save_file({'ids': ids, 'wrote': wrote.to(torch.uint8), 'best': best, 'logp': logp.half()}, name + '.part')
-        os.replace(name + '.part', name)
-        print('%d chats, %d tokens, %.0f s' % (first + len(ids), (first + len(ids)) * a.length, time.time() - begin), flush=True)
+    out, generator = Shards('chats', a), torch.Generator().manual_seed(a.seed)
+    for at, n in out.parts():
+        chats = [Chat(out.rng, OTHERS) for _ in range(n)]
+        ids, wrote, best, logp = write(out.model, out.tok, chats, a.length, generator, a.temperature)
+        out.save(at, {'ids': ids, 'wrote': wrote.to(torch.uint8), 'best': best, 'logp': logp.half()})
 
 
 if __name__ == '__main__':

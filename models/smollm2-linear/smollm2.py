@@ -46,6 +46,12 @@ def read_gguf(path):
     return c, tensors, fields
 
 
+def quick():
+    """The type of large products: bf16 where the processor multiplies pairs of it, or it would take ten times as long as f32."""
+    can = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(can.get(n) for n in ('avx512_bf16', 'amx_bf16', 'bf16')) else torch.float32
+
+
 def rope(c, positions):
     inverse = c['theta'] ** (-torch.arange(0, c['d'], 2, dtype=torch.float64) / c['d'])
     angle = positions.double()[:, None] * inverse

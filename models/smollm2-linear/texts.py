@@ -1,19 +1,13 @@
 #!/usr/bin/env python3
 """Sequences for long memory, scored by the teacher: questions about facts told long before, passages to repeat, plain text.
 
-usage: texts.py MODEL.gguf OUT_DIR TEXT... [--count 600] [--length 1408] [--seed 1]
+usage: texts.py MODEL.gguf OUT_DIR TEXT... [--count 480] [--shortest 704] [--length 2048] [--seed 1]
 
 TEXT: plain text files of a licence that allows it (README.md lists those of the adapter here); they are the plain sequences, the
 passages to repeat, and what stands between a fact and its question. Names, facts and wording are not evaluate.py's.
 Kept as generate.py does, with a weight per token instead of a mark: answers to recall count 2, a sample of other tokens 1.
 """
-import argparse
-import os
-import random
-import time
-
 import torch
-from safetensors.torch import save_file
 
 import generate
 import smollm2
@@ -65,6 +59,9 @@ class Writer:
     def turn(self, user, assistant, weight=None):
         self.add('\n<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n' % user)
         self.add(assistant + '<|im_end|>', weight)
+
+    def cut(self, length):
+        self.ids, self.weights = self.ids[:length], self.weights[:length]
 
 
 class Passages:
@@ -118,43 +115,38 @@ def plain(rng, tok, passages, length):
 
 
 @torch.no_grad()
+def score(model, rng, w, length, scored):
+    """ids, weight, best and logp of one sequence, filled up to `length`: all answers to recall, and a sample of other tokens."""
+    size = len(w.ids)
+    others = [t for t in range(1, size) if w.weights[t] is None]
+    kept = set(rng.sample(others, min(len(others), max(64, scored - size + len(others)))))
+    ids, weight = torch.zeros(length, dtype=torch.int32), torch.zeros(length)
+    best, logp = torch.zeros(length, 24, dtype=torch.int32), torch.zeros(length, 24, dtype=torch.half)
+    ids[:size] = torch.tensor(w.ids)
+    weight[:size] = torch.tensor([(1.0 if t in kept else 0.0) if x is None else x for t, x in enumerate(w.weights)])
+    t = weight.nonzero()[:, 0]
+    logits = (model.hidden(ids[None, :size].long())[0, t - 1] @ model.token_embd.T).float()
+    top, which = logits.topk(24)
+    best[t], logp[t] = which.int(), (top - logits.logsumexp(-1, keepdim=True)).half()
+    return {'ids': ids, 'weight': weight, 'best': best, 'logp': logp}
+
+
 def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument('gguf')
-    ap.add_argument('out')
+    ap = generate.options(count=480, length=2048, shard=24)
     ap.add_argument('texts', nargs='+')
-    ap.add_argument('--count', type=int, default=600)
-    ap.add_argument('--length', type=int, default=1408)
+    ap.add_argument('--shortest', type=int, default=704)
     ap.add_argument('--scored', type=int, default=288, help='tokens with a weight in each sequence')
-    ap.add_argument('--shard', type=int, default=24)
-    ap.add_argument('--seed', type=int, default=1)
     a = ap.parse_args()
-    torch.set_num_threads(1)
-    model = smollm2.Student(a.gguf, dtype=torch.bfloat16)
-    tok = smollm2.tokenizer(model.fields)
-    rng, passages = random.Random(a.seed), Passages(tok, a.texts)
-    os.makedirs(a.out, exist_ok=True)
-    begin = time.time()
-    for at in range(0, a.count, a.shard):
-        n = min(a.shard, a.count - at)
-        ids, weight = torch.zeros(n, a.length, dtype=torch.int32), torch.zeros(n, a.length)
-        best, logp = torch.zeros(n, a.length, 24, dtype=torch.int32), torch.zeros(n, a.length, 24, dtype=torch.half)
-        for row in range(n):
-            make = rng.choices([recall, repeat, plain], [5, 2, 3])[0]
-            w = make(rng, tok, passages, a.length)
-            size = min(len(w.ids), a.length)
-            weights, others = w.weights[:size], [t for t in range(1, size) if w.weights[t] is None]
-            kept = set(rng.sample(others, min(len(others), max(64, a.scored - size + len(others)))))
-            ids[row, :size] = torch.tensor(w.ids[:size])
-            weight[row, :size] = torch.tensor([(1.0 if t in kept else 0.0) if x is None else x for t, x in enumerate(weights)])
-            t = weight[row].nonzero()[:, 0]
-            logits = (model.hidden(ids[row:row + 1, :size].long())[0, t - 1] @ model.token_embd.T).float()
-            top, which = logits.topk(24)
-            best[row, t], logp[row, t] = which.int(), (top - logits.logsumexp(-1, keepdim=True)).half()
-        name = os.path.join(a.out, 'texts-%d-%04d.safetensors' % (a.seed, at))
-        save_file({'ids': ids, 'weight': weight, 'best': best, 'logp': logp}, name + '.part')
-        os.replace(name + '.part', name)
-        print('%d sequences, %d tokens, %.0f s' % (at + n, (at + n) * a.length, time.time() - begin), flush=True)
+    out = generate.Shards('texts', a)
+    passages = Passages(out.tok, a.texts)
+    for at, n in out.parts():
+        rows = []
+        for _ in range(n):
+            make, length = out.rng.choices([recall, repeat, plain], [6, 2, 2])[0], out.rng.randint(a.shortest, a.length)
+            w = make(out.rng, out.tok, passages, length)
+            w.cut(length)
+            rows.append(score(out.model, out.rng, w, a.length, a.scored))
+        out.save(at, {k: torch.stack([r[k] for r in rows]) for k in rows[0]})
 
 
 if __name__ == '__main__':

@@ -76,8 +76,8 @@ class Data:
         weight = part['weight'] if 'weight' in part else part['wrote'].float()
         t = weight.nonzero()[:, 0]
         t = t[t > 0]
-        if len(t) > 384:  # logits are a fifth of the work
-            t = t[torch.tensor(sorted(self.rng.sample(range(len(t)), 384)))]
+        if len(t) > 768:  # logits are a quarter of the work
+            t = t[torch.tensor(sorted(self.rng.sample(range(len(t)), 768)))]
         size = int(part['ids'].nonzero().max()) + 1
         return part['ids'][None, :size].long(), t, weight[t], part['best'][t].long(), part['logp'][t].float()
 
@@ -120,10 +120,13 @@ def main():
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
     os.makedirs(a.out, exist_ok=True)
-    model = smollm2.Student(a.gguf, a.form, a.window, a.sinks, a.rank, dtype=torch.bfloat16)
+    model = smollm2.Student(a.gguf, a.form, a.window, a.sinks, a.rank, dtype=smollm2.quick())
     data = Data(a.data, a.seed)
+    before = 0  # tokens that --init has seen
     if a.init:
         model.load_adapter(load_file(os.path.join(a.init, 'adapter.safetensors')))
+        with open(os.path.join(a.init, 'config.json')) as f:
+            before = json.load(f).get('tokens_seen', 0)
     elif a.form == 'window':
         smollm2.prepare(model, [data.take(n)[0] for n in range(4)])
     pairs = [p for n, p in model.extra.items() if 'lora' in n]
@@ -140,9 +143,9 @@ def main():
 
     def turn(stage, optimizer, share, loss, size):
         nonlocal tokens, step, smooth
-        for group in optimizer.param_groups:  # warm up, then half a cosine
+        for group in optimizer.param_groups:  # warm up, then half a cosine to nearly nothing: steps of one sequence are noisy
             group.setdefault('peak', group['lr'])
-            group['lr'] = group['peak'] * min(1, (step + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * min(share, 1)))
+            group['lr'] = group['peak'] * min(1, (step + 1) / 20) * (0.51 + 0.49 * math.cos(math.pi * min(share, 1)))
         torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g['params']], 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -156,7 +159,7 @@ def main():
         while tokens < a.transfer and time.time() < end:
             ids = data.take(step)[0]
             turn('transfer', optimizer, tokens / a.transfer, smollm2.transfer(model, ids), ids.numel())
-        save(a.out, model, a, 0, smooth)
+        save(a.out, model, a, before, smooth)
     tokens, step, smooth = 0, 0, None
     keep = [int(n) for n in a.keep.split(',') if n]
     groups = [{'params': pairs, 'lr': a.rate}] + ([{'params': own, 'lr': a.own * a.rate}] if own else [])
@@ -168,12 +171,12 @@ def main():
         loss.backward()
         turn('distil', optimizer, max(tokens / a.tokens, (time.time() - begin) / (end - begin)), loss.item(), ids.numel())
         if keep and tokens >= keep[0]:
-            save('%s-%dk' % (a.out, keep.pop(0) // 1000), model, a, tokens, smooth)
+            save('%s-%dk' % (a.out, keep.pop(0) // 1000), model, a, before + tokens, smooth)
         if time.time() - saved > 60 * a.save_minutes:
-            save(a.out, model, a, tokens, smooth)
+            save(a.out, model, a, before + tokens, smooth)
             saved = time.time()
     if step:
-        save(a.out, model, a, tokens, smooth)
+        save(a.out, model, a, before + tokens, smooth)
 
 
 if __name__ == '__main__':
