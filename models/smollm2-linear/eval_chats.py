@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Chats for evaluate.py, written by the teacher through Linnet: quicker than generate.py, without its probabilities.
 
-usage: eval_chats.py LINNET TEACHER.lnt MODEL.gguf OUT.safetensors [--chats 3] [--turns 7] [--length 1536] [--seed 100]
+usage: eval_chats.py LINNET TEACHER.lnt MODEL.gguf OUT.safetensors [--chats 3] [--turns 9] [--length 1536] [--seed 100]
 """
 import argparse
 import json
@@ -20,7 +20,7 @@ def main():
     for name in ('linnet', 'lnt', 'gguf', 'out'):
         ap.add_argument(name)
     ap.add_argument('--chats', type=int, default=3)
-    ap.add_argument('--turns', type=int, default=7)
+    ap.add_argument('--turns', type=int, default=9)
     ap.add_argument('--length', type=int, default=1536)
     ap.add_argument('--seed', type=int, default=100)
     a = ap.parse_args()
