@@ -1,5 +1,8 @@
 #include "converter/write_weights.h"
 
+#include <cmath>
+
+#include "format/panel.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -12,6 +15,11 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
   for (const WeightPlan& w : weights) {
     const auto elements = static_cast<uint64_t>(w.rows->rows * w.rows->columns);
     written.parameters += static_cast<int64_t>(elements);
+    const auto count_bytes = [&](DType dtype) {
+      written.bytes += w.layout == fb::Layout::RowMajor
+                           ? elements * sizeof(float)
+                           : format::matrix_bytes(dtype, w.rows->rows, w.rows->columns);
+    };
     const auto step = [&](int64_t rows) -> Result<void> {
       const uint64_t now = done + static_cast<uint64_t>(rows * w.rows->columns);
       if (options.progress && !options.progress("writing", now, total))
@@ -24,9 +32,11 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
       LINNET_TRY(writer.write(std::as_bytes(std::span(values))));
       LINNET_TRY(writer.end_weight());
       written.by_dtype["f32"]++;
+      count_bytes(DType::kF32);
     } else {
       const DType dtype = policy.choose(w);
       written.by_dtype[std::string(dtype_name(dtype))]++;
+      count_bytes(dtype);
       if (is_quantized(dtype) && w.rows->lossless() == dtype && w.rows->columns % kGroupSize == 0) {
         ++written.lossless;
         LINNET_TRY(writer.pack_and_write_groups(
@@ -54,7 +64,8 @@ std::vector<std::string> describe(const Written& written) {
   std::string types;
   for (const auto& [dtype, count] : written.by_dtype)
     types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
-  notes.push_back("tensors: " + types);
+  const double bits = 8.0 * static_cast<double>(written.bytes) / static_cast<double>(written.parameters);
+  notes.push_back(strf("tensors: {}; {} bits a weight", types, std::round(100 * bits) / 100));
   if (written.lossless) notes.push_back(strf("{} tensors imported without loss", written.lossless));
   if (written.requantized)
     notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)",

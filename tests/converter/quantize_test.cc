@@ -16,6 +16,9 @@ struct Stored : RowSource {
   DType type;
   Result<void> read(int64_t, int64_t, float*) const override { return {}; }
   std::optional<DType> stored() const override { return type; }
+  std::optional<DType> lossless() const override {
+    return is_quantized(type) ? std::optional(type) : std::nullopt;
+  }
 };
 
 WeightPlan weight(WeightRole role, DType type, int64_t inputs = 64) {
@@ -47,4 +50,13 @@ TEST_CASE("asked for 4 bits, what is small and what is no matrix gets 8") {
   for (const WeightRole role : {WeightRole::kLowRank, WeightRole::kSmall, WeightRole::kHead})
     CHECK(chosen("q4", DType::kF32, weight(role, DType::kF32)) == DType::kQ8);
   CHECK(chosen("q4", DType::kF32, weight(WeightRole::kMatrix, DType::kF32)) == DType::kQ4);
+}
+
+TEST_CASE("asked for q4, a matrix that is stored in q4a stays so unless it is forced") {
+  const WeightPlan stored = weight(WeightRole::kMatrix, DType::kQ4A);
+  CHECK(chosen("q4", DType::kQ4A, stored) == DType::kQ4A);
+  CHECK(chosen("q8", DType::kQ4A, stored) == DType::kQ8);
+  CHECK(chosen("q4", DType::kQ8, weight(WeightRole::kMatrix, DType::kQ8)) == DType::kQ4);
+  const QuantizePolicy forced = *QuantizePolicy::create("q4", {{"layer.*", DType::kQ4}});
+  CHECK(forced.choose(stored) == DType::kQ4);
 }
