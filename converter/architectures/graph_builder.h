@@ -23,6 +23,7 @@ enum class WeightRole {
   kSmall,      // gates, routers: never below 8 bits
   kLowRank,    // pairs of narrow matrices: the same, and q8 beside matrices in block formats
   kCondition,  // what a whole picture hangs on: time, caption and output projections: never below 16 bits
+  kFirst,      // the first layer of a picture's text encoder: 16 bits where q8 is asked for
   kVector,     // norms, biases, convolutions, decays: always f32
 };
 

@@ -260,6 +260,10 @@ Result<ConvertReport> convert_folder(const ConvertOptions& options) {
   };
   components.reserve(3);
   LINNET_TRY(add("text_encoder", kEncoders, ""));
+  for (WeightPlan& w : graph.weights())
+    if (w.role == WeightRole::kMatrix &&
+        (w.name.starts_with("layers.0.") || w.name.starts_with("encoder.block.0.")))
+      w.role = WeightRole::kFirst;
   LINNET_TRY(add("transformer", kTransformers, options.linear_attention));
   LINNET_TRY(add("vae", kDecoders, ""));
 

@@ -35,8 +35,9 @@ DType QuantizePolicy::choose(const WeightPlan& weight) const {
     return low_rank_in_q8_ && wide && weight.role == WeightRole::kLowRank ? DType::kQ8 : stored;
   }
   if (is_quantized(*asked_) && weight.role == WeightRole::kCondition) return DType::kF16;
+  if (*asked_ == DType::kQ8 && weight.role == WeightRole::kFirst) return DType::kF16;
   const bool four_bits = *asked_ == DType::kQ4 || *asked_ == DType::kQ4A;
-  if (four_bits && weight.role != WeightRole::kMatrix) {
+  if (four_bits && weight.role != WeightRole::kMatrix && weight.role != WeightRole::kFirst) {
     // A table that came in four bits gains nothing from more.
     const auto stored = weight.rows->lossless();
     const bool small = weight.role == WeightRole::kSmall || weight.role == WeightRole::kLowRank;

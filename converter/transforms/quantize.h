@@ -19,7 +19,8 @@ namespace linnet::convert {
 // asked for (`keep` forces it); but low-rank pairs that lie in 16 or 32 bits beside matrices in block formats
 // (llama.cpp leaves RWKV-7's in f32) become q8: they are a fifth of what is read for a token, and their error
 // is far below that of the matrices (docs/models.md). The few projections of an image model that carry time,
-// caption and output stay at 16 bits: they cost the picture most (docs/models.md).
+// caption and output stay at 16 bits, and where q8 is asked for the first layer of its text encoder does too:
+// they cost the picture most (docs/models.md).
 class QuantizePolicy {
  public:
   // `quantize`: a dtype name, or "" / "keep" for "as stored". `keep`: exceptions by pattern (with * and ?),

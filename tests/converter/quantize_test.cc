@@ -52,6 +52,11 @@ TEST_CASE("asked for 4 bits, what is small and what is no matrix gets 8") {
   CHECK(chosen("q4", DType::kF32, weight(WeightRole::kMatrix, DType::kF32)) == DType::kQ4);
 }
 
+TEST_CASE("the first layer of a text encoder stays at 16 bits beside q8, not beside 4 bits") {
+  CHECK(chosen("q8", DType::kF32, weight(WeightRole::kFirst, DType::kF32)) == DType::kF16);
+  CHECK(chosen("q4", DType::kF32, weight(WeightRole::kFirst, DType::kF32)) == DType::kQ4);
+}
+
 TEST_CASE("asked for q4, a matrix that is stored in q4a stays so unless it is forced") {
   const WeightPlan stored = weight(WeightRole::kMatrix, DType::kQ4A);
   CHECK(chosen("q4", DType::kQ4A, stored) == DType::kQ4A);
