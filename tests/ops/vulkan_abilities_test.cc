@@ -29,6 +29,19 @@ const VulkanBackend* with(bool all) {
   return backends[all ? 1 : 0];
 }
 
+// All that there is but f16: what is exact without it is held to that.
+const VulkanBackend* without_halves() {
+  static const VulkanBackend* const backend = []() -> const VulkanBackend* {
+    VulkanOptions options;
+    options.without = {"fp16"};
+    for (const std::string_view name : kVulkanAbilities)
+      if (name != "fp16") options.even_if_slow.emplace_back(name);
+    auto made = open_test_vulkan(options);
+    return made ? made->release() : nullptr;
+  }();
+  return backend;
+}
+
 // f16 where integers would be taken otherwise. Null where the device has no f16.
 const VulkanBackend* with_halves() {
   static const VulkanBackend* const backend = []() -> const VulkanBackend* {
@@ -122,6 +135,7 @@ TEST_CASE("products of many tokens: plainly, in tiles, with integers and in f16,
       const std::vector<std::vector<double>> exact;
       const bool half = dtype == DType::kF16 && with_halves();
       CHECK(worst(*op, *with(true), 3e-6, is_quantized(dtype) ? bound : half ? halves : exact) <= 1);
+      CHECK(worst(*op, *without_halves(), 3e-6, is_quantized(dtype) ? bound : exact) <= 1);
       if (!with_halves()) continue;
       const bool fits = dtype == DType::kF16 || is_quantized(dtype);
       const double apart = worst(*op, *with_halves(), 3e-6, fits ? halves : exact);
@@ -150,7 +164,9 @@ TEST_CASE("gates and residuals in tiles, matrices of different types") {
         },
         3, 37);
     CHECK(worst(*op, *with(false), 3e-6) <= 1);
-    CHECK(worst(*op, *with(true), 0.02) <= 1);
+    const bool mixed = other == DType::kF16;  // no integers then
+    CHECK(worst(*op, *with(true), !mixed ? 0.02 : with_halves() ? 0.004 : 3e-6) <= 1);
+    CHECK(worst(*op, *without_halves(), mixed ? 3e-6 : 0.02) <= 1);
     if (with_halves()) CHECK(worst(*op, *with_halves(), 0.004) <= 1);
   }
 }
@@ -269,6 +285,7 @@ TEST_CASE("norms and attention with and without subgroups") {
   }
   CHECK(with(false)->validation_messages().empty());
   CHECK(with(true)->validation_messages().empty());
+  CHECK(without_halves()->validation_messages().empty());
   if (with_halves()) CHECK(with_halves()->validation_messages().empty());
 }
 #endif

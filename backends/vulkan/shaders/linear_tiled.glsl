@@ -19,6 +19,29 @@ layout(std430, binding = 7) writeonly buffer Y { float y[]; };
 
 const uint TOKENS = 32u, OUTPUTS = 64u, ROW = TOKENS + 1u;  // a row more spreads writes over the banks
 
+// Row `lane` of a group of 32 inputs of the weights; zeros outside.
+void load_group(uint lane, uint panel, bool second, bool inside, uint b, out float w[32]) {
+  if (!inside) {
+    for (uint i = 0u; i < 32u; ++i) w[i] = 0.0;
+  } else if (second) {
+    load1(p.skip1 + panel, lane & 15u, b, p.k, w);
+  } else {
+    load0(p.skip0 + panel, lane & 15u, b, p.k, w);
+  }
+}
+
+// Where token t's inputs of a group begin, how many there are, and the largest magnitude; a NaN counts as that.
+float largest_input(uint t, uint b, out uint at, out uint count) {
+  at = (p.first_token + t) * p.k + b * 32u;
+  count = t < p.rows ? min(32u, p.k - b * 32u) : 0u;
+  float most = 0.0;
+  for (uint i = 0u; i < count; ++i) {
+    float a = abs(x[at + i]);
+    if (a > most || isnan(a)) most = a;
+  }
+  return most;
+}
+
 #ifdef INTEGER_DOT
 
 spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
@@ -65,13 +88,8 @@ void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
 // A thread for each token.
 void load_inputs(uint lane, uint t0, uint b) {
   if (lane >= TOKENS) return;
-  uint at = (p.first_token + t0 + lane) * p.k + b * 32u;
-  uint count = t0 + lane < p.rows ? min(32u, p.k - b * 32u) : 0u;
-  float most = 0.0;
-  for (uint i = 0u; i < count; ++i) {
-    float a = abs(x[at + i]);
-    if (a > most || isnan(a)) most = a;
-  }
+  uint at, count;
+  float most = largest_input(t0 + lane, b, at, count);
   float inverse = most > 0.0 && !isinf(most) ? 127.0 / most : 0.0;
   int sum = 0;
   for (uint i = 0u; i < 8u; ++i) {
@@ -129,13 +147,7 @@ float scale_of(float most, out float inverse) {
 
 void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
   float w[32];
-  if (!inside) {
-    for (uint i = 0u; i < 32u; ++i) w[i] = 0.0;
-  } else if (second) {
-    load1(p.skip1 + panel, lane & 15u, b, p.k, w);
-  } else {
-    load0(p.skip0 + panel, lane & 15u, b, p.k, w);
-  }
+  load_group(lane, panel, second, inside, b, w);
   float most = 0.0, inverse;
   for (uint i = 0u; i < 32u; ++i) {
     float a = abs(w[i]);
@@ -149,13 +161,8 @@ void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
 // A thread for each token.
 void load_inputs(uint lane, uint t0, uint b) {
   if (lane >= TOKENS) return;
-  uint at = (p.first_token + t0 + lane) * p.k + b * 32u;
-  uint count = t0 + lane < p.rows ? min(32u, p.k - b * 32u) : 0u;
-  float most = 0.0, inverse;
-  for (uint i = 0u; i < count; ++i) {
-    float a = abs(x[at + i]);
-    if (a > most || isnan(a)) most = a;
-  }
+  uint at, count;
+  float inverse, most = largest_input(t0 + lane, b, at, count);
   input_scale[lane] = scale_of(most, inverse);
   for (uint i = 0u; i < 16u; ++i) {
     float first = 2u * i < count && inverse > 0.0 ? x[at + 2u * i] * inverse : 0.0;
@@ -183,13 +190,7 @@ shared float inputs[32][ROW], weights[32][OUTPUTS];
 
 void load_weights(uint lane, uint panel, bool second, bool inside, uint b) {
   float w[32];
-  if (!inside) {
-    for (uint i = 0u; i < 32u; ++i) w[i] = 0.0;
-  } else if (second) {
-    load1(p.skip1 + panel, lane & 15u, b, p.k, w);
-  } else {
-    load0(p.skip0 + panel, lane & 15u, b, p.k, w);
-  }
+  load_group(lane, panel, second, inside, b, w);
   for (uint i = 0u; i < 32u; ++i) weights[i][lane] = w[i];
 }
 
