@@ -21,6 +21,10 @@ class Device;
 struct Physical;
 struct RecordCounts;
 
+constexpr size_t align_up(size_t bytes, size_t alignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
 // "no device memory" and so on, with what was being done. kOutOfMemory for memory, else kInternal.
 std::unexpected<Error> vk_error(VkResult result, std::string_view doing);
 

@@ -22,8 +22,6 @@ const std::array<Lower, graph::kOpCount>& lowerings() {
   return table;
 }
 
-size_t align_up(size_t bytes, size_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
-
 bool ends_in_logits(const fb::MethodT& method) {
   if (method.nodes.empty() || method.outputs.empty()) return false;
   const fb::NodeT& last = *method.nodes.back();
@@ -197,10 +195,8 @@ Operands VulkanExecutable::operands(size_t method, size_t node, std::vector<Tabl
   at.device = device_.get();
   at.node = &source;
   at.weights = weights_.get();
-  const auto value = [&](int index) -> Region {
-    if (index < 0) return {};
-    const plan::Buffer& buffer = methods_[method].values[static_cast<size_t>(index)];
-    return work_.region(buffer.offset, align_up(std::max<size_t>(buffer.bytes, 4), 4));
+  const auto value = [&](int index) {
+    return index < 0 ? Region() : value_region(method, static_cast<size_t>(index));
   };
   for (const int i : source.inputs) at.in.push_back(value(i));
   for (const int i : source.outputs) at.out.push_back(value(i));
@@ -267,14 +263,17 @@ Result<void> VulkanExecutable::record(size_t commands, Recording& r, size_t firs
   return {};
 }
 
+Region VulkanExecutable::value_region(size_t method, size_t value) const {
+  const plan::Buffer& buffer = methods_[method].values[value];
+  return work_.region(buffer.offset, align_up(std::max<size_t>(buffer.bytes, 4), 4));
+}
+
 Result<void> VulkanExecutable::record_outputs(VkCommandBuffer to, Recording& r, Recorder& recorder) {
   const fb::MethodT& source = *file_.model().methods[r.method];
   const Method& method = methods_[r.method];
   if (r.largest.count > 0) {
-    const plan::Buffer& row = method.values[r.largest.value];
     const FindLargest find =
-        find_largest(work_.region(row.offset, align_up(std::max<size_t>(row.bytes, 4), 4)), largest_,
-                     r.largest.elements, r.largest.count);
+        find_largest(value_region(r.method, r.largest.value), largest_, r.largest.elements, r.largest.count);
     for (const Dispatch& dispatch : find.dispatches) LINNET_TRY(recorder.add(dispatch));
     r.found = find.result;
   }

@@ -64,6 +64,7 @@ class VulkanExecutable final : public Executable {
   // Runs a recording; it is there until the next call.
   Result<const Recording*> replay(size_t method, std::span<const int64_t> symbols, int64_t position,
                                   const Largest& largest);
+  Region value_region(size_t method, size_t value) const;
   size_t output_of(size_t method) const {
     return static_cast<size_t>(file_.model().methods[method]->outputs[0]);
   }

@@ -10,8 +10,8 @@ constexpr size_t kAlignment = 256;                 // the most that a device ask
 
 // The lists that `elements` become in one step: their bytes, at the most that is ever asked for.
 size_t step_bytes(size_t elements) {
-  const size_t bytes = ceil_div(static_cast<int64_t>(elements), kSlice) * kMostRanked * sizeof(Ranked);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return align_up(ceil_div(static_cast<int64_t>(elements), kSlice) * kMostRanked * sizeof(Ranked),
+                  kAlignment);
 }
 
 }  // namespace

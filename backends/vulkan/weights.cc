@@ -60,7 +60,7 @@ Result<std::shared_ptr<const Weights>> Weights::upload(std::shared_ptr<Device> d
   std::vector<WeightPiece> pieces;
   std::vector<size_t> blocks;
   const auto place = [&](size_t bytes) {
-    const size_t padded = (bytes + alignment - 1) / alignment * alignment;
+    const size_t padded = align_up(bytes, alignment);
     if (blocks.empty() || blocks.back() + padded > block_bytes) blocks.push_back(0);
     blocks.back() += padded;
     return blocks.back() - padded;
