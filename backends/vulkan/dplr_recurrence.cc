@@ -11,11 +11,12 @@ Result<void> run(Lowering& l) {
   const uint32_t flags = (l.shapes.has_in(5) ? 1u : 0u) | (l.shapes.has_in(6) ? 2u : 0u) |
                          (l.shapes.has_weight(2) ? 4u : 0u) | (l.shapes.has_weight(3) ? 8u : 0u) |
                          (l.shapes.has_weight(4) ? 16u : 0u);
+  const uint32_t of_decay = decay_flags(l, 1, 0, args.heads);
   Dispatch d;
-  d.shader = "dplr_recurrence";
+  d.shader =
+      in_chunks(l, tiles, args.key_dim, of_decay, 4, 2, 4, 2) ? "dplr_recurrence_chunk" : "dplr_recurrence";
   d.constants = tiles.constants(args.key_dim);
-  d.constants.insert(d.constants.end(),
-                     {flags, code(decay.kind), decay_flags(l, 1, 0, args.heads), code(args.rate_activation)});
+  d.constants.insert(d.constants.end(), {flags, code(decay.kind), of_decay, code(args.rate_activation)});
   for (size_t i = 0; i < 8; ++i) d.bindings.push_back(l.in(i));
   for (size_t i = 0; i < 5; ++i) d.bindings.push_back(l.vector(i));
   d.bindings.insert(d.bindings.end(), {l.state(0), l.out(0), l.has_out(1) ? l.out(1) : l.nowhere()});

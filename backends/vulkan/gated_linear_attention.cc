@@ -3,19 +3,6 @@
 namespace linnet::vulkan {
 namespace {
 
-// gated_linear_attention_chunk.comp: eight tokens between two barriers of the token form's kind. From two
-// chunks on that outweighs the products inside a chunk, which every tile of value channels repeats.
-constexpr int64_t kChunk = 8, kChunkedTokens = 2 * kChunk;
-
-bool in_chunks(const Lowering& l, const fb::GatedLinearAttentionT& args, const StateTiles& tiles,
-               uint32_t decay) {
-  const int64_t factors = (decay & 1u) != 0 ? args.key_dim : 1;
-  const int64_t floats = 2 * kChunk * args.key_dim + (kChunk + 1) * factors + (kChunk + 1) * tiles.threads +
-                         kChunk * (tiles.columns + kChunk);
-  return l.device().abilities().chunks && l.shapes.in[0].dims[0] >= kChunkedTokens && !args.decay_values &&
-         !args.normalized && static_cast<size_t>(floats) * sizeof(float) <= l.device().shared_bytes();
-}
-
 Result<void> run(Lowering& l) {
   const auto& args = l.args<fb::GatedLinearAttentionT>();
   const fb::DecayT& decay = or_default(args.decay);
@@ -29,7 +16,9 @@ Result<void> run(Lowering& l) {
                          (args.normalized ? 16u : 0u) | (l.shapes.has_weight(2) ? 32u : 0u);
   const uint32_t of_decay = decay_flags(l, 3, 0, heads);
   Dispatch d;
-  d.shader = in_chunks(l, args, tiles, of_decay) ? "gated_linear_attention_chunk" : "gated_linear_attention";
+  d.shader = !args.decay_values && !args.normalized && in_chunks(l, tiles, args.key_dim, of_decay, 2, 1, 1, 1)
+                 ? "gated_linear_attention_chunk"
+                 : "gated_linear_attention";
   d.constants = tiles.constants(args.key_dim);
   d.constants.insert(d.constants.end(),
                      {flags, code(decay.kind), of_decay, code(query_map.activation), code(query_map.norm),

@@ -45,6 +45,22 @@ inline void push_decay(const Lowering& l, const fb::DecayT& decay, size_t input,
                                bits(decay.step_minimum), bits(decay.step_maximum), bits(decay.slope)});
 }
 
+// The form of a recurrence that takes eight tokens between two barriers of the token form's kind
+// (shaders/chunk.glsl). From two chunks on that outweighs the products inside a chunk, which every tile of
+// value channels repeats. Its shared memory: `arrays` of key_dim floats a token, `columns` of the tile's
+// columns a token, and `products` pairs of a matrix [8, 8] and the threads' parts of it, of which `parts` are
+// there at once.
+inline bool in_chunks(const Lowering& l, const StateTiles& tiles, int64_t key_dim, uint32_t decay,
+                      int64_t arrays, int64_t columns, int64_t products, int64_t parts) {
+  constexpr int64_t kChunk = 8, kChunkedTokens = 2 * kChunk;
+  const int64_t factors = (decay & 1u) != 0 ? key_dim : 1;
+  const int64_t floats =
+      kChunk * (arrays * key_dim + columns * tiles.columns + products * kChunk + parts * tiles.threads + 1) +
+      (kChunk + 1) * factors + tiles.threads;
+  return l.device().abilities().chunks && l.shapes.in[0].dims[0] >= kChunkedTokens &&
+         static_cast<size_t>(floats) * sizeof(float) <= l.device().shared_bytes();
+}
+
 // `arrays` of key_dim floats beside what reduce.glsl and state.glsl take.
 inline Result<void> check_shared(const Lowering& l, int64_t key_dim, uint32_t threads, int64_t arrays) {
   const auto bytes =
