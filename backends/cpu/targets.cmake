@@ -5,7 +5,7 @@ set(LINNET_AVX512_FLAGS ${LINNET_AVX2_FLAGS} -mavx512f -mavx512bw -mavx512dq -ma
 
 function(linnet_target_flags name)
   set_source_files_properties(${CMAKE_SOURCE_DIR}/backends/cpu/matmul_${name}.cc PROPERTIES
-                              COMPILE_OPTIONS "${ARGN}")
+                              COMPILE_OPTIONS "${ARGN}" SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
