@@ -45,12 +45,15 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
               return w.rows->read_groups(first, rows, groups);
             }));
       } else {
-        if (is_quantized(dtype) && w.rows->lossless()) ++written.requantized;
+        const bool on_a_grid = w.rows->lossless().has_value();
+        if (is_quantized(dtype) && on_a_grid) ++written.requantized;
         LINNET_TRY(writer.pack_and_write_matrix(
-            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, float* values) -> Result<void> {
+            w.name, dtype, w.shape,
+            [&](int64_t first, int64_t rows, float* values) -> Result<void> {
               LINNET_TRY(step(first));
               return w.rows->read(first, rows, values);
-            }));
+            },
+            on_a_grid ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone));
       }
     }
     done += elements;

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 // The bytes of a file are the bytes in memory; container.h refuses files of the other byte order.
 static_assert(std::endian::native == std::endian::little,
@@ -49,52 +50,78 @@ Group not_representable() {
   return group;
 }
 
-float squared_error(const float* x, const std::array<uint8_t, kGroup>& codes, uint16_t scale) {
-  const float d = f16_to_f32(scale);
+// How the codes of a symmetric format are stored.
+struct SymmetricCodes {
+  int32_t bias, low, high;  // code + bias is stored, within [low, high]
+  float value(uint8_t stored) const {
+    return bias == 0 ? static_cast<float>(static_cast<int8_t>(stored)) : static_cast<float>(stored - bias);
+  }
+};
+constexpr SymmetricCodes kNibbles = {8, 0, 15}, kBytes = {0, -127, 127};
+
+float squared_error(const float* x, const Group& group, const SymmetricCodes& kind) {
+  const float d = f16_to_f32(group.scale);
   float error = 0;
   for (size_t i = 0; i < kGroup; ++i) {
-    const float e = x[i] - d * (static_cast<float>(codes[i]) - 8.0f);
+    const float e = x[i] - d * kind.value(group.codes[i]);
     error += e * e;
   }
   return error;
 }
 
 // The scale that fits the codes best (least squares).
-uint16_t fitted_scale(const float* x, const Group& group) {
+uint16_t fitted_scale(const float* x, const Group& group, const SymmetricCodes& kind) {
   float xq = 0, qq = 0;
   for (size_t i = 0; i < kGroup; ++i) {
-    const float q = static_cast<float>(group.codes[i]) - 8.0f;
+    const float q = kind.value(group.codes[i]);
     xq += x[i] * q;
     qq += q * q;
   }
   return qq > 0 ? f32_to_f16(xq / qq) : group.scale;
 }
 
-// The extreme becomes -8 or, where that leaves a smaller squared error, something between -7.2 and -8.8, and
-// the scale is fitted to the codes.
-Group quantize_symmetric4(const float* x) {
-  float low = 0, high = 0;
-  for (size_t i = 0; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
-  const float extreme = -low > high ? low : high;
-  const auto at = [&](float codes) {
+// `extreme` becomes the first of `codes` or, where that leaves a smaller squared error, another of them with
+// the scale fitted to all codes of the group. A single one is taken as it is.
+Group quantize_symmetric(const float* x, float extreme, std::span<const float> codes,
+                         const SymmetricCodes& kind) {
+  const auto at = [&](float code) {
     Group group;
-    group.scale = f32_to_f16(extreme / -codes);
-    quantize_codes(x, 0, f16_to_f32(group.scale), 8, 0, 15, group.codes);
+    group.scale = f32_to_f16(extreme / code);
+    quantize_codes(x, 0, f16_to_f32(group.scale), kind.bias, kind.low, kind.high, group.codes);
     return group;
   };
-  Group best = at(8);
+  Group best = at(codes[0]);
   if (!half_is_finite(best.scale)) return not_representable();
-  float least = squared_error(x, best.codes, best.scale);
-  for (const float codes : {8.0f, 7.2f, 7.5f, 7.8f, 8.2f, 8.5f, 8.8f}) {
-    if (least == 0) break;  // already exact
-    Group group = at(codes);
-    group.scale = fitted_scale(x, group);
-    const float error = squared_error(x, group.codes, group.scale);
+  float least = squared_error(x, best, kind);
+  for (const float code : codes) {
+    if (codes.size() == 1 || least == 0) break;  // nothing to choose, or already exact
+    Group group = at(code);
+    group.scale = fitted_scale(x, group, kind);
+    const float error = squared_error(x, group, kind);
     if (!(error < least) || !half_is_finite(group.scale)) continue;
     least = error;
     best = group;
   }
   return best;
+}
+
+// The signed extreme at -8, as GGUF's Q4_0, or between -7.2 and -8.8.
+Group quantize_symmetric4(const float* x) {
+  constexpr std::array<float, 7> kCodes = {-8.0f, -7.2f, -7.5f, -7.8f, -8.2f, -8.5f, -8.8f};
+  float low = 0, high = 0;
+  for (size_t i = 0; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
+  return quantize_symmetric(x, -low > high ? low : high, kCodes, kNibbles);
+}
+
+// The largest magnitude at 127 or at one of the 16 codes below. More scales leave less where there is a grid,
+// and a conversion takes as much longer.
+Group quantize_symmetric8(const float* x, ScaleSearch search) {
+  constexpr std::array<float, 17> kCodes = {127, 126, 125, 124, 123, 122, 121, 120, 119,
+                                            118, 117, 116, 115, 114, 113, 112, 111};
+  float extreme = 0;
+  for (size_t i = 0; i < kGroup; ++i) extreme = std::max(extreme, std::abs(x[i]));
+  const size_t tried = search == ScaleSearch::kFitted ? kCodes.size() : 1;
+  return quantize_symmetric(x, extreme, std::span(kCodes).first(tried), kBytes);
 }
 
 // `count` < 32 only in a row's last group, whose missing inputs must be exact zeros: d*q + m = 0 needs an m
@@ -115,22 +142,12 @@ Group quantize_affine4(const float* x, size_t count) {
   return group;
 }
 
-Group quantize_symmetric8(const float* x) {
-  float extreme = 0;
-  for (size_t i = 0; i < kGroup; ++i) extreme = std::max(extreme, std::abs(x[i]));
-  Group group;
-  group.scale = f32_to_f16(extreme / 127.0f);
-  if (!half_is_finite(group.scale)) return not_representable();
-  quantize_codes(x, 0, f16_to_f32(group.scale), 0, -127, 127, group.codes);
-  return group;
-}
-
-Group quantize(DType dtype, const float* x, size_t count) {
+Group quantize(DType dtype, const float* x, size_t count, ScaleSearch search) {
   // min/max skip NaN, so it is looked for apart: 0 * x is 0 for every finite x and NaN otherwise.
   float probe = 0;
   for (size_t i = 0; i < kGroup; ++i) probe += x[i] * 0.0f;
   if (probe != 0.0f) return not_representable();
-  if (dtype == DType::kQ8) return quantize_symmetric8(x);
+  if (dtype == DType::kQ8) return quantize_symmetric8(x, search);
   return dtype == DType::kQ4 ? quantize_symmetric4(x) : quantize_affine4(x, count);
 }
 
@@ -155,7 +172,8 @@ void put_row(DType dtype, std::byte* block, size_t row, const std::byte* scales,
   for (size_t i = 0; i < words; ++i) std::memcpy(out + (i * kRows + row) * 4, codes + i * 4, 4);
 }
 
-void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std::byte* panel) {
+void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std::byte* panel,
+                    ScaleSearch search) {
   std::array<float, kGroup> tail;
   for (size_t b = 0; b < block_count(static_cast<int64_t>(k)); ++b) {
     std::byte* block = panel + b * panel_block_bytes(dtype);
@@ -168,7 +186,7 @@ void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std
         std::copy_n(x, count, tail.begin());
         x = tail.data();
       }
-      Group group = quantize(dtype, x, count);
+      Group group = quantize(dtype, x, count, search);
       if (dtype != DType::kQ8)
         for (size_t i = 0; i < kGroup / 2; ++i)
           group.codes[i] = static_cast<uint8_t>(group.codes[i] | (group.codes[i + kGroup / 2] << 4));
@@ -192,10 +210,11 @@ size_t matrix_bytes(DType dtype, int64_t n, int64_t k) {
   return (static_cast<size_t>(n) + kRows - 1) / kRows * panel_bytes(dtype, k);
 }
 
-void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::byte* panel) {
+void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::byte* panel,
+                ScaleSearch search) {
   const auto row_count = static_cast<size_t>(rows);
   const auto columns = static_cast<size_t>(k);
-  if (is_quantized(dtype)) return pack_quantized(dtype, values, row_count, columns, panel);
+  if (is_quantized(dtype)) return pack_quantized(dtype, values, row_count, columns, panel, search);
   if (row_count < kRows || columns % 2 != 0) std::memset(panel, 0, panel_bytes(dtype, k));
   if (element_bytes(dtype) == 4) {
     for (size_t c = 0; c < columns; ++c)

@@ -239,14 +239,14 @@ Result<void> ModelWriter::write(std::span<const std::byte> bytes) { return impl_
 Result<int32_t> ModelWriter::end_weight() { return impl_->keep(impl_->end_weight()); }
 
 Result<int32_t> ModelWriter::pack_and_write_matrix(std::string name, DType dtype, std::vector<int64_t> shape,
-                                                   const RowSource& source) {
+                                                   const RowSource& source, ScaleSearch search) {
   const int64_t k = shape.empty() ? 0 : shape.back();
   std::vector<float> values;
   return impl_->keep(impl_->write_panels(std::move(name), dtype, std::move(shape),
                                          [&](int64_t first, int64_t rows, std::byte* panel) -> Result<void> {
                                            values.resize(static_cast<size_t>(kPanelRows * k));
                                            LINNET_TRY(source(first, rows, values.data()));
-                                           pack_panel(dtype, values.data(), rows, k, panel);
+                                           pack_panel(dtype, values.data(), rows, k, panel, search);
                                            return {};
                                          }));
 }

@@ -17,6 +17,7 @@
 
 #include "format/container.h"
 #include "format/model_generated.h"
+#include "format/panel.h"
 #include "linnet/result.h"
 #include "runtime/core/dtype.h"
 
@@ -61,7 +62,7 @@ class ModelWriter {
   // A matrix [N, K] or [E, N, K] in panel layout, packed 16 rows at a time. A value that is not finite, or
   // that the type cannot hold, is refused with the tensor and its rows. Returns the weight's index.
   Result<int32_t> pack_and_write_matrix(std::string name, DType dtype, std::vector<int64_t> shape,
-                                        const RowSource& source);
+                                        const RowSource& source, ScaleSearch search = ScaleSearch::kNone);
   // Lossless from GGUF's groups; dtype is q8, q4 or q4a and K a multiple of 32.
   Result<int32_t> pack_and_write_groups(std::string name, DType dtype, std::vector<int64_t> shape,
                                         const GroupSource& source);

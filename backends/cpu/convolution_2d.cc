@@ -84,14 +84,14 @@ void prepare_line(const KernelContext& c, const Convolution& v, const DenseLayou
   if (v.up == 1) {
     const int64_t pixels = std::min(v.source_width, l.line_pixels - v.args->pad_left);
     if (l.quantized)
-      quantize(source, pixels, v.channels, v.channels, to);
+      quantize(source, pixels, v.channels, v.channels, Refine::kNone, to);
     else
       std::memcpy(to, source, static_cast<size_t>(pixels) * l.pixel_bytes);
     to += static_cast<size_t>(pixels) * l.pixel_bytes;
   } else {
     for (int64_t j = 0; j < v.source_width; ++j, source += v.channels) {
       if (l.quantized)
-        quantize(source, 1, v.channels, v.channels, to);
+        quantize(source, 1, v.channels, v.channels, Refine::kNone, to);
       else
         std::memcpy(to, source, l.pixel_bytes);
       for (int64_t n = 1; n < v.up; ++n)
@@ -155,7 +155,8 @@ void multiply(const KernelContext& c, const Convolution& v, const DenseLayout& l
   args.x = gathered;
   args.x_stride = static_cast<size_t>(l.inputs) * sizeof(float);
   if (is_quantized(w.dtype)) {
-    constants(c).matmul->quantize_rows(gathered, count, l.inputs, l.inputs, scratch + l.gather_bytes);
+    constants(c).matmul->quantize_rows(gathered, count, l.inputs, l.inputs, Refine::kNone,
+                                       scratch + l.gather_bytes);
     args.x = scratch + l.gather_bytes;
     args.x_stride = quantized_row_bytes(l.inputs);
   }

@@ -13,6 +13,10 @@
 namespace linnet::cpu {
 namespace {
 
+// Second terms for a gate and its partner would cost a tenth of a prefill, more than all others together, and
+// gain the least (docs/performance.md, "Perplexity").
+Refine refine_of(const fb::LinearT& args) { return args.gated ? Refine::kNone : Refine::kLargest; }
+
 struct LinearScratch {
   size_t quantized;       // bytes of the quantised input, 0 if no matrix needs it
   int64_t second_floats;  // of each thread: a tile of the second matrix's outputs, where gated
@@ -20,7 +24,8 @@ struct LinearScratch {
 LinearScratch linear_scratch(const KernelContext& c) {
   const int64_t rows = c.in[0].rows(), k = c.in[0].channels();
   LinearScratch need{};
-  if (needs_quantized(c, 2)) need.quantized = align_up(quantized_rows_bytes(rows, k));
+  if (needs_quantized(c, 2))
+    need.quantized = align_up(quantized_rows_bytes(rows, k, refine_of(c.args<fb::LinearT>())));
   // The most that any number of rows up to the bound takes in tiles of tile_panels(block_rows).
   if (c.args<fb::LinearT>().gated)
     need.second_floats = std::max<int64_t>(16384, rows * 2 * format::kPanelRows);
@@ -38,7 +43,8 @@ void run_linear(const KernelContext& c) {
   const auto& args = c.args<fb::LinearT>();
   const int64_t rows = c.in[0].rows(), k = c.in[0].channels();
   const LinearScratch need = linear_scratch(c);
-  const MatmulInput input = prepare_input(c, c.in[0].as(), rows, k, need.quantized > 0, c.scratch);
+  const MatmulInput input =
+      prepare_input(c, c.in[0].as(), rows, k, need.quantized > 0, c.scratch, refine_of(args));
   float* const second_tiles = reinterpret_cast<float*>(c.scratch + need.quantized);
   const float* residual = c.in.size() > 1 ? c.in[1].as() : nullptr;
   const bool gated = args.gated;

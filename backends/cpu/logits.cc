@@ -17,7 +17,7 @@ void run_logits(const KernelContext& c) {
   const int64_t k = c.in[0].channels(), rows = c.out[0].dims[0], n = matrix.dims[0];
   if (rows == 0) return;
   const float* x = c.in[0].as() + (c.in[0].dims[0] - rows) * k;
-  const MatmulInput input = prepare_input(c, x, rows, k, needs_quantized(c, 1), c.scratch);
+  const MatmulInput input = prepare_input(c, x, rows, k, needs_quantized(c, 1), c.scratch, Refine::kLargest);
   const auto scale = set(args.scale), cap = set(args.softcap);
   const auto panels = [&](size_t) { return (n + 15) / 16; };
   const auto bytes = [&](size_t) { return format::panel_bytes(matrix.dtype, k); };
@@ -46,7 +46,7 @@ HWY_AFTER_NAMESPACE();
 namespace linnet::cpu {
 static size_t scratch(const KernelContext& c) {
   if (!needs_quantized(c, 1)) return 0;
-  return quantized_rows_bytes(c.out[0].dims[0], c.in[0].channels());
+  return quantized_rows_bytes(c.out[0].dims[0], c.in[0].channels(), Refine::kLargest);
 }
 Kernel kernel_logits(CpuTarget target) { return {LINNET_CHOOSE(target, run_logits), scratch}; }
 }  // namespace linnet::cpu

@@ -5,8 +5,9 @@
 // splits N over threads as it likes.
 //
 // Every output element has one order of additions: over groups of 32 inputs in order (the integer dot product
-// of a group is exact) or, for f32, f16 and bf16, over inputs in order. So a row's result depends neither on
-// the split into panels nor on how many other rows are computed with it, bit for bit.
+// of a group is exact), then over second terms in order, or, for f32, f16 and bf16, over inputs in order. So
+// a row's result depends neither on the split into panels nor on how many other rows are computed with it,
+// bit for bit.
 //
 // A NaN or an infinity in a row of x makes that row of y NaN or infinite, never a plausible number.
 //
@@ -33,11 +34,29 @@ struct ActivationGroup {
 };
 static_assert(sizeof(ActivationGroup) == 48);
 
-constexpr size_t quantized_row_bytes(int64_t k) {
-  return static_cast<size_t>((k + kGroupSize - 1) / kGroupSize) * sizeof(ActivationGroup);
+// Which groups of a row get a second term, the remainder x - d * q rounded to int8 in its turn. A group's
+// rounding error goes with the square of its d. Rows behind a norm have a few channels far above the others,
+// whose groups carry most of the error of the whole row (docs/performance.md, "Perplexity").
+enum class Refine : uint8_t {
+  kNone,
+  kLargest,  // groups with more than 1/8 and 3 times their share of the row's sum of d^2: at most 7
+};
+
+// A quantised row: its groups and, unless kNone, a list of the refined ones (their number, then their
+// indices, ascending; int32) in refined_list_bytes(), and their second terms in that order.
+constexpr size_t group_count(int64_t k) { return static_cast<size_t>((k + kGroupSize - 1) / kGroupSize); }
+constexpr size_t refined_capacity(int64_t k, Refine refine) {
+  const size_t all = group_count(k);
+  return refine == Refine::kNone ? 0 : all < 7 ? all : 7;
 }
-constexpr size_t quantized_rows_bytes(int64_t rows, int64_t k) {
-  return static_cast<size_t>(rows) * quantized_row_bytes(k);
+constexpr size_t refined_list_bytes(size_t capacity) { return (1 + capacity + 3) / 4 * 16; }
+constexpr size_t quantized_row_bytes(int64_t k, Refine refine = Refine::kNone) {
+  const size_t refined = refined_capacity(k, refine);
+  return (group_count(k) + refined) * sizeof(ActivationGroup) +
+         (refine == Refine::kNone ? 0 : refined_list_bytes(refined));
+}
+constexpr size_t quantized_rows_bytes(int64_t rows, int64_t k, Refine refine = Refine::kNone) {
+  return static_cast<size_t>(rows) * quantized_row_bytes(k, refine);
 }
 
 struct MatmulArgs {
@@ -45,10 +64,11 @@ struct MatmulArgs {
   int64_t n = 0;                       // outputs; the last panel writes only those below n
   int64_t k = 0;                       // inputs; of one segment, where there are several
   const void* x = nullptr;  // f32 rows, or quantised rows for a block format; 4-byte aligned, never padded
-  size_t x_stride = 0;      // bytes from one row of x to the next (quantized_row_bytes(k) when quantised)
-  int64_t rows = 0;         // T; 1 is decode
-  float* y = nullptr;       // y[0, 0]: panel p writes columns 16 p .. 16 p + 15 of each row
-  int64_t y_stride = 0;     // floats from one row of y to the next; not used when rows is 1
+  size_t x_stride = 0;      // bytes from one row of x to the next (quantized_row_bytes() when quantised)
+  Refine refine = Refine::kNone;  // what quantised rows were made with; kNone where there are segments
+  int64_t rows = 0;               // T; 1 is decode
+  float* y = nullptr;             // y[0, 0]: panel p writes columns 16 p .. 16 p + 15 of each row
+  int64_t y_stride = 0;           // floats from one row of y to the next; not used when rows is 1
   // A row of x in pieces: segment s of row r is at x_segments[s] + r * x_stride (x is not read). Rows may
   // overlap: a convolution's are the pixels under its kernel, a segment for each line. With block formats k
   // is then a multiple of 32, with f16 and bf16 even.
@@ -61,8 +81,9 @@ struct MatmulArgs {
 using MatmulFunction = void (*)(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end);
 
 // Quantises `rows` rows of k floats; `x_stride` floats from row to row; `out` takes
-// quantized_rows_bytes(rows, k), 16-byte aligned. Rows are independent: threads may share the work.
-using QuantizeFunction = void (*)(const float* x, int64_t rows, int64_t k, int64_t x_stride, std::byte* out);
+// quantized_rows_bytes(rows, k, refine), 16-byte aligned. Rows are independent: threads may share the work.
+using QuantizeFunction = void (*)(const float* x, int64_t rows, int64_t k, int64_t x_stride, Refine refine,
+                                  std::byte* out);
 
 // Loops at a limit of the machine, for stating measured speeds as shares of it. Null on kPortable.
 struct Probes {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "backends/cpu/matmul_targets.h"
+#include "backends/cpu/refined_list.h"
 
 namespace linnet::cpu {
 namespace {
@@ -43,11 +44,26 @@ void quantize_group(const float* x, size_t count, ActivationGroup& out) {
   out.bias8 = -8 * sum;
 }
 
-void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, std::byte* out) {
-  auto* group = reinterpret_cast<ActivationGroup*>(out);
-  for (int64_t r = 0; r < rows; ++r, x += x_stride)
-    for (int64_t i = 0; i < k; i += kGroupSize)
-      quantize_group(x + i, static_cast<size_t>(k - i < kGroupSize ? k - i : kGroupSize), *group++);
+void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, Refine refine, std::byte* out) {
+  const size_t groups = group_count(k);
+  const auto count = [&](size_t g) {
+    const size_t left = static_cast<size_t>(k) - g * kGroupSize;
+    return left < kGroupSize ? left : size_t{kGroupSize};
+  };
+  for (int64_t r = 0; r < rows; ++r, x += x_stride, out += quantized_row_bytes(k, refine)) {
+    auto* group = reinterpret_cast<ActivationGroup*>(out);
+    for (size_t g = 0; g < groups; ++g) quantize_group(x + g * kGroupSize, count(g), group[g]);
+    if (refine == Refine::kNone) continue;
+    RefinedList list(group + groups, refined_capacity(k, refine));
+    list.choose(group, groups);
+    for (int32_t i = 0; i < list.count(); ++i) {
+      const auto g = static_cast<size_t>(list.index(i));
+      float remainder[kGroupSize] = {};
+      for (size_t j = 0; j < count(g); ++j)
+        remainder[j] = std::fma(-group[g].d, static_cast<float>(group[g].q[j]), x[g * kGroupSize + j]);
+      quantize_group(remainder, kGroupSize, list.second(i));
+    }
+  }
 }
 
 template <DType Type>
@@ -71,18 +87,26 @@ void dot_group(const std::byte* block, const ActivationGroup& x, int32_t (&dot)[
 }
 
 template <DType Type>
-void quantized_row(const std::byte* panel, const std::byte* x, int64_t k, float (&sum)[kPanel]) {
+void add_group(const std::byte* block, const ActivationGroup& group, float (&sum)[kPanel]) {
+  int32_t dot[kPanel];
+  dot_group<Type>(block, group, dot);
+  for (size_t r = 0; r < kPanel; ++r) {
+    sum[r] += static_cast<float>(dot[r]) * (f16_to_f32(load<uint16_t>(block + 2 * r)) * group.d);
+    if constexpr (Type == DType::kQ4A) sum[r] += f16_to_f32(load<uint16_t>(block + 32 + 2 * r)) * group.sum;
+  }
+}
+
+template <DType Type>
+void quantized_row(const std::byte* panel, const std::byte* x, int64_t k, Refine refine,
+                   float (&sum)[kPanel]) {
   constexpr size_t kBlock = group_bytes(Type) * kPanel;
   const auto* group = reinterpret_cast<const ActivationGroup*>(x);
-  for (int64_t i = 0; i < k; i += kGroupSize, panel += kBlock, ++group) {
-    int32_t dot[kPanel];
-    dot_group<Type>(panel, *group, dot);
-    for (size_t r = 0; r < kPanel; ++r) {
-      sum[r] += static_cast<float>(dot[r]) * (f16_to_f32(load<uint16_t>(panel + 2 * r)) * group->d);
-      if constexpr (Type == DType::kQ4A)
-        sum[r] += f16_to_f32(load<uint16_t>(panel + 32 + 2 * r)) * group->sum;
-    }
-  }
+  const size_t groups = group_count(k);
+  for (size_t g = 0; g < groups; ++g) add_group<Type>(panel + g * kBlock, group[g], sum);
+  if (refine == Refine::kNone) return;
+  const RefinedList list(const_cast<ActivationGroup*>(group + groups), refined_capacity(k, refine));
+  for (int32_t i = 0; i < list.count(); ++i)
+    add_group<Type>(panel + static_cast<size_t>(list.index(i)) * kBlock, list.second(i), sum);
 }
 
 template <DType Type>
@@ -127,7 +151,7 @@ void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
         const auto* x = static_cast<const std::byte*>(segment) + t * args.x_stride;
         const std::byte* weights = args.weights + panel * stride + s * segment_bytes;
         if constexpr (is_quantized(Type))
-          quantized_row<Type>(weights, x, args.k, sum);
+          quantized_row<Type>(weights, x, args.k, args.refine, sum);
         else
           float_row<Type>(weights, x, args.k, sum);
       }

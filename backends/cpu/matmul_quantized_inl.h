@@ -4,7 +4,8 @@
 //
 //   y = sum over groups g of  dot(g) * (d_w[g] * d_x[g])  [ + m_w[g] * sum_x[g] for q4a ]
 //
-// each group one fused multiply-add (two for q4a), in order of g, whatever Rows and Panels are.
+// each group one fused multiply-add (two for q4a), in order of g, whatever Rows and Panels are; second terms
+// (Refine) follow in the same way.
 #pragma once
 
 #include "backends/cpu/dot_inl.h"
@@ -151,34 +152,88 @@ struct QuantizedTile {
     return static_cast<size_t>((k + kGroupSize - 1) / kGroupSize) * Block::kBytes;
   }
 
+  // Adds the products of one group.
+  template <size_t Rows, size_t Panels>
+  static HWY_INLINE void add_group(const std::byte* w, size_t panel_stride,
+                                   const ActivationGroup* const (&row)[Rows],
+                                   VF32 (&sum)[Panels][Rows][kParts]) {
+    LINNET_FOR (s, kParts) {
+      if constexpr (kParts > 1) forget_loads();
+      VI32 dots[Panels][Rows];
+      Block::template dot<Rows, Panels>(w + Block::kScales + s * kVectorBytes, panel_stride, row, dots);
+      LINNET_FOR (p, Panels) {
+        const std::byte* scales = w + p * panel_stride + s * kLanes * 2;
+        const VF32 scale = load_halfs(scales);
+        LINNET_FOR (r, Rows)
+          sum[p][r][s] = hn::MulAdd(hn::ConvertTo(DF32(), dots[p][r]),
+                                    hn::Mul(scale, hn::Set(DF32(), row[r]->d)), sum[p][r][s]);
+        if constexpr (Block::kMinimum) {
+          const VF32 minimum = load_halfs(scales + 32);
+          LINNET_FOR (r, Rows) sum[p][r][s] = hn::MulAdd(minimum, hn::Set(DF32(), row[r]->sum), sum[p][r][s]);
+        }
+      }
+    }
+  }
+
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void run(const std::byte* w, size_t panel_stride, const std::byte* x, size_t x_stride,
                              int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
-    const auto groups = static_cast<size_t>((k + kGroupSize - 1) / kGroupSize);
+    const size_t groups = group_count(k);
     const ActivationGroup* row[Rows];
     LINNET_FOR (r, Rows) row[r] = reinterpret_cast<const ActivationGroup*>(x + r * x_stride);
     for (size_t g = 0; g < groups; ++g) {
       LINNET_FOR (p, Panels) prefetch<Block::kBytes>(w + p * panel_stride);
-      LINNET_FOR (s, kParts) {
-        if constexpr (kParts > 1) forget_loads();
-        VI32 dots[Panels][Rows];
-        Block::template dot<Rows, Panels>(w + Block::kScales + s * kVectorBytes, panel_stride, row, dots);
-        LINNET_FOR (p, Panels) {
-          const std::byte* scales = w + p * panel_stride + s * kLanes * 2;
-          const VF32 scale = load_halfs(scales);
-          LINNET_FOR (r, Rows)
-            sum[p][r][s] = hn::MulAdd(hn::ConvertTo(DF32(), dots[p][r]),
-                                      hn::Mul(scale, hn::Set(DF32(), row[r]->d)), sum[p][r][s]);
-          if constexpr (Block::kMinimum) {
-            const VF32 minimum = load_halfs(scales + 32);
-            LINNET_FOR (r, Rows)
-              sum[p][r][s] = hn::MulAdd(minimum, hn::Set(DF32(), row[r]->sum), sum[p][r][s]);
-          }
-        }
-      }
+      add_group<Rows, Panels>(w, panel_stride, row, sum);
       w += Block::kBytes;
       LINNET_FOR (r, Rows) ++row[r];
     }
+  }
+
+  // Adds the second terms to a tile that lies in y: group by group, with zeros for the rows that do not have
+  // it. A zero changes no bit (a sum that began with +0 is never -0), so that a row's result does not depend
+  // on its neighbours. Not inside run(): there it would take registers from the loop that matters.
+  template <size_t Rows, size_t Panels>
+  static HWY_NOINLINE void add_second_terms(const MatmulArgs& args, size_t panel_bytes, size_t panel,
+                                            size_t row) {
+    static constexpr ActivationGroup kZero{};
+    constexpr int32_t kNone = INT32_MAX;
+    const size_t groups = group_count(args.k), capacity = refined_capacity(args.k, args.refine);
+    const auto* x = static_cast<const std::byte*>(args.x) + row * args.x_stride;
+    const int32_t* index[Rows];
+    const int32_t* end[Rows];
+    const ActivationGroup* second[Rows];
+    int32_t next = kNone;
+    LINNET_FOR (r, Rows) {
+      const auto* list = x + r * args.x_stride + groups * sizeof(ActivationGroup);
+      index[r] = reinterpret_cast<const int32_t*>(list) + 1;
+      end[r] = index[r] + index[r][-1];
+      second[r] = reinterpret_cast<const ActivationGroup*>(list + refined_list_bytes(capacity));
+      if (index[r] < end[r] && *index[r] < next) next = *index[r];
+    }
+    if (next == kNone) return;
+    VF32 sum[Panels][Rows][kParts];
+    float* const y = args.y + row * static_cast<size_t>(args.y_stride);
+    const auto at = [&](size_t p, size_t r) {
+      return y + r * static_cast<size_t>(args.y_stride) + (panel + p) * kPanel;
+    };
+    const auto columns = [&](size_t p) { return static_cast<size_t>(args.n) - (panel + p) * kPanel; };
+    LINNET_FOR (p, Panels)
+      LINNET_FOR (r, Rows) load_panel(at(p, r), columns(p), sum[p][r]);
+    while (next != kNone) {
+      const int32_t g = next;
+      const ActivationGroup* group[Rows];
+      next = kNone;
+      LINNET_FOR (r, Rows) {
+        const bool has = index[r] < end[r] && *index[r] == g;
+        group[r] = has ? second[r] : &kZero;
+        if (has) ++index[r], ++second[r];
+        if (index[r] < end[r] && *index[r] < next) next = *index[r];
+      }
+      add_group<Rows, Panels>(args.weights + panel * panel_bytes + static_cast<size_t>(g) * Block::kBytes,
+                              panel_bytes, group, sum);
+    }
+    LINNET_FOR (p, Panels)
+      LINNET_FOR (r, Rows) store_panel(sum[p][r], columns(p), at(p, r));
   }
 };
 

@@ -44,6 +44,16 @@ HWY_INLINE void store_panel(const VF32 (&v)[kParts], size_t count, float* y) {
   __builtin_memcpy(y, buffer, count * sizeof(float));
 }
 
+// Reads it back; lanes beyond `count` are zeros.
+HWY_INLINE void load_panel(const float* y, size_t count, VF32 (&v)[kParts]) {
+  alignas(64) float buffer[kPanel] = {};
+  if (count < kPanel) {
+    __builtin_memcpy(buffer, y, count * sizeof(float));
+    y = buffer;
+  }
+  LINNET_FOR (s, kParts) v[s] = hn::LoadU(DF32(), y + s * kLanes);
+}
+
 // One tile: Rows rows from `row` on, Panels panels from `panel` on.
 template <class Tile, size_t Rows, size_t Panels>
 HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_t panel, size_t row) {
@@ -69,6 +79,9 @@ HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_
       store_panel(sum[p][r], static_cast<size_t>(args.n) - column,
                   args.y + (row + r) * static_cast<size_t>(args.y_stride) + column);
     }
+  if constexpr (requires { &Tile::template add_second_terms<Rows, Panels>; })
+    if (args.refine != Refine::kNone)
+      Tile::template add_second_terms<Rows, Panels>(args, panel_bytes, panel, row);
 }
 
 // All rows [row, end) against `Panels` panels, the largest tiles first.

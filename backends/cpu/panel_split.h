@@ -16,7 +16,8 @@ namespace linnet::cpu {
 struct MatmulInput {
   const float* x;
   int64_t rows, k;
-  const std::byte* quantized;  // null: no block format
+  const std::byte* quantized;     // null: no block format
+  Refine refine = Refine::kNone;  // of the quantised rows
 };
 
 inline bool needs_quantized(const KernelContext& c, size_t step) {
@@ -25,15 +26,15 @@ inline bool needs_quantized(const KernelContext& c, size_t step) {
   return false;
 }
 
-// Fills `scratch` (quantized_rows_bytes(rows, k)).
+// Fills `scratch` (quantized_rows_bytes(rows, k, refine)).
 inline MatmulInput prepare_input(const KernelContext& c, const float* x, int64_t rows, int64_t k,
-                                 bool quantize, std::byte* scratch) {
-  if (!quantize) return {x, rows, k, nullptr};
+                                 bool quantize, std::byte* scratch, Refine refine = Refine::kNone) {
+  if (!quantize) return {x, rows, k, nullptr, refine};
   const QuantizeFunction quantize_rows = constants(c).matmul->quantize_rows;
   c.pool->parallel_for(rows, 32768 / k + 1, [&](int64_t begin, int64_t end) {
-    quantize_rows(x + begin * k, end - begin, k, k, scratch + quantized_rows_bytes(begin, k));
+    quantize_rows(x + begin * k, end - begin, k, k, refine, scratch + quantized_rows_bytes(begin, k, refine));
   });
-  return {x, rows, k, scratch};
+  return {x, rows, k, scratch, refine};
 }
 
 // Columns [16 * panel, 16 * panel_end) of x W^T to y, whose first column is column 16 * panel.
@@ -48,7 +49,8 @@ inline void multiply_panels(const CpuConstants& constants, const Tensor& matrix,
   args.y_stride = y_stride;
   if (is_quantized(matrix.dtype)) {
     args.x = input.quantized;
-    args.x_stride = quantized_row_bytes(input.k);
+    args.x_stride = quantized_row_bytes(input.k, input.refine);
+    args.refine = input.refine;
   } else {
     args.x = input.x;
     args.x_stride = static_cast<size_t>(input.k) * sizeof(float);
@@ -64,14 +66,15 @@ constexpr int64_t tile_panels(int64_t rows) {
 
 // Rows of the input that stay in the second-level cache while a thread's panels pass by.
 inline int64_t block_rows(const MatmulInput& input) {
-  const size_t row =
-      input.quantized ? quantized_row_bytes(input.k) : static_cast<size_t>(input.k) * sizeof(float);
+  const size_t row = input.quantized ? quantized_row_bytes(input.k, input.refine)
+                                     : static_cast<size_t>(input.k) * sizeof(float);
   const int64_t rows = static_cast<int64_t>(size_t{384} * 1024 / row) / 24 * 24;
   return std::min(std::max<int64_t>(rows, 96), std::max<int64_t>(input.rows, 1));
 }
 inline MatmulInput rows_of(const MatmulInput& input, int64_t first, int64_t count) {
   return {input.x + first * input.k, count, input.k,
-          input.quantized ? input.quantized + quantized_rows_bytes(first, input.k) : nullptr};
+          input.quantized ? input.quantized + quantized_rows_bytes(first, input.k, input.refine) : nullptr,
+          input.refine};
 }
 
 // f(thread, matrix, panel, panel_end, row, row_end) covers all panels of matrices 0 .. count - 1 for all

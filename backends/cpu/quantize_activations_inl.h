@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/cpu/matmul_tile_inl.h"
+#include "backends/cpu/refined_list.h"
 
 namespace linnet::cpu {
 namespace {
@@ -38,15 +39,37 @@ HWY_INLINE void quantize_group(const float* x, ActivationGroup& out) {
   out.bias8 = -8 * sum;
 }
 
-inline void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, std::byte* out) {
-  auto* group = reinterpret_cast<ActivationGroup*>(out);
-  for (int64_t r = 0; r < rows; ++r, x += x_stride) {
-    int64_t i = 0;
-    for (; i + kGroupSize <= k; i += kGroupSize) quantize_group(x + i, *group++);
-    if (i < k) {
-      float tail[kGroupSize] = {};
-      __builtin_memcpy(tail, x + i, static_cast<size_t>(k - i) * sizeof(float));
-      quantize_group(tail, *group++);
+// x ~ d * q + the second term.
+HWY_INLINE void quantize_remainder(const float* x, const ActivationGroup& first, ActivationGroup& out) {
+  alignas(64) float remainder[kGroupSize];
+  const VF32 minus_d = hn::Set(DF32(), -first.d);
+  for (size_t i = 0; i < kGroupSize; i += kLanes) {
+    const hn::Rebind<int8_t, DF32> bytes;
+    const VF32 q = hn::ConvertTo(DF32(), hn::PromoteTo(DI32(), hn::LoadU(bytes, first.q + i)));
+    hn::Store(hn::MulAdd(minus_d, q, hn::LoadU(DF32(), x + i)), DF32(), remainder + i);
+  }
+  quantize_group(remainder, out);
+}
+
+inline void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, Refine refine,
+                          std::byte* out) {
+  const size_t groups = group_count(k);
+  for (int64_t r = 0; r < rows; ++r, x += x_stride, out += quantized_row_bytes(k, refine)) {
+    auto* group = reinterpret_cast<ActivationGroup*>(out);
+    // The last group where k is no multiple of its size.
+    float tail[kGroupSize] = {};
+    const size_t whole = static_cast<size_t>(k / kGroupSize);
+    if (whole < groups)
+      __builtin_memcpy(tail, x + whole * kGroupSize,
+                       (static_cast<size_t>(k) - whole * kGroupSize) * sizeof(float));
+    const auto input = [&](size_t g) { return g < whole ? x + g * kGroupSize : tail; };
+    for (size_t g = 0; g < groups; ++g) quantize_group(input(g), group[g]);
+    if (refine == Refine::kNone) continue;
+    RefinedList list(group + groups, refined_capacity(k, refine));
+    list.choose(group, groups);
+    for (int32_t i = 0; i < list.count(); ++i) {
+      const auto g = static_cast<size_t>(list.index(i));
+      quantize_remainder(input(g), group[g], list.second(i));
     }
   }
 }

@@ -146,7 +146,7 @@ class Bench {
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = values_[(i * 31) % values_.size()];
     y_.assign(static_cast<size_t>(rows * shape.n), 0.0f);
     quantized_.resize(quantized_rows_bytes(rows, shape.k));
-    kernels_.quantize_rows(x_.data(), rows, shape.k, shape.k, quantized_.data());
+    kernels_.quantize_rows(x_.data(), rows, shape.k, shape.k, Refine::kNone, quantized_.data());
     MatmulArgs args;
     args.weights = memory_;
     args.n = args.y_stride = shape.n;
@@ -194,7 +194,7 @@ class Bench {
       });
       speed.add(operations * repeats / t);
       const double q = seconds(pool_.threads(), [&] {
-        kernels_.quantize_rows(x_.data(), args.rows, shape.k, shape.k, quantized_.data());
+        kernels_.quantize_rows(x_.data(), args.rows, shape.k, shape.k, Refine::kNone, quantized_.data());
       });
       quantize.add(static_cast<double>(x_.size() * 4) / q);
     }

@@ -55,6 +55,7 @@ Matrix make_matrix(DType dtype, int64_t n, int64_t k, uint32_t seed) {
 struct Input {
   std::vector<float> x;
   std::vector<std::byte> quantized;
+  Refine refine = Refine::kNone;
   MatmulArgs args(const Matrix& m, int64_t rows, std::vector<float>& y) const {
     MatmulArgs args;
     args.weights = m.panels;
@@ -63,7 +64,8 @@ struct Input {
     args.rows = rows;
     args.x = is_quantized(m.dtype) ? static_cast<const void*>(quantized.data()) : x.data();
     args.x_stride =
-        is_quantized(m.dtype) ? quantized_row_bytes(m.k) : static_cast<size_t>(m.k) * sizeof(float);
+        is_quantized(m.dtype) ? quantized_row_bytes(m.k, refine) : static_cast<size_t>(m.k) * sizeof(float);
+    args.refine = refine;
     args.y = y.data();
     args.y_stride = m.n + 3;
     return args;
@@ -74,7 +76,21 @@ Input make_input(const MatmulKernels& kernels, int64_t rows, int64_t k, uint32_t
   Input in;
   in.x = random_values(static_cast<size_t>(rows * k), 1.0f, seed);
   in.quantized.resize(quantized_rows_bytes(rows, k));
-  kernels.quantize_rows(in.x.data(), rows, k, k, in.quantized.data());
+  kernels.quantize_rows(in.x.data(), rows, k, k, Refine::kNone, in.quantized.data());
+  return in;
+}
+
+// Rows with a few inputs far above the others, as behind a norm: here and there, and not in every row.
+Input make_uneven_input(const MatmulKernels& kernels, int64_t rows, int64_t k, Refine refine, uint32_t seed) {
+  Input in;
+  in.refine = refine;
+  in.x = random_values(static_cast<size_t>(rows * k), 1.0f, seed);
+  for (int64_t t = 0; t < rows; ++t) {
+    if (t % 3 != 0) in.x[static_cast<size_t>(t * k + (7 + t) % k)] *= 60;
+    if (t % 4 == 1) in.x[static_cast<size_t>(t * k + k - 1)] = -70;
+  }
+  in.quantized.resize(quantized_rows_bytes(rows, k, refine));
+  kernels.quantize_rows(in.x.data(), rows, k, k, refine, in.quantized.data());
   return in;
 }
 
@@ -194,6 +210,48 @@ TEST_CASE("a row's bits depend neither on its neighbours nor on the split into p
     }
 }
 
+TEST_CASE("second terms make a product more exact, and a row's bits do not depend on its neighbours") {
+  constexpr int64_t kN = 41, kK = 419, kRows = 33;
+  for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A}) {
+    const Matrix m = make_matrix(dtype, kN, kK, 3);
+    std::vector<float> first;  // of the first target with fused multiply-add
+    for (const CpuTarget target : supported_targets()) {
+      CAPTURE(target_name(target));
+      CAPTURE(dtype_name(dtype));
+      const MatmulKernels& kernels = matmul_kernels(target);
+      const auto function = kernels.matmul[static_cast<size_t>(dtype)];
+      double error[2] = {};  // by Refine: sum of squares
+      for (const Refine refine : {Refine::kNone, Refine::kLargest}) {
+        const Input in = make_uneven_input(kernels, kRows, kK, refine, 4);
+        const std::vector<float> whole = multiply(kernels, m, in, kRows);
+        bool rows_equal = true, untouched = true;
+        for (int64_t t = 0; t < kRows; ++t) {
+          std::vector<float> alone(kN, kUntouched);
+          MatmulArgs args = in.args(m, 1, alone);
+          args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
+          function(args, 0, panel_count(kN));
+          const float* y = whole.data() + t * (kN + 3);
+          for (int64_t r = 0; r < kN; ++r) {
+            rows_equal &= same_bits(alone[static_cast<size_t>(r)], y[r]);
+            double exact = 0;
+            for (int64_t i = 0; i < kK; ++i)
+              exact += static_cast<double>(m.values[static_cast<size_t>(r * kK + i)]) *
+                       in.x[static_cast<size_t>(t * kK + i)];
+            error[static_cast<size_t>(refine)] += (y[r] - exact) * (y[r] - exact);
+          }
+          for (int64_t r = kN; r < kN + 3; ++r) untouched &= y[r] == kUntouched;
+        }
+        CHECK(rows_equal);
+        CHECK(untouched);
+        if (target == CpuTarget::kPortable || refine == Refine::kNone) continue;
+        if (first.empty()) first = whole;
+        CHECK(std::memcmp(first.data(), whole.data(), first.size() * sizeof(float)) == 0);
+      }
+      CHECK(error[1] < 0.2 * error[0]);
+    }
+  }
+}
+
 TEST_CASE("targets with fused multiply-add give the same bits") {
   for (const DType dtype : kTypes) {
     const Matrix m = make_matrix(dtype, 40, 203, 5);
@@ -229,7 +287,7 @@ TEST_CASE("extreme codes do not overflow the 16-bit sums") {
         for (const float sign : {1.0f, -1.0f}) {
           Input in = make_input(matmul_kernels(target), 1, 32, 8);
           in.x.assign(32, sign * 127.0f);
-          matmul_kernels(target).quantize_rows(in.x.data(), 1, 32, 32, in.quantized.data());
+          matmul_kernels(target).quantize_rows(in.x.data(), 1, 32, 32, Refine::kNone, in.quantized.data());
           const std::vector<float> y = multiply(matmul_kernels(target), m, in, 1);
           double exact = 0;
           for (size_t i = 0; i < 32; ++i) exact += static_cast<double>(m.values[i]) * in.x[i];
@@ -251,7 +309,7 @@ TEST_CASE("a NaN or an infinity reaches its row and no other") {
           const Matrix m = make_matrix(dtype, 20, 67, 9);
           Input in = make_input(kernels, 3, 67, 10);
           in.x[67 + where] = bad;
-          kernels.quantize_rows(in.x.data(), 3, 67, 67, in.quantized.data());
+          kernels.quantize_rows(in.x.data(), 3, 67, 67, Refine::kNone, in.quantized.data());
           const std::vector<float> y = multiply(kernels, m, in, 3);
           bool clean = true, poisoned = true;
           for (size_t r = 0; r < 20; ++r) {

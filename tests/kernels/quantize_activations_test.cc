@@ -14,7 +14,8 @@ namespace {
 std::vector<ActivationGroup> quantize(CpuTarget target, const std::vector<float>& x) {
   const auto k = static_cast<int64_t>(x.size());
   std::vector<ActivationGroup> groups((x.size() + 31) / 32);
-  matmul_kernels(target).quantize_rows(x.data(), 1, k, k, reinterpret_cast<std::byte*>(groups.data()));
+  matmul_kernels(target).quantize_rows(x.data(), 1, k, k, Refine::kNone,
+                                       reinterpret_cast<std::byte*>(groups.data()));
   return groups;
 }
 
@@ -93,12 +94,57 @@ TEST_CASE("zero, tiny and huge groups") {
   }
 }
 
+TEST_CASE("the groups that carry more than an eighth of a row's error get a second term") {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  constexpr size_t kK = 10 * 32 + 5;
+  std::vector<float> even(kK), uneven;
+  for (float& v : even) v = normal(random);
+  uneven = even;
+  uneven[70] = 50;       // group 2
+  uneven[kK - 1] = -40;  // the last group, which is not whole
+  const auto k = static_cast<int64_t>(kK);
+  std::vector<std::byte> first;
+  for (const CpuTarget target : supported_targets()) {
+    CAPTURE(target_name(target));
+    const auto rows = [&](const std::vector<float>& x, Refine refine) {
+      std::vector<std::byte> bytes(quantized_row_bytes(k, refine));
+      matmul_kernels(target).quantize_rows(x.data(), 1, k, k, refine, bytes.data());
+      return bytes;
+    };
+    std::vector<std::byte> row = rows(uneven, Refine::kLargest);
+    const auto* group = reinterpret_cast<const ActivationGroup*>(row.data());
+    const auto* list = reinterpret_cast<const int32_t*>(group + 11);
+    REQUIRE(list[0] == 2);
+    CHECK(list[1] == 2);
+    CHECK(list[2] == 10);
+    const auto* second = reinterpret_cast<const ActivationGroup*>(
+        reinterpret_cast<const std::byte*>(list) + refined_list_bytes(refined_capacity(k, Refine::kLargest)));
+    for (const int32_t i : {0, 1})
+      for (size_t j = 0; j < 32; ++j) {
+        const auto at = static_cast<size_t>(list[1 + i]) * 32 + j;
+        const ActivationGroup &a = group[list[1 + i]], &b = second[i];
+        const double sum = static_cast<double>(a.d) * a.q[j] + static_cast<double>(b.d) * b.q[j];
+        CHECK(std::abs(sum - (at < kK ? uneven[at] : 0.0f)) <= 0.501 * b.d);
+        CHECK(b.d < 0.00395f * a.d);  // half a step over 127 of the first term
+      }
+    // What lies behind the two terms in use is not written.
+    row.resize(static_cast<size_t>(reinterpret_cast<const std::byte*>(second + 2) - row.data()));
+    std::memset(row.data() + 11 * sizeof(ActivationGroup) + 12, 0, 20);
+    if (first.empty()) first = row;
+    CHECK(row == first);
+    const auto none = rows(even, Refine::kLargest);
+    CHECK(reinterpret_cast<const int32_t*>(none.data() + 11 * sizeof(ActivationGroup))[0] == 0);
+  }
+}
+
 TEST_CASE("rows are read with their stride") {
   std::vector<float> x(3 * 40, 0.0f);
   for (size_t t = 0; t < 3; ++t) x[t * 40] = static_cast<float>(t + 1);
   for (const CpuTarget target : supported_targets()) {
     std::vector<ActivationGroup> groups(6);
-    matmul_kernels(target).quantize_rows(x.data(), 3, 33, 40, reinterpret_cast<std::byte*>(groups.data()));
+    matmul_kernels(target).quantize_rows(x.data(), 3, 33, 40, Refine::kNone,
+                                         reinterpret_cast<std::byte*>(groups.data()));
     for (size_t t = 0; t < 3; ++t) {
       CHECK(groups[2 * t].d == static_cast<float>(t + 1) / 127.0f);
       CHECK(groups[2 * t + 1].d == 0.0f);
