@@ -1,8 +1,6 @@
 // What most files include, for a build with LINNET_PRECOMPILE. A file names what it needs itself all the same.
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
