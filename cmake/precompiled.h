@@ -1,4 +1,5 @@
-// What most files include, for a build with LINNET_PRECOMPILE. A file names what it needs itself all the same.
+// What most files include, for a build with LINNET_PRECOMPILE. A file names what it needs itself all the
+// same.
 #pragma once
 
 #include <algorithm>
