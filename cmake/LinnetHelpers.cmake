@@ -6,8 +6,8 @@ target_compile_options(linnet_options INTERFACE -Wall -Wextra -Wconversion -fno-
                        $<$<BOOL:${LINNET_WERROR}>:-Werror>)
 target_include_directories(linnet_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
 if(LINNET_SANITIZE)
-  # Without the checks for null and object size: a null pointer faults and what is outside an object AddressSanitizer
-  # sees; as branches in the vector kernels they were a third of the compile time. So were AddressSanitizer's own
+  # Without the checks for null (and for vptr, which rest on them) and object size: a null pointer faults and what is
+  # outside an object AddressSanitizer sees; as branches in the vector kernels they were a third of the compile time. So were AddressSanitizer's own
   # checks there, which GCC therefore makes calls of in functions with more than a few.
   target_compile_options(linnet_options INTERFACE -fsanitize=address,undefined -fno-sanitize=null,object-size,vptr
                          -fno-sanitize-recover=undefined -fno-omit-frame-pointer

@@ -13,8 +13,8 @@
 namespace linnet::cpu {
 namespace {
 
-// Second terms for a gate and its partner would cost a tenth of a prefill, more than all others together, and
-// gain the least (docs/performance.md, "Perplexity").
+// Second terms for a gate and its partner would cost a prefill as much again as all others do, or twice that,
+// and gain the least (docs/performance.md, "Perplexity").
 Refine refine_of(const fb::LinearT& args) { return args.gated ? Refine::kNone : Refine::kLargest; }
 
 struct LinearScratch {

@@ -148,9 +148,7 @@ using BlockQ4A = BlockNibbles<64, true>;
 
 template <class Block>
 struct QuantizedTile {
-  static size_t panel_bytes(int64_t k) {
-    return static_cast<size_t>((k + kGroupSize - 1) / kGroupSize) * Block::kBytes;
-  }
+  static size_t panel_bytes(int64_t k) { return group_count(k) * Block::kBytes; }
 
   // Adds the products of one group.
   template <size_t Rows, size_t Panels>

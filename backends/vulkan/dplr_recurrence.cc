@@ -13,8 +13,9 @@ Result<void> run(Lowering& l) {
                          (l.shapes.has_weight(4) ? 16u : 0u);
   const uint32_t of_decay = decay_flags(l, 1, 0, args.heads);
   Dispatch d;
-  d.shader =
-      in_chunks(l, tiles, args.key_dim, of_decay, 4, 2, 4, 2) ? "dplr_recurrence_chunk" : "dplr_recurrence";
+  d.shader = in_chunks(l, tiles, args.key_dim, of_decay, {.keys = 4, .columns = 2, .products = 4, .parts = 2})
+                 ? "dplr_recurrence_chunk"
+                 : "dplr_recurrence";
   d.constants = tiles.constants(args.key_dim);
   d.constants.insert(d.constants.end(), {flags, code(decay.kind), of_decay, code(args.rate_activation)});
   for (size_t i = 0; i < 8; ++i) d.bindings.push_back(l.in(i));

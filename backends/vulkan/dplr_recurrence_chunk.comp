@@ -84,22 +84,13 @@ void main() {
     DECAY_TO_END(k)
     DECAY_TO_END(b)
     barrier();
-    for (uint t = 0u; t < C; ++t) {
-      float y = 0.0, removed = 0.0;
-      FOR_ROWS(n, i) {
-        if (i < KEY_DIM) {
-          y += r[t * KEY_DIM + i] * s[n];
-          removed += removal[t * KEY_DIM + i] * s[n];
-        }
-      }
-      partial_k[t * THREADS + lane] = y;
-      partial_b[t * THREADS + lane] = removed;
-    }
+    MULTIPLY_STATE(r, s, partial_k)
+    MULTIPLY_STATE(removal, s, partial_b)
     barrier();
     if (lane < COLUMNS) {
       for (uint t = 0u; t < count; ++t) {
         float removed = 0.0;
-        for (uint i = lane; i < THREADS; i += COLUMNS) removed += partial_b[t * THREADS + i];
+        ADD_PARTS(partial_b, t, lane, removed)
         for (uint m = 0u; m < t; ++m)
           removed += removal_k[t * C + m] * v[m * COLUMNS + lane] - removal_b[t * C + m] * w[m * COLUMNS + lane];
         w[t * COLUMNS + lane] = limit_write(removed);
@@ -110,7 +101,7 @@ void main() {
       uint t = n / COLUMNS, at = first_column + n % COLUMNS;
       if (t >= count || at >= p.value_dim) continue;
       float y = 0.0;
-      for (uint i = n % COLUMNS; i < THREADS; i += COLUMNS) y += partial_k[t * THREADS + i];
+      ADD_PARTS(partial_k, t, n % COLUMNS, y)
       for (uint m = 0u; m <= t; ++m)
         y += r_k[t * C + m] * v[m * COLUMNS + n % COLUMNS] - r_b[t * C + m] * w[m * COLUMNS + n % COLUMNS];
       at += ((t0 + t) * p.heads + h) * p.value_dim;

@@ -11,13 +11,12 @@ Result<void> run(Lowering& l) {
   LINNET_TRY(check_shared(l, args.key_dim, tiles.threads, 3));
   const uint32_t of_decay = decay_flags(l, 4, 0, args.value_heads);
   Dispatch d;
-  d.shader =
-      in_chunks(l, tiles, args.key_dim, of_decay, 3, 1, 2, 2) ? "gated_delta_rule_chunk" : "gated_delta_rule";
-  d.constants = tiles.constants(args.key_dim);
-  d.constants.insert(d.constants.end(),
-                     {l.shapes.has_in(3) ? 1u : 0u, code(decay.kind), of_decay, code(query_map.activation),
-                      code(query_map.norm), code(key_map.activation), code(key_map.norm),
-                      code(args.value_activation), code(args.beta_activation)});
+  d.shader = in_chunks(l, tiles, args.key_dim, of_decay, {.keys = 3, .columns = 1, .products = 2, .parts = 2})
+                 ? "gated_delta_rule_chunk"
+                 : "gated_delta_rule";
+  d.constants = mixer_constants(tiles, args.key_dim, l.shapes.has_in(3) ? 1u : 0u, decay, of_decay, query_map,
+                                key_map, args.value_activation);
+  d.constants.push_back(code(args.beta_activation));
   d.bindings = {l.in(0), l.in(1), l.in(2), l.in(3), l.in(4), l.vector(0), l.vector(1), l.state(0), l.out(0)};
   d.push = {u32(l.shapes.in[0].dims[0]),
             u32(args.key_heads),

@@ -50,23 +50,14 @@ void main() {
     DECAY_FROM_START(q, q, false)
     DECAY_FROM_START(k, decayed_k, false)
     barrier();
-    for (uint t = 0u; t < C; ++t) {
-      float y = 0.0, recalled = 0.0;
-      FOR_ROWS(n, i) {
-        if (i < KEY_DIM) {
-          y += q[t * KEY_DIM + i] * s[n];
-          recalled += decayed_k[t * KEY_DIM + i] * s[n];
-        }
-      }
-      partial_q[t * THREADS + lane] = y;
-      partial_k[t * THREADS + lane] = recalled;
-    }
+    MULTIPLY_STATE(q, s, partial_q)
+    MULTIPLY_STATE(decayed_k, s, partial_k)
     DECAY_TO_END(k)
     barrier();
     if (lane < COLUMNS) {
       for (uint t = 0u; t < count; ++t) {
         float recalled = 0.0;
-        for (uint i = lane; i < THREADS; i += COLUMNS) recalled += partial_k[t * THREADS + i];
+        ADD_PARTS(partial_k, t, lane, recalled)
         for (uint n = 0u; n < t; ++n) recalled += of_k[t * C + n] * u[n * COLUMNS + lane];
         u[t * COLUMNS + lane] = limit_write(beta[t] * (u[t * COLUMNS + lane] - recalled));
       }
@@ -76,7 +67,7 @@ void main() {
       uint t = n / COLUMNS, at = first_column + n % COLUMNS;
       if (t >= count || at >= p.value_dim) continue;
       float y = 0.0;
-      for (uint i = n % COLUMNS; i < THREADS; i += COLUMNS) y += partial_q[t * THREADS + i];
+      ADD_PARTS(partial_q, t, n % COLUMNS, y)
       for (uint m = 0u; m <= t; ++m) y += of_q[t * C + m] * u[m * COLUMNS + n % COLUMNS];
       o[((t0 + t) * p.heads + h) * p.value_dim + at] = y * p.scale;
     }

@@ -16,13 +16,13 @@ Result<void> run(Lowering& l) {
                          (args.normalized ? 16u : 0u) | (l.shapes.has_weight(2) ? 32u : 0u);
   const uint32_t of_decay = decay_flags(l, 3, 0, heads);
   Dispatch d;
-  d.shader = !args.decay_values && !args.normalized && in_chunks(l, tiles, args.key_dim, of_decay, 2, 1, 1, 1)
+  d.shader = !args.decay_values && !args.normalized &&
+                     in_chunks(l, tiles, args.key_dim, of_decay,
+                               {.keys = 2, .columns = 1, .products = 1, .parts = 1})
                  ? "gated_linear_attention_chunk"
                  : "gated_linear_attention";
-  d.constants = tiles.constants(args.key_dim);
-  d.constants.insert(d.constants.end(),
-                     {flags, code(decay.kind), of_decay, code(query_map.activation), code(query_map.norm),
-                      code(key_map.activation), code(key_map.norm), code(args.value_activation)});
+  d.constants =
+      mixer_constants(tiles, args.key_dim, flags, decay, of_decay, query_map, key_map, args.value_activation);
   d.bindings = {l.in(0),     l.in(1),     l.in(2),
                 l.in(3),     l.vector(0), l.vector(1),
                 l.vector(2), l.state(0),  args.normalized ? l.state(1, false) : l.params(),

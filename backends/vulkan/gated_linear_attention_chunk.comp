@@ -55,19 +55,13 @@ void main() {
       ADD_PRODUCTS(partial, products)
       DECAY_FROM_START(q, q, false)
       barrier();
-      for (uint t = 0u; t < C; ++t) {
-        float y = 0.0;
-        FOR_ROWS(n, i) {
-          if (i < KEY_DIM) y += q[t * KEY_DIM + i] * state_rows[n];
-        }
-        partial[t * THREADS + lane] = y;
-      }
+      MULTIPLY_STATE(q, state_rows, partial)
       barrier();
       for (uint n = lane; n < C * COLUMNS; n += THREADS) {
         uint t = n / COLUMNS, at = first_column + n % COLUMNS;
         if (t >= count || at >= p.value_dim) continue;
         float y = 0.0;
-        for (uint i = n % COLUMNS; i < THREADS; i += COLUMNS) y += partial[t * THREADS + i];
+        ADD_PARTS(partial, t, n % COLUMNS, y)
         for (uint s = 0u; s <= t; ++s) y += products[t * C + s] * u[s * COLUMNS + n % COLUMNS];
         y *= p.scale;
         if (SKIP)

@@ -45,18 +45,34 @@ inline void push_decay(const Lowering& l, const fb::DecayT& decay, size_t input,
                                bits(decay.step_minimum), bits(decay.step_maximum), bits(decay.slope)});
 }
 
+// Constants 0 to 11 of the mixers that map queries and keys: shaders/state.glsl,
+// shaders/mixer_constants.glsl.
+inline std::vector<uint32_t> mixer_constants(const StateTiles& tiles, int64_t key_dim, uint32_t flags,
+                                             const fb::DecayT& decay, uint32_t of_decay,
+                                             const fb::HeadMapT& query, const fb::HeadMapT& key,
+                                             fb::Activation value) {
+  std::vector<uint32_t> constants = tiles.constants(key_dim);
+  constants.insert(constants.end(), {flags, code(decay.kind), of_decay, code(query.activation),
+                                     code(query.norm), code(key.activation), code(key.norm), code(value)});
+  return constants;
+}
+
+// What a chunk form has in shared memory for each of its tokens: arrays of key_dim floats and of the tile's
+// columns, rows of products with the other tokens, and arrays of the threads' parts of sums.
+struct ChunkArrays {
+  int64_t keys, columns, products, parts;
+};
+
 // The form of a recurrence that takes eight tokens between two barriers of the token form's kind
 // (shaders/chunk.glsl). From two chunks on that outweighs the products inside a chunk, which every tile of
-// value channels repeats. Its shared memory: `arrays` of key_dim floats a token, `columns` of the tile's
-// columns a token, and `products` pairs of a matrix [8, 8] and the threads' parts of it, of which `parts` are
-// there at once.
+// value channels repeats.
 inline bool in_chunks(const Lowering& l, const StateTiles& tiles, int64_t key_dim, uint32_t decay,
-                      int64_t arrays, int64_t columns, int64_t products, int64_t parts) {
+                      const ChunkArrays& n) {
   constexpr int64_t kChunk = 8, kChunkedTokens = 2 * kChunk;
   const int64_t factors = (decay & 1u) != 0 ? key_dim : 1;
-  const int64_t floats =
-      kChunk * (arrays * key_dim + columns * tiles.columns + products * kChunk + parts * tiles.threads + 1) +
-      (kChunk + 1) * factors + tiles.threads;
+  const int64_t floats = kChunk * (n.keys * key_dim + n.columns * tiles.columns + n.products * kChunk +
+                                   n.parts * tiles.threads + 1) +
+                         (kChunk + 1) * factors + tiles.threads;
   return l.device().abilities().chunks && l.shapes.in[0].dims[0] >= kChunkedTokens &&
          static_cast<size_t>(floats) * sizeof(float) <= l.device().shared_bytes();
 }

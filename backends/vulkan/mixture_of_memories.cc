@@ -77,11 +77,10 @@ Result<void> run(Lowering& l) {
   };
   Dispatch d;
   d.shader = "mixture_of_memories";
-  d.constants = tiles.constants(args.key_dim);
   const uint32_t flags = (l.shapes.has_weight(0) ? 2u : 0u) | (l.shapes.has_weight(1) ? 4u : 0u);
-  d.constants.insert(d.constants.end(), {0, code(decay.kind), flags, code(query_map.activation),
-                                         code(query_map.norm), code(key_map.activation), code(key_map.norm),
-                                         code(args.value_activation), code(args.beta_activation)});
+  d.constants =
+      mixer_constants(tiles, args.key_dim, 0, decay, flags, query_map, key_map, args.value_activation);
+  d.constants.push_back(code(args.beta_activation));
   d.bindings = {operands[0], operands[1], operands[2], l.in(3),    l.in(4),
                 l.vector(0), l.vector(1), shares,      l.state(0), part(at.outputs, at.end, true)};
   d.push = {u32(tokens),

@@ -8,14 +8,7 @@
 
 // The gated delta rule of one memory over the tokens routed to it: one group for each memory, head and tile of
 // value channels. Memories that a token does not choose stay as they are.
-layout(constant_id = 4) const uint FLAGS = 0u;
-layout(constant_id = 5) const uint DECAY_KIND = 0u;
-layout(constant_id = 6) const uint DECAY_FLAGS = 0u;
-layout(constant_id = 7) const uint QUERY_ACTIVATION = 0u;
-layout(constant_id = 8) const uint QUERY_NORM = 0u;
-layout(constant_id = 9) const uint KEY_ACTIVATION = 0u;
-layout(constant_id = 10) const uint KEY_NORM = 0u;
-layout(constant_id = 11) const uint VALUE_ACTIVATION = 0u;
+#include "mixer_constants.glsl"
 layout(constant_id = 12) const uint BETA_ACTIVATION = 0u;
 
 // Rows of q, k, v: `stride` apart for each memory (0: the same for all), `row` for each token, `first` for each

@@ -86,3 +86,15 @@ float factor_at(uint t, uint i) { return PER_CHANNEL ? factor[t * KEY_DIM + i] :
     }                                                 \
     if (i_ < FACTORS) all_factors[i_] = f_;           \
   }
+
+// This thread's parts, over its rows of the state, of x_t S for all t; ADD_PARTS adds those of a column to `sum`.
+#define MULTIPLY_STATE(x, state_rows_, partial)                                  \
+  for (uint t_ = 0u; t_ < C; ++t_) {                                             \
+    float part_ = 0.0;                                                           \
+    FOR_ROWS(n_, i_) {                                                           \
+      if (i_ < KEY_DIM) part_ += x[t_ * KEY_DIM + i_] * state_rows_[n_];         \
+    }                                                                            \
+    partial[t_ * THREADS + lane] = part_;                                        \
+  }
+#define ADD_PARTS(partial, t_, column_, sum) \
+  for (uint i_ = column_; i_ < THREADS; i_ += COLUMNS) sum += partial[(t_) * THREADS + i_];

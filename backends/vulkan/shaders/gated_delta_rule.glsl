@@ -1,12 +1,5 @@
-// What the two forms of the gated delta rule share: constants from 4 on, push constants, bindings.
-layout(constant_id = 4) const uint FLAGS = 0u;
-layout(constant_id = 5) const uint DECAY_KIND = 0u;
-layout(constant_id = 6) const uint DECAY_FLAGS = 0u;
-layout(constant_id = 7) const uint QUERY_ACTIVATION = 0u;
-layout(constant_id = 8) const uint QUERY_NORM = 0u;
-layout(constant_id = 9) const uint KEY_ACTIVATION = 0u;
-layout(constant_id = 10) const uint KEY_NORM = 0u;
-layout(constant_id = 11) const uint VALUE_ACTIVATION = 0u;
+// What the two forms of the gated delta rule share: constants from 12 on, push constants, bindings.
+#include "mixer_constants.glsl"
 layout(constant_id = 12) const uint BETA_ACTIVATION = 0u;
 const bool HAS_BETA = (FLAGS & 1u) != 0u;
 

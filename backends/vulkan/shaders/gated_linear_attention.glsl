@@ -1,12 +1,5 @@
-// What the two forms of gated linear attention share: constants from 4 on, push constants, bindings.
-layout(constant_id = 4) const uint FLAGS = 0u;
-layout(constant_id = 5) const uint DECAY_KIND = 0u;
-layout(constant_id = 6) const uint DECAY_FLAGS = 0u;
-layout(constant_id = 7) const uint QUERY_ACTIVATION = 0u;
-layout(constant_id = 8) const uint QUERY_NORM = 0u;
-layout(constant_id = 9) const uint KEY_ACTIVATION = 0u;
-layout(constant_id = 10) const uint KEY_NORM = 0u;
-layout(constant_id = 11) const uint VALUE_ACTIVATION = 0u;
+// What the two forms of gated linear attention share: push constants, bindings.
+#include "mixer_constants.glsl"
 const bool HAS_KEYS = (FLAGS & 1u) != 0u, HAS_VALUES = (FLAGS & 2u) != 0u, DECAY_VALUES = (FLAGS & 4u) != 0u,
            STEP_WRITES = (FLAGS & 8u) != 0u, NORMALIZED = (FLAGS & 16u) != 0u, SKIP = (FLAGS & 32u) != 0u;
 
