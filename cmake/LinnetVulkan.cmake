@@ -23,6 +23,31 @@ endif()
 
 # Adds the library linnet_vulkan; links nothing new if the backend is off.
 function(linnet_vulkan_library)
+  # Cooperative matrices are newer than the glslc and the headers that some distributions have.
+  file(WRITE ${CMAKE_BINARY_DIR}/probe.comp
+"#version 450
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_cooperative_matrix : require
+shared float16_t values[256];
+void main() {
+  coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA> a;
+  coopMatLoad(a, values, 0u, 16u, gl_CooperativeMatrixLayoutRowMajor);
+}
+")
+  execute_process(COMMAND ${GLSLC} --target-env=vulkan1.1 -o ${CMAKE_BINARY_DIR}/probe.spv ${CMAKE_BINARY_DIR}/probe.comp
+                  RESULT_VARIABLE refused OUTPUT_QUIET ERROR_QUIET)
+  include(CheckSymbolExists)
+  set(CMAKE_REQUIRED_INCLUDES ${Vulkan_INCLUDE_DIRS})
+  check_symbol_exists(VK_KHR_cooperative_matrix vulkan/vulkan.h LINNET_HAS_COOPERATIVE_MATRIX_HEADER)
+  if(NOT refused AND LINNET_HAS_COOPERATIVE_MATRIX_HEADER)
+    set(cooperative TRUE)
+    message(STATUS "Vulkan's cooperative matrices: on")
+  else()
+    set(cooperative FALSE)
+    message(STATUS "Vulkan's cooperative matrices: OFF, the Vulkan headers or glslc do not know VK_KHR_cooperative_matrix")
+  endif()
+
   set(dir ${CMAKE_SOURCE_DIR}/backends/vulkan)
   set(out ${CMAKE_BINARY_DIR}/generated/backends/vulkan)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/graph/ops.def)
@@ -41,6 +66,9 @@ function(linnet_vulkan_library)
     message(FATAL_ERROR "The Vulkan backend lacks ops of runtime/graph/ops.def: ${missing}. Each needs <op>.cc and <op>.comp in backends/vulkan.")
   endif()
   file(GLOB shaders CONFIGURE_DEPENDS ${dir}/*.comp)
+  if(NOT cooperative)
+    list(FILTER shaders EXCLUDE REGEX "_cooperative\\.comp$")
+  endif()
   set(generated "")
   set(declarations "")
   set(rows "")

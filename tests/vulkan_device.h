@@ -48,7 +48,12 @@ inline const VulkanBackend* vulkan_test_backend() {
   return backend;
 }
 
-// Fails if the validation layer has said anything since the last call.
+// Fails if the validation layer has said anything to this backend, with what it said.
+inline void check_silent(const VulkanBackend& backend) {
+  for (const std::string& message : backend.validation_messages()) FAIL_CHECK("validation layer: ", message);
+}
+
+// Fails if it has said anything to vulkan_test_backend() since the last call.
 inline void check_vulkan_messages() {
   static size_t seen = 0;
   const VulkanBackend* backend = vulkan_test_backend();

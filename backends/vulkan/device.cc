@@ -128,6 +128,9 @@ void Device::choose_abilities(const Physical& chosen) {
   abilities_.integer_dot = use("integer_dot", chosen.integer_dot, chosen.fast_integer_dot);
   // No device says how fast its f16 is, and on some it is far slower than f32.
   abilities_.fp16 = use("fp16", chosen.fp16, false);
+  // A processor that plays a GPU has no matrix units.
+  if (use("cooperative_matrix", static_cast<bool>(chosen.matrix_unit), info_.kind != "cpu"))
+    abilities_.matrix_unit = chosen.matrix_unit;
   abilities_.subgroup_arithmetic = use("subgroup_arithmetic", chosen.subgroup_arithmetic, true);
   // Tensors lie at multiples of 64 bytes in a file that is mapped in pages. Where a device that does not
   // answer is left alone with the file, a kernel driver has its pages pinned; a processor that plays a GPU
@@ -164,8 +167,14 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   VkPhysicalDeviceShaderFloat16Int8Features half{};
   half.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES;
   half.shaderFloat16 = VK_TRUE;
-  if (abilities_.fp16) {
+  MatrixUnitFeatures matrix;
+  if (abilities_.matrix_unit) {
+    extensions.insert(extensions.end(), std::begin(kMatrixUnitExtensions), std::end(kMatrixUnitExtensions));
+    create.pNext = matrix.chain(create.pNext);
+  } else if (abilities_.fp16) {
     extensions.push_back(VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
+  }
+  if (abilities_.fp16 || abilities_.matrix_unit) {
     half.pNext = const_cast<void*>(create.pNext);
     create.pNext = &half;
   }

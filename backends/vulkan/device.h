@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/vulkan/cooperative_matrix.h"
 #include "backends/vulkan/vulkan.h"
 
 namespace linnet::vulkan {
@@ -76,6 +77,7 @@ enum class MemoryKind {
 struct Abilities {
   bool integer_dot = false;  // VK_KHR_shader_integer_dot_product, where it is fast
   bool fp16 = false;         // VK_KHR_shader_float16_int8, where it was asked for
+  MatrixUnit matrix_unit;    // VK_KHR_cooperative_matrix
   bool subgroup_arithmetic = false;
   bool import = false;  // VK_EXT_external_memory_host on unified memory
   bool chunks = false;

@@ -210,7 +210,7 @@ Operands VulkanExecutable::operands(size_t method, size_t node, std::vector<Tabl
   at.params = params_.region(0, 64);
   at.nowhere = params_.region(device_->alignment(), 64);
   // A picture's decoder is f32 throughout.
-  at.halves = device_->abilities().fp16 && file_.model().methods[method]->name != "decode_image";
+  at.halves = file_.model().methods[method]->name != "decode_image";
   at.tables = &tables_;
   at.uses = &uses;
   return at;

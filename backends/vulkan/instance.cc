@@ -42,21 +42,20 @@ int preference(const VulkanDevice& device) {
   return device.usable ? static_cast<int>(at - std::begin(order)) : 100;
 }
 
-void add_features(VkPhysicalDevice device, Physical& p) {
+void add_features(VkInstance instance, VkPhysicalDevice device, Physical& p) {
   VulkanDevice& info = p.info;
   uint32_t count = 0;
   vkEnumerateDeviceExtensionProperties(device, nullptr, &count, nullptr);
   std::vector<VkExtensionProperties> extensions(count);
   vkEnumerateDeviceExtensionProperties(device, nullptr, &count, extensions.data());
+  const auto has = [&](const char* name) {
+    return std::ranges::any_of(extensions,
+                               [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; });
+  };
   for (const char* name :
        {"VK_KHR_shader_float16_int8", "VK_KHR_16bit_storage", "VK_KHR_8bit_storage",
         "VK_KHR_shader_integer_dot_product", "VK_KHR_cooperative_matrix", "VK_EXT_external_memory_host"})
-    if (std::ranges::any_of(extensions,
-                            [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; }))
-      info.features.emplace_back(name);
-  const auto has = [&](const char* name) {
-    return std::ranges::find(info.features, name) != info.features.end();
-  };
+    if (has(name)) info.features.emplace_back(name);
   if (has("VK_KHR_shader_integer_dot_product")) {
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR able{};
     able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR;
@@ -76,6 +75,8 @@ void add_features(VkPhysicalDevice device, Physical& p) {
     vkGetPhysicalDeviceFeatures2(device, &features);
     p.fp16 = able.shaderFloat16 == VK_TRUE;
   }
+  if (p.fp16 && std::ranges::all_of(kMatrixUnitExtensions, has))
+    p.matrix_unit = find_matrix_unit(instance, device, info.subgroup);
   if (has("VK_EXT_external_memory_host")) {
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
     host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;
@@ -85,7 +86,7 @@ void add_features(VkPhysicalDevice device, Physical& p) {
   }
 }
 
-Physical describe(VkPhysicalDevice handle) {
+Physical describe(VkInstance instance, VkPhysicalDevice handle) {
   Physical p{};
   p.handle = handle;
   vkGetPhysicalDeviceProperties(handle, &p.properties);
@@ -138,7 +139,7 @@ Physical describe(VkPhysicalDevice handle) {
   info.driver = driver.driverName[0] ? strf("{} {}", driver.driverName, driver.driverInfo)
                                      : strf("version {}", p.properties.driverVersion);
   if (driver.driverName[0]) p.driver = driver.driverID;
-  add_features(handle, p);
+  add_features(instance, handle, p);
   for (const Quirk& quirk : quirks())
     if (applies(quirk, p.driver, p.properties.deviceType)) info.quirks.emplace_back(quirk.reason);
   return p;
@@ -197,7 +198,7 @@ Result<std::vector<Physical>> physical_devices(VkInstance instance) {
                 "this machine has no Vulkan device (on Debian, mesa-vulkan-drivers has most drivers): use "
                 "--backend cpu");
   std::vector<Physical> devices;
-  for (const VkPhysicalDevice handle : handles) devices.push_back(describe(handle));
+  for (const VkPhysicalDevice handle : handles) devices.push_back(describe(instance, handle));
   return devices;
 }
 

@@ -6,6 +6,34 @@ namespace {
 // f32 and bf16 weights may be beyond the range or the precision of f16: they are multiplied in f32.
 bool fits_half(DType dtype) { return dtype == DType::kF16 || is_quantized(dtype); }
 
+enum class Form { kPlain, kTiled, kIntegers, kHalves, kCooperative };
+
+std::string_view shader_of(Form form) {
+  switch (form) {
+    case Form::kPlain:
+      return "linear";
+    case Form::kTiled:
+      return "linear_tiled";
+    case Form::kIntegers:
+      return "linear_tiled_dot";
+    case Form::kHalves:
+      return "linear_tiled_half";
+    case Form::kCooperative:
+      return kCooperativeShader;
+  }
+  return {};
+}
+
+// Matrix units before integers before f16: what a device has of them is faster in this order.
+Form form_of(const Lowering& l, int64_t rows, DType first, DType second) {
+  const Abilities& can = l.device().abilities();
+  if (!tiled(l, rows)) return Form::kPlain;
+  const bool halves = l.halves() && fits_half(first) && fits_half(second);
+  if (can.matrix_unit && halves) return Form::kCooperative;
+  if (can.integer_dot && is_quantized(first) && is_quantized(second)) return Form::kIntegers;
+  return can.fp16 && halves ? Form::kHalves : Form::kTiled;
+}
+
 Result<void> run(Lowering& l) {
   const auto& args = l.args<fb::LinearT>();
   const Shape& x = l.shapes.in[0];
@@ -17,25 +45,22 @@ Result<void> run(Lowering& l) {
     const uint32_t flags = (args.gated ? 1u : 0u) | (l.shapes.has_weight(2 * m + 1) ? 2u : 0u) |
                            (args.gated && l.shapes.has_weight(3) ? 4u : 0u) | (residual ? 8u : 0u) |
                            (l.shapes.has_in(2) ? 16u : 0u);
-    const bool tiles = tiled(l, rows);
-    const bool integers = tiles && l.device().abilities().integer_dot && is_quantized(w.dtype) &&
-                          (!args.gated || is_quantized(second));
-    const bool halves =
-        tiles && !integers && l.halves() && fits_half(w.dtype) && (!args.gated || fits_half(second));
+    const Form form = form_of(l, rows, w.dtype, args.gated ? second : w.dtype);
+    const bool tiles = form != Form::kPlain;
+    const MatrixUnit unit = l.device().abilities().matrix_unit;
     const uint32_t tile = tiles ? kTiledTokens : product_tile(rows);
     // Both matrices of a gate may be cut, and differently where their types differ.
     for (const PanelRange& range : panel_ranges(l, 2 * m, args.gated ? 2 : -1)) {
       Dispatch d;
-      d.shader = integers ? "linear_tiled_dot"
-                 : halves ? "linear_tiled_half"
-                 : tiles  ? "linear_tiled"
-                          : "linear";
+      d.shader = shader_of(form);
       d.constants = {tiles ? kTiledThreads : product_threads(l, k),
                      code(w.dtype),
                      code(second),
                      code(args.activation),
                      flags,
                      tile};
+      if (form == Form::kCooperative)
+        d.constants.insert(d.constants.end(), {unit.m, unit.n, unit.k, kTiledThreads / unit.subgroup});
       d.bindings = {l.in(0),
                     {range.first, false},
                     l.vector(2 * m + 1),

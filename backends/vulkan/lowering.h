@@ -99,7 +99,7 @@ struct Operands {
   std::vector<Region> in, out, states;
   Region scratch, params, nowhere;
   const NodeShapes* bounds = nullptr;  // the shapes at the bounds, for which scratch was planned
-  bool halves = false;                 // products may be in f16: the device can, and the method allows it
+  bool halves = false;                 // products may be in f16: the method allows it
   std::vector<HostTable>* tables = nullptr;
   std::vector<TableUse>* uses = nullptr;  // what this recording needs
 };

@@ -147,6 +147,13 @@ Result<Pipeline> Device::pipeline(std::string_view shader, std::span<const uint3
   create.stage.pName = "main";
   create.stage.pSpecializationInfo = &special;
   create.layout = out.layout;
+  VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT subgroup{};
+  if (shader == kCooperativeShader) {
+    subgroup.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT;
+    subgroup.requiredSubgroupSize = abilities_.matrix_unit.subgroup;
+    create.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
+    create.stage.pNext = &subgroup;
+  }
   LINNET_TRY(may_make(strf("compiling the shader '{}'", shader)));
   LINNET_VK(vkCreateComputePipelines(device_, cache_, 1, &create, nullptr, &out.pipeline),
             strf("compiling the shader '{}'", shader));

@@ -49,7 +49,8 @@ inline std::vector<PanelRange> panel_ranges(const Lowering& l, size_t first, int
 
 // From so many tokens on a product goes through shared memory: shaders/linear_tiled.glsl.
 inline constexpr int64_t kTiledRows = 16;
-inline constexpr uint32_t kTiledThreads = 128, kTiledTokens = 32, kTiledBytes = 13 << 10;
+inline constexpr uint32_t kTiledThreads = 128, kTiledTokens = 32, kTiledOutputs = 64, kTiledInputs = 32,
+                          kTiledBytes = 16 << 10;
 inline bool tiled(const Lowering& l, int64_t rows) {
   return rows >= kTiledRows && l.device().most_threads() >= kTiledThreads &&
          l.device().shared_bytes() >= kTiledBytes;

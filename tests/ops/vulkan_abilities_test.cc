@@ -33,29 +33,36 @@ const VulkanBackend* with(bool all) {
 const VulkanBackend* without_halves() {
   static const VulkanBackend* const backend = []() -> const VulkanBackend* {
     VulkanOptions options;
-    options.without = {"fp16"};
+    options.without = {"fp16", "cooperative_matrix"};
     for (const std::string_view name : kVulkanAbilities)
-      if (name != "fp16") options.even_if_slow.emplace_back(name);
+      if (std::ranges::find(options.without, name) == options.without.end())
+        options.even_if_slow.emplace_back(name);
     auto made = open_test_vulkan(options);
     return made ? made->release() : nullptr;
   }();
   return backend;
 }
 
-// f16 where integers would be taken otherwise. Null where the device has no f16.
+// Null where the device lacks `ability`, which is used although it may be slow there, and none of `without`.
+const VulkanBackend* with_only(const char* ability, std::vector<std::string> without) {
+  VulkanOptions options;
+  options.without = std::move(without);
+  options.even_if_slow = {ability};
+  auto made = vulkan_test_backend() ? open_test_vulkan(options) : fail(ErrorCode::kUnsupported, "no device");
+  if (made && std::ranges::count((*made)->device().abilities, ability) > 0) return made->release();
+  MESSAGE("SKIPPED: the device lacks ", ability);
+  return nullptr;
+}
+
+// f16 where integers or matrix units would be taken otherwise.
 const VulkanBackend* with_halves() {
-  static const VulkanBackend* const backend = []() -> const VulkanBackend* {
-    VulkanOptions options;
-    options.without = {"integer_dot"};
-    options.even_if_slow = {"fp16"};
-    auto made =
-        vulkan_test_backend() ? open_test_vulkan(options) : fail(ErrorCode::kUnsupported, "no device");
-    if (!made || std::ranges::count((*made)->device().abilities, "fp16") == 0) {
-      MESSAGE("SKIPPED: the device has no f16 arithmetic");
-      return nullptr;
-    }
-    return made->release();
-  }();
+  static const VulkanBackend* const backend = with_only("fp16", {"integer_dot", "cooperative_matrix"});
+  return backend;
+}
+
+// Matrix units, which come before integers and f16.
+const VulkanBackend* with_units() {
+  static const VulkanBackend* const backend = with_only("cooperative_matrix", {});
   return backend;
 }
 
@@ -89,6 +96,32 @@ std::vector<double> half_bound(std::span<const float> x, const std::vector<float
   return bound;
 }
 
+// The same for matrix units (shaders/linear_cooperative.glsl). An input and a weight are rounded to f16,
+// either way; what is below 2^-28 of the largest of its row may be taken for zero, where a weight's largest
+// is reckoned from its group's scales, up to 32 times too large. What the units do is nearly in f32, but not
+// all of them round to nearest: as much as a rounding of each of the k products by 2^-22 of their sum is
+// allowed.
+std::vector<double> unit_bound(std::span<const float> x, const std::vector<float>& w, int64_t k) {
+  const auto inputs = static_cast<size_t>(k), rows = x.size() / inputs, n = w.size() / inputs;
+  std::vector<double> bound(rows * n);
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t j = 0; j < n; ++j) {
+      double products = 0, all_x = 0, all_w = 0, most_x = 0, most_w = 0;
+      for (size_t i = 0; i < inputs; ++i) {
+        const double a = std::fabs(static_cast<double>(x[r * inputs + i])),
+                     b = std::fabs(static_cast<double>(w[j * inputs + i]));
+        products += a * b;
+        all_x += a;
+        all_w += b;
+        most_x = std::max(most_x, a);
+        most_w = std::max(most_w, b);
+      }
+      bound[r * n + j] = (2.01 * 0x1p-10 + static_cast<double>(k) * 0x1p-22) * products +
+                         0x1p-28 * most_x * all_w + 0x1p-23 * most_w * all_x;
+    }
+  return bound;
+}
+
 // The largest distance of an element from the reference, over what is allowed for it.
 double worst(const OpCase& op, const Backend& backend, double scale,
              const std::vector<std::vector<double>>& allowed = {}) {
@@ -109,7 +142,9 @@ double worst(const OpCase& op, const Backend& backend, double scale,
 
 }  // namespace
 
-TEST_CASE("products of many tokens: plainly, in tiles, with integers and in f16, at every edge of a tile") {
+TEST_CASE(
+    "products of many tokens: plainly, in tiles, with integers, in f16 and in matrix units, at every edge of "
+    "a tile") {
   if (!with(false)) return;
   const bool integers = std::ranges::count(with(true)->device().abilities, "integer_dot") > 0;
   if (!integers) MESSAGE("SKIPPED: the device has no integer dot product");
@@ -117,7 +152,7 @@ TEST_CASE("products of many tokens: plainly, in tiles, with integers and in f16,
     for (const int64_t tokens : {15, 16, 32, 33, 70}) {
       CAPTURE(dtype_name(dtype));
       CAPTURE(tokens);
-      std::vector<std::vector<double>> bound, halves;
+      std::vector<std::vector<double>> bound, halves, units;
       const auto op = make_op(
           [&](OpBuilder& b, Random& random) {
             const int64_t k = random.choice({32, 71, 160}), n = random.choice({16, 65, 130});
@@ -128,20 +163,28 @@ TEST_CASE("products of many tokens: plainly, in tiles, with integers and in f16,
             b.output({kTokens, n});
             bound = {product_bound(dtype, b.input_values(0), b.stored_matrix(0), k)};
             halves = {half_bound(b.input_values(0), b.stored_matrix(0), k)};
+            units = {unit_bound(b.input_values(0), b.stored_matrix(0), k)};
           },
           static_cast<uint64_t>(tokens) + static_cast<uint64_t>(dtype), tokens);
       CHECK(worst(*op, *with(false), 3e-6) <= 1);
-      // Activations are rounded to 8 bits only where weights are in groups, and to f16 where they are f16.
+      // Activations are rounded to f16 or 8 bits only where weights allow it.
       const std::vector<std::vector<double>> exact;
-      const bool half = dtype == DType::kF16 && with_halves();
-      CHECK(worst(*op, *with(true), 3e-6, is_quantized(dtype) ? bound : half ? halves : exact) <= 1);
-      CHECK(worst(*op, *without_halves(), 3e-6, is_quantized(dtype) ? bound : exact) <= 1);
-      if (!with_halves()) continue;
       const bool fits = dtype == DType::kF16 || is_quantized(dtype);
-      const double apart = worst(*op, *with_halves(), 3e-6, fits ? halves : exact);
-      CHECK(apart <= 1);
+      CHECK(worst(*op, *with(true), 3e-6,
+                  fits && with_units()    ? units
+                  : is_quantized(dtype)   ? bound
+                  : fits && with_halves() ? halves
+                                          : exact) <= 1);
+      CHECK(worst(*op, *without_halves(), 3e-6, is_quantized(dtype) ? bound : exact) <= 1);
       // And f16 it is, from a tile on.
-      if (fits && tokens >= 16) CHECK(worst(*op, *with_halves(), 3e-6) > 1);
+      if (with_halves()) {
+        CHECK(worst(*op, *with_halves(), 3e-6, fits ? halves : exact) <= 1);
+        if (fits && tokens >= 16) CHECK(worst(*op, *with_halves(), 3e-6) > 1);
+      }
+      if (with_units()) {
+        CHECK(worst(*op, *with_units(), 3e-6, fits ? units : exact) <= 1);
+        if (fits && tokens >= 16) CHECK(worst(*op, *with_units(), 3e-6) > 1);
+      }
     }
 }
 
@@ -165,9 +208,41 @@ TEST_CASE("gates and residuals in tiles, matrices of different types") {
         3, 37);
     CHECK(worst(*op, *with(false), 3e-6) <= 1);
     const bool mixed = other == DType::kF16;  // no integers then
-    CHECK(worst(*op, *with(true), !mixed ? 0.02 : with_halves() ? 0.004 : 3e-6) <= 1);
+    CHECK(worst(*op, *with(true), !mixed ? 0.02 : with_halves() || with_units() ? 0.004 : 3e-6) <= 1);
     CHECK(worst(*op, *without_halves(), mixed ? 3e-6 : 0.02) <= 1);
-    if (with_halves()) CHECK(worst(*op, *with_halves(), 0.004) <= 1);
+    for (const VulkanBackend* half : {with_halves(), with_units()})
+      if (half) CHECK(worst(*op, *half, 0.004) <= 1);
+  }
+}
+
+TEST_CASE("matrix units: rows of any magnitude, beyond what f16 holds") {
+  if (!with_units()) return;
+  for (const DType dtype : {DType::kF16, DType::kQ8, DType::kQ4, DType::kQ4A}) {
+    CAPTURE(dtype_name(dtype));
+    // Each row by itself: its outputs are held to its own magnitude.
+    for (const float magnitude : {0.0f, 1e-42f, 1e-30f, 1e-5f, 7e4f, 1e9f, 1e30f}) {
+      CAPTURE(magnitude);
+      std::vector<std::vector<double>> bound;
+      const auto op = make_op(
+          [&](OpBuilder& b, Random&) {
+            const int64_t k = 70;
+            b.args(fb::LinearT());
+            b.input({kTokens, k}, [&](Random& random, std::span<float> values) {
+              for (size_t i = 0; i < values.size(); ++i)
+                values[i] = random.normal() * magnitude * (i % 7 == 0 ? 1e-3f : 1.0f);
+            });
+            // As large as f16 scales go, and rows of very different size.
+            b.matrix(dtype, 40, k, [&](Random& random, std::span<float> values) {
+              for (size_t i = 0; i < values.size(); ++i)
+                values[i] = random.normal() * std::exp2(static_cast<float>(i / 70 % 20) - 10.0f);
+            });
+            b.absent_weight();
+            b.output({kTokens, 40});
+            bound = {unit_bound(b.input_values(0), b.stored_matrix(0), k)};
+          },
+          static_cast<uint64_t>(dtype), 20);
+      CHECK(worst(*op, *with_units(), 0, bound) <= 1);
+    }
   }
 }
 
@@ -186,7 +261,7 @@ TEST_CASE("what is not finite stays so with integers and f16, and only in its ro
         b.output({kTokens, 20});
       },
       1, 20);
-  for (const VulkanBackend* backend : {with(false), with(true), with_halves()}) {
+  for (const VulkanBackend* backend : {with(false), with(true), with_halves(), with_units()}) {
     if (!backend) continue;
     const OpRun found = run_op(*op, *backend);
     for (size_t i = 0; i < found.outputs[0].size(); ++i)
@@ -207,9 +282,10 @@ TEST_CASE("norms and attention with and without subgroups") {
         2, 3);
     for (const bool all : {false, true}) CHECK(worst(*op, *with(all), 3e-6) <= 1);
   }
-  CHECK(with(false)->validation_messages().empty());
-  CHECK(with(true)->validation_messages().empty());
-  CHECK(without_halves()->validation_messages().empty());
-  if (with_halves()) CHECK(with_halves()->validation_messages().empty());
+  check_silent(*with(false));
+  check_silent(*with(true));
+  check_silent(*without_halves());
+  for (const VulkanBackend* half : {with_halves(), with_units()})
+    if (half) check_silent(*half);
 }
 #endif

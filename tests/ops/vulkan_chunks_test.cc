@@ -206,7 +206,7 @@ TEST_CASE("RWKV-7's recurrence by tokens and in chunks: with and without each op
           static_cast<uint64_t>(tokens), tokens);
       check_both(*op, 3e-5f);
     }
-  CHECK(without_chunks()->validation_messages().empty());
+  check_silent(*without_chunks());
   check_vulkan_messages();
 }
 #endif

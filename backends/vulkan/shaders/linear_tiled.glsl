@@ -1,8 +1,10 @@
 // linear for many tokens: a group makes 32 tokens x 64 outputs (gated: 32 of each matrix), a thread 4 x 4 of them.
 // A block of 32 inputs of both sides goes through shared memory, 16 KiB at most. With INTEGER_DOT weights are in groups
 // of q8, q4 or q4a, and activations are rounded to 8 bits in groups of 32, as the CPU backend rounds them. With HALF both
-// sides are rounded to f16 in groups of 32 and multiplied in f16, and four products at a time are added in f16.
-// Constant 0 is 128.
+// sides are rounded to f16 in groups of 32 and multiplied in f16, and four products at a time are added in f16. With
+// COOPERATIVE both sides are rounded to f16 and multiplied by the device's matrix units, which add in f32.
+// Constant 0 is 128; with COOPERATIVE 6, 7 and 8 are the units' M, N and K (of tokens, outputs and inputs; each divides its
+// side of the tile) and 9 is the subgroups of a group.
 #include "product.glsl"
 
 layout(std430, binding = 2) readonly buffer B0 { float bias0[]; };
@@ -127,6 +129,10 @@ void multiply(uint r, uint first_token, inout float acc[4][4]) {
   }
 }
 
+#elif defined(COOPERATIVE)
+
+#include "linear_cooperative.glsl"
+
 #elif defined(HALF)
 
 // Two inputs at a time, divided by a power of two that brings the largest of the group into [1, 2): no sum of four
@@ -215,30 +221,34 @@ void multiply(uint r, uint first_token, inout float acc[4][4]) {
 
 #endif
 
-void main() {
-  if (group_index() >= p.groups) return;
-  uint lane = gl_LocalInvocationID.x, r = lane & 15u, first_token = lane / 16u * 4u;
-  uint own = GATED ? 2u : 4u, across = (p.panels + own - 1u) / own;
-  uint first = group_index() % across * own, t0 = group_index() / across * TOKENS;
-  float acc[4][4];
-  for (uint s = 0u; s < 4u; ++s)
-    for (uint t = 0u; t < 4u; ++t) acc[s][t] = 0.0;
-  for (uint b = 0u; b * 32u < p.k; ++b) {
-    barrier();
-    if (lane < OUTPUTS) {
-      uint slot = lane / 16u, panel = first + slot % own;
-      load_weights(lane, panel, slot >= own, panel < p.panels, b);
-    } else {
-      load_inputs(lane - OUTPUTS, t0, b);
-    }
-    barrier();
-    multiply(r, first_token, acc);
+// What a group makes: from panel `first` on, `own` of each matrix, for the tokens from t0 on; a thread makes
+// row r of each panel for four tokens.
+struct Tile {
+  uint lane, r, first_token, own, first, t0;
+};
+Tile own_tile() {
+  uint lane = gl_LocalInvocationID.x, own = GATED ? 2u : 4u, across = (p.panels + own - 1u) / own;
+  return Tile(lane, lane & 15u, lane / 16u * 4u, own, group_index() % across * own, group_index() / across * TOKENS);
+}
+
+// Brings the inputs [32 b, 32 b + 32) of both sides into shared memory.
+void load_block(Tile tile, uint b) {
+  barrier();
+  if (tile.lane < OUTPUTS) {
+    uint slot = tile.lane / 16u, panel = tile.first + slot % tile.own;
+    load_weights(tile.lane, panel, slot >= tile.own, panel < p.panels, b);
+  } else {
+    load_inputs(tile.lane - OUTPUTS, tile.t0, b);
   }
-  for (uint s = 0u; s < own; ++s) {
-    uint row = (p.first_panel + first + s) * 16u + r;
-    if (first + s >= p.panels || row >= p.n) continue;
+  barrier();
+}
+
+void write_outputs(Tile tile, float acc[4][4]) {
+  for (uint s = 0u; s < tile.own; ++s) {
+    uint row = (p.first_panel + tile.first + s) * 16u + tile.r;
+    if (tile.first + s >= p.panels || row >= p.n) continue;
     for (uint t = 0u; t < 4u; ++t) {
-      uint token = t0 + first_token + t, at = token * p.n + row;
+      uint token = tile.t0 + tile.first_token + t, at = token * p.n + row;
       if (token >= p.rows) continue;
       float a = acc[s][t];
       if (BIAS0) a += bias0[row];
@@ -250,3 +260,54 @@ void main() {
     }
   }
 }
+
+#ifdef COOPERATIVE
+// Units are counted down the tokens first, so that those of a subgroup share their weights.
+void main() {
+  if (group_index() >= p.groups) return;
+  const Tile tile = own_tile();
+  find_scales(tile.lane, tile.first, tile.own, tile.t0);
+  coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[OWN_UNITS];
+  for (uint i = 0u; i < OWN_UNITS; ++i)
+    sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
+  const uint unit0 = gl_SubgroupID * OWN_UNITS;
+  for (uint b = 0u; b * 32u < p.k; ++b) {
+    load_block(tile, b);
+    for (uint k = 0u; k < 32u; k += K) {
+      coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a;
+      coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> w;
+      for (uint i = 0u; i < OWN_UNITS && unit0 + i < UNITS; ++i) {
+        uint down = (unit0 + i) % DOWN, across = (unit0 + i) / DOWN;
+        if (i == 0u || down == 0u)
+          coopMatLoad(w, weights, across * N * STRIDE + k, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
+        coopMatLoad(a, inputs, down * M * STRIDE + k, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+        sums[i] = coopMatMulAdd(a, w, sums[i]);
+      }
+    }
+  }
+  for (uint i = 0u; i < OWN_UNITS && unit0 + i < UNITS; ++i) {
+    uint down = (unit0 + i) % DOWN, across = (unit0 + i) / DOWN;
+    coopMatStore(sums[i], products, down * M * OUTPUTS + across * N, OUTPUTS, gl_CooperativeMatrixLayoutRowMajor);
+  }
+  barrier();
+  float acc[4][4];
+  for (uint s = 0u; s < 4u; ++s)
+    for (uint t = 0u; t < 4u; ++t)
+      acc[s][t] = products[(tile.first_token + t) * OUTPUTS + s * 16u + tile.r] * input_scale[tile.first_token + t] *
+                  weight_scale[s * 16u + tile.r];
+  write_outputs(tile, acc);
+}
+#else
+void main() {
+  if (group_index() >= p.groups) return;
+  const Tile tile = own_tile();
+  float acc[4][4];
+  for (uint s = 0u; s < 4u; ++s)
+    for (uint t = 0u; t < 4u; ++t) acc[s][t] = 0.0;
+  for (uint b = 0u; b * 32u < p.k; ++b) {
+    load_block(tile, b);
+    multiply(tile.r, tile.first_token, acc);
+  }
+  write_outputs(tile, acc);
+}
+#endif

@@ -1,0 +1,94 @@
+#include "backends/vulkan/cooperative_matrix.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "backends/vulkan/product.h"
+#include "backends/vulkan/shaders.h"
+
+namespace linnet::vulkan {
+
+#ifdef VK_KHR_cooperative_matrix
+
+namespace {
+
+bool has_features(VkPhysicalDevice device) {
+  VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup{};
+  subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
+  VkPhysicalDeviceVulkanMemoryModelFeatures memory_model{};
+  memory_model.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES;
+  memory_model.pNext = &subgroup;
+  VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix{};
+  matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
+  matrix.pNext = &memory_model;
+  VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &matrix, {}};
+  vkGetPhysicalDeviceFeatures2(device, &features);
+  return matrix.cooperativeMatrix && memory_model.vulkanMemoryModel &&
+         memory_model.vulkanMemoryModelDeviceScope && subgroup.subgroupSizeControl &&
+         subgroup.computeFullSubgroups;
+}
+
+// Subgroups of `size` threads, all of them there, can be asked for in compute shaders that use the units.
+bool has_subgroups(VkPhysicalDevice device, uint32_t size) {
+  VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix{};
+  matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+  VkPhysicalDeviceSubgroupSizeControlPropertiesEXT subgroup{};
+  subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT;
+  subgroup.pNext = &matrix;
+  VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &subgroup, {}};
+  vkGetPhysicalDeviceProperties2(device, &all);
+  return (matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+         (subgroup.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+         size >= subgroup.minSubgroupSize && size <= subgroup.maxSubgroupSize && kTiledThreads % size == 0;
+}
+
+bool fits(const VkCooperativeMatrixPropertiesKHR& p) {
+  return p.AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p.BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+         p.CType == VK_COMPONENT_TYPE_FLOAT32_KHR && p.ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+         p.scope == VK_SCOPE_SUBGROUP_KHR && !p.saturatingAccumulation && kTiledTokens % p.MSize == 0 &&
+         kTiledOutputs % p.NSize == 0 && kTiledInputs % p.KSize == 0;
+}
+
+}  // namespace
+
+MatrixUnit find_matrix_unit(VkInstance instance, VkPhysicalDevice device, uint32_t subgroup) {
+  if (std::ranges::find(shaders(), kCooperativeShader, &Shader::name) == shaders().end()) return {};
+  if (!has_features(device) || !has_subgroups(device, subgroup)) return {};
+  const auto list = reinterpret_cast<PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR>(
+      vkGetInstanceProcAddr(instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
+  uint32_t count = 0;
+  if (!list || list(device, &count, nullptr) != VK_SUCCESS) return {};
+  VkCooperativeMatrixPropertiesKHR empty{};
+  empty.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+  std::vector<VkCooperativeMatrixPropertiesKHR> units(count, empty);
+  if (list(device, &count, units.data()) != VK_SUCCESS) return {};
+  units.resize(count);
+  MatrixUnit best;
+  for (const VkCooperativeMatrixPropertiesKHR& p : units)
+    if (fits(p) && p.MSize * p.NSize * p.KSize > best.m * best.n * best.k)
+      best = {p.MSize, p.NSize, p.KSize, subgroup};
+  return best;
+}
+
+const void* MatrixUnitFeatures::chain(const void* next) {
+  subgroup_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
+  subgroup_.pNext = const_cast<void*>(next);
+  subgroup_.subgroupSizeControl = subgroup_.computeFullSubgroups = VK_TRUE;
+  memory_model_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES;
+  memory_model_.pNext = &subgroup_;
+  // The scope of atomics, which other shaders have: once the model is on it must be too.
+  memory_model_.vulkanMemoryModel = memory_model_.vulkanMemoryModelDeviceScope = VK_TRUE;
+  matrix_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
+  matrix_.pNext = &memory_model_;
+  matrix_.cooperativeMatrix = VK_TRUE;
+  return &matrix_;
+}
+
+#else
+
+MatrixUnit find_matrix_unit(VkInstance, VkPhysicalDevice, uint32_t) { return {}; }
+const void* MatrixUnitFeatures::chain(const void* next) { return next; }
+
+#endif
+
+}  // namespace linnet::vulkan
