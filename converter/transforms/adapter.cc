@@ -1,9 +1,12 @@
 #include "converter/transforms/adapter.h"
 
+#include <pcre2.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <regex>
+#include <memory>
+#include <optional>
 
 #include "converter/readers/json.h"
 #include "converter/readers/rows.h"
@@ -95,6 +98,45 @@ Error bad_config(const std::string& origin, const char* key, const Json& value, 
                                              origin, key, value.dump(), wanted)};
 }
 
+// A pattern of PEFT, which must match a whole module name or one that ends with a dot and it. With a bound on
+// the work: a pattern comes with a file.
+class Pattern {
+ public:
+  static std::optional<Pattern> compile(const std::string& pattern) {
+    const std::string whole = "(*LIMIT_MATCH=100000)(?:.*\\.)?(?:" + pattern + ")";
+    int error = 0;
+    PCRE2_SIZE at = 0;
+    Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(whole.data()), whole.size(),
+                            PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C, &error, &at,
+                            nullptr));
+    if (!code) return std::nullopt;
+    return Pattern(pattern, std::move(code));
+  }
+  Result<bool> matches(const std::string& name) const {
+    const std::unique_ptr<pcre2_match_data, Free> data(pcre2_match_data_create(1, nullptr));
+    if (!data) return fail(ErrorCode::kOutOfMemory, "no memory to match a pattern");
+    const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0,
+                                  data.get(), nullptr);
+    if (found >= 0) return true;
+    if (found == PCRE2_ERROR_NOMATCH) return false;
+    return fail(
+        ErrorCode::kInvalidFile,
+        strf("the adapter configuration's pattern '{}' takes too long to match '{}': write it without "
+             "nested repetitions",
+             pattern_, name));
+  }
+
+ private:
+  struct Free {
+    void operator()(pcre2_code* p) const { pcre2_code_free(p); }
+    void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
+  };
+  using Code = std::unique_ptr<pcre2_code, Free>;
+  Pattern(std::string pattern, Code code) : pattern_(std::move(pattern)), code_(std::move(code)) {}
+  std::string pattern_;
+  Code code_;
+};
+
 // How PEFT scales a module's pair.
 class PeftScale {
  public:
@@ -129,25 +171,26 @@ class PeftScale {
       if (!config[key].is_object()) return std::unexpected(bad_config(origin, key, config[key], "an object"));
       for (const auto& [pattern, value] : config[key].items()) {
         if (!value.is_number()) return std::unexpected(bad_config(origin, key, value, "numbers"));
-        try {
-          into->emplace_back(std::regex("(.*\\.)?(" + pattern + ")"), value.get<double>());
-        } catch (const std::regex_error&) {
-          return std::unexpected(bad_config(origin, key, pattern, "a regular expression"));
-        }
+        auto compiled = Pattern::compile(pattern);
+        if (!compiled) return std::unexpected(bad_config(origin, key, pattern, "a regular expression"));
+        into->emplace_back(std::move(*compiled), value.get<double>());
       }
     }
     return s;
   }
-  double rank(const std::string& module) const { return find(ranks_, module, rank_); }
-  double operator()(const std::string& module, double rank) const {
-    return find(alphas_, module, alpha_) / (rooted_ ? std::sqrt(rank) : rank);
+  Result<double> rank(const std::string& module) const { return find(ranks_, module, rank_); }
+  Result<double> operator()(const std::string& module, double rank) const {
+    LINNET_ASSIGN(const double alpha, find(alphas_, module, alpha_));
+    return alpha / (rooted_ ? std::sqrt(rank) : rank);
   }
 
  private:
-  using Patterns = std::vector<std::pair<std::regex, double>>;
-  static double find(const Patterns& patterns, const std::string& module, double absent) {
-    for (const auto& [pattern, value] : patterns)
-      if (std::regex_match(module, pattern)) return value;
+  using Patterns = std::vector<std::pair<Pattern, double>>;
+  static Result<double> find(const Patterns& patterns, const std::string& module, double absent) {
+    for (const auto& [pattern, value] : patterns) {
+      LINNET_ASSIGN(const bool matches, pattern.matches(module));
+      if (matches) return value;
+    }
     return absent;
   }
   double alpha_ = 8, rank_ = 8;  // PEFT's own defaults
@@ -259,14 +302,19 @@ Result<Adapter> read_adapter(const std::string& folder) {
                        file, name));
     const std::string module = name.substr(0, name.size() - 7);
     const auto rank = static_cast<double>(pair.rank);
-    if (peft.is_object() && scale.rank(module) != rank)
-      return fail(ErrorCode::kInvalidFile, strf("'{}': '{}' has rank {}, the configuration says {}", file,
-                                                name, pair.rank, scale.rank(module)));
+    LINNET_ASSIGN(const double said, scale.rank(module));
+    if (peft.is_object() && said != rank)
+      return fail(ErrorCode::kInvalidFile,
+                  strf("'{}': '{}' has rank {}, the configuration says {}", file, name, pair.rank, said));
     if (!own && !peft.is_object())
       return fail(
           ErrorCode::kInvalidFile,
           strf("'{}' has LoRA pairs but no adapter_config.json, which says how they are scaled", folder));
-    pair.scale = own ? adapter.config["lora"]["scale"].get<double>() : scale(module, rank);
+    if (own) {
+      pair.scale = adapter.config["lora"]["scale"].get<double>();
+    } else {
+      LINNET_ASSIGN(pair.scale, scale(module, rank));
+    }
   }
   adapter.checkpoint = std::move(checkpoint);
   return adapter;

@@ -105,7 +105,9 @@ TEST_CASE("PEFT: alpha / r, the square root of r with rslora, patterns by module
        {Case{R"({"peft_type": "LORA", "r": 1, "lora_alpha": 4})", 4.0f},
         Case{R"({"r": 1, "lora_alpha": 3, "use_rslora": true, "bias": "none", "use_dora": false})", 3.0f},
         Case{R"({"r": 4, "lora_alpha": 4, "rank_pattern": {"q_proj": 1}, "alpha_pattern": {".*q_proj": 7}})",
-             7.0f}}) {
+             7.0f},
+        // A name's end, from a dot on: neither "v" nor "proj" is one.
+        Case{R"({"r": 1, "lora_alpha": 2, "alpha_pattern": {"v|proj": 7}})", 2.0f}}) {
     CAPTURE(c.config);
     const Folder folder;
     folder.write("adapter_config.json", c.config);
@@ -155,6 +157,8 @@ TEST_CASE("an adapter that cannot be merged is refused by name") {
   says(with(R"({"r": 1, "bias": "all"})", peft_pair()), "bias");
   says(with(R"({"r": 2})", peft_pair()), "rank");
   says(with(R"({"r": "one"})", peft_pair()), "'r'");
+  says(with(R"({"r": 1, "rank_pattern": {"q_(proj": 1}})", peft_pair()), "a regular expression");
+  says(with(R"-({"r": 1, "alpha_pattern": {"((.+)+)+(?<!j)": 1}})-", peft_pair()), "takes too long");
   says(with("", peft_pair()), "adapter_config.json");
   says(with(plain, {peft_pair()[0]}), "lora_B");
   auto other = peft_pair();
