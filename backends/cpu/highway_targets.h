@@ -22,14 +22,19 @@
 
 #include <hwy/base.h>
 
+#ifdef LINNET_WITHOUT_AVX512
+#define LINNET_LEFT_OUT HWY_AVX3
+#else
+#define LINNET_LEFT_OUT 0
+#endif
 // Highway 1.1 and later (which define HWY_MAJOR in base.h) know more targets.
 #ifdef HWY_MAJOR
-#define HWY_DISABLED_TARGETS                                                                              \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | \
-   HWY_SVE2_128 | HWY_NEON_BF16)
+#define HWY_DISABLED_TARGETS                                                                       \
+  (LINNET_LEFT_OUT | HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_SVE | \
+   HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_NEON_BF16)
 #else
 #define HWY_DISABLED_TARGETS \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+  (LINNET_LEFT_OUT | HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #endif
 
 #include "backends/cpu/kernels.h"

@@ -1,10 +1,14 @@
 #include "backends/cpu/matmul_targets.h"
 
-// The build gives this file its instruction set (targets.cmake); elsewhere it is empty.
+// The build gives this file its instruction set (targets.cmake); without it the table is empty.
 #if defined(__x86_64__) && defined(__AVX2__)
 #include "backends/cpu/matmul_kernels_inl.h"
 
 namespace linnet::cpu {
 constinit const MatmulKernels kMatmulAvx2 = make_kernels(CpuTarget::kAvx2);
+}
+#elif defined(__x86_64__)
+namespace linnet::cpu {
+constinit const MatmulKernels kMatmulAvx2{};
 }
 #endif

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "backends/cpu/matmul.h"
 #include "runtime/core/strings.h"
 
 #if defined(__aarch64__) && defined(__linux__)
@@ -59,6 +60,9 @@ bool machine_has(CpuTarget target) {
 #endif
 }
 
+// A build may leave instruction sets out (targets.cmake).
+bool is_compiled(CpuTarget target) { return matmul_kernels(target).quantize_rows != nullptr; }
+
 struct Supported {
   std::array<CpuTarget, kCpuTargetCount> list{};
   size_t count = 0;
@@ -70,7 +74,8 @@ Supported find_supported() {
 #endif
   Supported found;
   for (size_t i = 0; i < kCpuTargetCount; ++i)
-    if (machine_has(static_cast<CpuTarget>(i))) found.list[found.count++] = static_cast<CpuTarget>(i);
+    if (const auto target = static_cast<CpuTarget>(i); machine_has(target) && is_compiled(target))
+      found.list[found.count++] = static_cast<CpuTarget>(i);
   return found;
 }
 
