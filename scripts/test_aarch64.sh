@@ -23,6 +23,8 @@ if [ ! -f "$root/.complete" ]; then
   packages=$(IFS=,; echo "${LINNET_AARCH64_LIBRARIES[*]}")
   debootstrap --arch=arm64 --foreign --variant=minbase --include="$packages" "$release" "$root" ${mirror:+"$mirror"} >&2
   for package in "$root"/var/cache/apt/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
+  # qemu looks a path up here first: what the tests write is to be where it is for the rest of the system.
+  rm -rf "$root"/{dev,proc,run,sys,tmp}
   touch "$root/.complete"
 fi
 
