@@ -121,14 +121,18 @@ def compare(args, path, lnt, threads, depth):
     return results
 
 
+def show_head():
+    print('%-38s %2s %6s %-8s %10s %10s %10s %10s %7s %7s %7s' % (
+        'model', 't', 'depth', 'what', 'ours best', 'ours med.', 'peer best', 'peer med.', 'best', 'median', 'worst'),
+        flush=True)
+
+
 def show(results):
-    print('\n%-38s %2s %6s %-8s %10s %10s %10s %10s %7s %7s %7s' % (
-        'model', 't', 'depth', 'what', 'ours best', 'ours med.', 'peer best', 'peer med.', 'best', 'median', 'worst'))
     for r in results:
         print('%-38s %2d %6d %-8s %10.1f %10.1f %10.1f %10.1f %6.2fx %6.2fx %6.2fx' % (
             r['model'][:38], r['threads'], r['depth'], r['what'], max(r['ours']), statistics.median(r['ours']),
-            max(r['peer']), statistics.median(r['peer']), r['ratio_best'], r['ratio_median'], r['ratio_min']))
-    print('tokens per second; ratios are ours / llama.cpp')
+            max(r['peer']), statistics.median(r['peer']), r['ratio_best'], r['ratio_median'], r['ratio_min']),
+            flush=True)
 
 
 def skip(reason):
@@ -165,6 +169,8 @@ def main():
     print('llama-cpp-python %s, %d processors, %d rounds in turn, prompt %d, decode %d' % (
         importlib.metadata.version('llama-cpp-python'), os.cpu_count(), args.rounds, args.prompt_tokens,
         args.decode_tokens), flush=True)
+    print('tokens per second; ratios are ours / llama.cpp')
+    show_head()
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         for path in args.models:
@@ -177,8 +183,9 @@ def main():
                                                             os.path.getsize(lnt) / 1e6), flush=True)
             for threads in args.threads:
                 for depth in args.depth:
-                    results += compare(args, path, lnt, threads, depth)
-    show(results)
+                    measured = compare(args, path, lnt, threads, depth)
+                    show(measured)  # at once: an hour's run that is interrupted has shown what it measured
+                    results += measured
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as f:
             json.dump(results, f, indent=1)
