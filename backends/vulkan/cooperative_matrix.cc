@@ -13,19 +13,10 @@ namespace linnet::vulkan {
 namespace {
 
 bool has_features(VkPhysicalDevice device) {
-  VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup{};
-  subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
-  VkPhysicalDeviceVulkanMemoryModelFeatures memory_model{};
-  memory_model.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES;
-  memory_model.pNext = &subgroup;
-  VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix{};
-  matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
-  matrix.pNext = &memory_model;
-  VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &matrix, {}};
+  MatrixUnitFeatures found;
+  VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, found.chain(nullptr), {}};
   vkGetPhysicalDeviceFeatures2(device, &features);
-  return matrix.cooperativeMatrix && memory_model.vulkanMemoryModel &&
-         memory_model.vulkanMemoryModelDeviceScope && subgroup.subgroupSizeControl &&
-         subgroup.computeFullSubgroups;
+  return found.all();
 }
 
 // Subgroups of `size` threads, all of them there, can be asked for in compute shaders that use the units.
@@ -70,9 +61,9 @@ MatrixUnit find_matrix_unit(VkInstance instance, VkPhysicalDevice device, uint32
   return best;
 }
 
-const void* MatrixUnitFeatures::chain(const void* next) {
+void* MatrixUnitFeatures::chain(void* next) {
   subgroup_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
-  subgroup_.pNext = const_cast<void*>(next);
+  subgroup_.pNext = next;
   subgroup_.subgroupSizeControl = subgroup_.computeFullSubgroups = VK_TRUE;
   memory_model_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES;
   memory_model_.pNext = &subgroup_;
@@ -84,10 +75,17 @@ const void* MatrixUnitFeatures::chain(const void* next) {
   return &matrix_;
 }
 
+bool MatrixUnitFeatures::all() const {
+  return matrix_.cooperativeMatrix && memory_model_.vulkanMemoryModel &&
+         memory_model_.vulkanMemoryModelDeviceScope && subgroup_.subgroupSizeControl &&
+         subgroup_.computeFullSubgroups;
+}
+
 #else
 
 MatrixUnit find_matrix_unit(VkInstance, VkPhysicalDevice, uint32_t) { return {}; }
-const void* MatrixUnitFeatures::chain(const void* next) { return next; }
+void* MatrixUnitFeatures::chain(void* next) { return next; }
+bool MatrixUnitFeatures::all() const { return false; }
 
 #endif
 

@@ -19,18 +19,20 @@ struct MatrixUnit {
 // The shader that uses them: the one whose subgroups must be whole and as large as said.
 inline constexpr std::string_view kCooperativeShader = "linear_tiled_cooperative";
 
-// Extensions that a device must report and that are then switched on.
+// Extensions that a device must report beside f16 arithmetic and that are then switched on.
 inline constexpr const char* kMatrixUnitExtensions[] = {
-    "VK_KHR_cooperative_matrix", "VK_KHR_vulkan_memory_model", "VK_EXT_subgroup_size_control",
-    "VK_KHR_shader_float16_int8"};
+    "VK_KHR_cooperative_matrix", "VK_KHR_vulkan_memory_model", "VK_EXT_subgroup_size_control"};
 
 // Of the units that a device with those extensions reports the largest that fits.
 MatrixUnit find_matrix_unit(VkInstance instance, VkPhysicalDevice device, uint32_t subgroup);
 
-// What else is switched on; vkCreateDevice's chain goes on with `next`. Lives until the device is made.
+// The features that a device must have and that are then switched on: in the chain of vkCreateDevice, or of
+// vkGetPhysicalDeviceFeatures2, which writes what the device has. Outlives the chain, which goes on with
+// `next`.
 class MatrixUnitFeatures {
  public:
-  const void* chain(const void* next);
+  void* chain(void* next);
+  bool all() const;
 
  private:
 #ifdef VK_KHR_cooperative_matrix

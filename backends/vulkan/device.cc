@@ -170,11 +170,10 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   MatrixUnitFeatures matrix;
   if (abilities_.matrix_unit) {
     extensions.insert(extensions.end(), std::begin(kMatrixUnitExtensions), std::end(kMatrixUnitExtensions));
-    create.pNext = matrix.chain(create.pNext);
-  } else if (abilities_.fp16) {
-    extensions.push_back(VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
+    create.pNext = matrix.chain(const_cast<void*>(create.pNext));
   }
   if (abilities_.fp16 || abilities_.matrix_unit) {
+    extensions.push_back(VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
     half.pNext = const_cast<void*>(create.pNext);
     create.pNext = &half;
   }

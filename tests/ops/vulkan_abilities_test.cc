@@ -66,34 +66,50 @@ const VulkanBackend* with_units() {
   return backend;
 }
 
+// Sums and largest magnitudes of a stretch of inputs and of weights, and the sum of their products'.
+struct Magnitudes {
+  double products = 0, all_x = 0, all_w = 0, most_x = 0, most_w = 0;
+};
+Magnitudes magnitudes(const float* x, const float* w, size_t count) {
+  Magnitudes m;
+  for (size_t i = 0; i < count; ++i) {
+    const double a = std::fabs(static_cast<double>(x[i])), b = std::fabs(static_cast<double>(w[i]));
+    m.products += a * b;
+    m.all_x += a;
+    m.all_w += b;
+    m.most_x = std::max(m.most_x, a);
+    m.most_w = std::max(m.most_w, b);
+  }
+  return m;
+}
+
+// f(x row, w row) for every element of x W^T.
+template <class F>
+std::vector<double> for_outputs(std::span<const float> x, const std::vector<float>& w, int64_t k,
+                                const F& f) {
+  const auto inputs = static_cast<size_t>(k), rows = x.size() / inputs, n = w.size() / inputs;
+  std::vector<double> out(rows * n);
+  for (size_t r = 0; r < rows; ++r)
+    for (size_t j = 0; j < n; ++j) out[r * n + j] = f(x.data() + r * inputs, w.data() + j * inputs);
+  return out;
+}
+
 // Allowed |y - exact y| for products in f16 (shaders/linear_tiled.glsl). A driver may round to f16 either
 // way: by 2^-10 of the number. So are rounded an input, a weight, their product, and three times the sum of
 // four products, which is at most the sum of their magnitudes. What is below 2^-14 of its group's largest may
 // be taken for zero: an input, a weight, and a product or partial sum, of which a group of 32 has fewer than
 // 64; the largest is at most twice the power of two that it was divided by.
 std::vector<double> half_bound(std::span<const float> x, const std::vector<float>& w, int64_t k) {
-  const auto inputs = static_cast<size_t>(k), rows = x.size() / inputs, n = w.size() / inputs;
-  std::vector<double> bound(rows * n);
-  for (size_t r = 0; r < rows; ++r)
-    for (size_t j = 0; j < n; ++j) {
-      double total = 0;
-      for (size_t g = 0; g < inputs; g += 32) {
-        double products = 0, all_x = 0, all_w = 0, most_x = 0, most_w = 0;
-        for (size_t i = g; i < std::min(g + 32, inputs); ++i) {
-          const double a = std::fabs(static_cast<double>(x[r * inputs + i])),
-                       b = std::fabs(static_cast<double>(w[j * inputs + i]));
-          products += a * b;
-          all_x += a;
-          all_w += b;
-          most_x = std::max(most_x, a);
-          most_w = std::max(most_w, b);
-        }
-        total +=
-            6.01 * 0x1p-10 * products + 0x1p-14 * (most_x * all_w + most_w * all_x + 64 * most_x * most_w);
-      }
-      bound[r * n + j] = total;
+  const auto inputs = static_cast<size_t>(k);
+  return for_outputs(x, w, k, [&](const float* row, const float* weights) {
+    double total = 0;
+    for (size_t g = 0; g < inputs; g += 32) {
+      const Magnitudes m = magnitudes(row + g, weights + g, std::min<size_t>(32, inputs - g));
+      total += 6.01 * 0x1p-10 * m.products +
+               0x1p-14 * (m.most_x * m.all_w + m.most_w * m.all_x + 64 * m.most_x * m.most_w);
     }
-  return bound;
+    return total;
+  });
 }
 
 // The same for matrix units (shaders/linear_cooperative.glsl). An input and a weight are rounded to f16,
@@ -102,24 +118,11 @@ std::vector<double> half_bound(std::span<const float> x, const std::vector<float
 // all of them round to nearest: as much as a rounding of each of the k products by 2^-22 of their sum is
 // allowed.
 std::vector<double> unit_bound(std::span<const float> x, const std::vector<float>& w, int64_t k) {
-  const auto inputs = static_cast<size_t>(k), rows = x.size() / inputs, n = w.size() / inputs;
-  std::vector<double> bound(rows * n);
-  for (size_t r = 0; r < rows; ++r)
-    for (size_t j = 0; j < n; ++j) {
-      double products = 0, all_x = 0, all_w = 0, most_x = 0, most_w = 0;
-      for (size_t i = 0; i < inputs; ++i) {
-        const double a = std::fabs(static_cast<double>(x[r * inputs + i])),
-                     b = std::fabs(static_cast<double>(w[j * inputs + i]));
-        products += a * b;
-        all_x += a;
-        all_w += b;
-        most_x = std::max(most_x, a);
-        most_w = std::max(most_w, b);
-      }
-      bound[r * n + j] = (2.01 * 0x1p-10 + static_cast<double>(k) * 0x1p-22) * products +
-                         0x1p-28 * most_x * all_w + 0x1p-23 * most_w * all_x;
-    }
-  return bound;
+  return for_outputs(x, w, k, [&](const float* row, const float* weights) {
+    const Magnitudes m = magnitudes(row, weights, static_cast<size_t>(k));
+    return (2.01 * 0x1p-10 + static_cast<double>(k) * 0x1p-22) * m.products + 0x1p-28 * m.most_x * m.all_w +
+           0x1p-23 * m.most_w * m.all_x;
+  });
 }
 
 // The largest distance of an element from the reference, over what is allowed for it.
