@@ -16,6 +16,9 @@ def main():
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     before, after, out = sys.argv[1:]
+    for name in (os.path.join(d, f) for d in (before, after) for f in ('adapter.safetensors', 'config.json')):
+        if not os.path.isfile(name):
+            sys.exit('%s is not there: BEFORE_DIR and AFTER_DIR are folders that train.py wrote' % name)
     a, b = (load_file(os.path.join(d, 'adapter.safetensors')) for d in (before, after))
     if {n: t.shape for n, t in a.items()} != {n: t.shape for n, t in b.items()}:
         sys.exit('%s and %s are not adapters of the same form and shapes' % (before, after))

@@ -5,8 +5,10 @@ usage: eval_chats.py LINNET TEACHER.lnt MODEL.gguf OUT.safetensors [--chats 3] [
 """
 import argparse
 import json
+import os
 import random
 import subprocess
+import sys
 
 import torch
 from safetensors.torch import save_file
@@ -45,10 +47,13 @@ def main():
                 part = tok.encode(text).ids
                 row += part
                 own += [mark] * len(part)
-        n = min(len(row), a.length)
-        assert n == a.length, 'chat %d has %d tokens: more --turns' % (c, len(row))
-        ids[c], wrote[c] = torch.tensor(row[:n]), torch.tensor(own[:n], dtype=torch.uint8)
-    save_file({'ids': ids, 'wrote': wrote}, a.out)
+        if len(row) < a.length:
+            sys.exit('chat %d has %d tokens, fewer than --length: ask for more --turns' % (c, len(row)))
+        ids[c], wrote[c] = torch.tensor(row[:a.length]), torch.tensor(own[:a.length], dtype=torch.uint8)
+        # After each, so that what is there stays there when a later one fails.
+        save_file({'ids': ids[:c + 1].contiguous(), 'wrote': wrote[:c + 1].contiguous()}, a.out + '.part')
+        os.replace(a.out + '.part', a.out)
+        print('chat %d of %d' % (c + 1, a.chats), flush=True)
 
 
 if __name__ == '__main__':
