@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "converter/readers/json.h"
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
 
@@ -48,7 +49,7 @@ struct Builder {
     if (problem.empty()) problem = std::move(why);
   }
   void unsupported(const char* part, const Json& json) {
-    refuse(strf("its {} {} is not supported", part, json.dump().substr(0, 300)));
+    refuse(strf("its {} {} is not supported", part, json_text(json, 300)));
   }
 
   void add_step(std::string pattern, fb::SplitBehavior behavior, bool invert = false) {

@@ -22,9 +22,10 @@ struct HybridAttention {
 void read_specification(Importer& in, const FlaModel& model, const Json& attn,
                         std::vector<std::optional<HybridAttention>>& layers) {
   if (!attn.is_object())
-    return in.fail(strf("config.json: 'attn' has {}, expected an object or a list of objects", attn.dump()));
+    return in.fail(
+        strf("config.json: 'attn' has {}, expected an object or a list of objects", json_text(attn)));
   const auto refuse = [&](const std::string& key, const char* wanted) {
-    in.fail(strf("config.json: attn.{} is {}, expected {}", key, attn[key].dump(), wanted));
+    in.fail(strf("config.json: attn.{} is {}, expected {}", key, json_text(attn[key]), wanted));
   };
   const auto given = [&](const char* key) { return attn.contains(key) && !attn[key].is_null(); };
   const auto integer = [&](const char* key, int64_t absent) {
@@ -64,9 +65,10 @@ void read_specification(Importer& in, const FlaModel& model, const Json& attn,
     return in.fail("config.json: attn.layers must be a list");
   for (const Json& layer : attn["layers"]) {
     if (!layer.is_number_integer() || layer.get<int64_t>() < 0 || layer.get<int64_t>() >= model.layers)
-      in.fail(strf("config.json: attn.layers has {}, expected layers below {}", layer.dump(), model.layers));
+      in.fail(
+          strf("config.json: attn.layers has {}, expected layers below {}", json_text(layer), model.layers));
     else if (auto& slot = layers[static_cast<size_t>(layer.get<int64_t>())]; slot)
-      in.fail(strf("config.json: attn.layers names layer {} twice", layer.dump()));
+      in.fail(strf("config.json: attn.layers names layer {} twice", json_text(layer)));
     else
       slot = a;
   }

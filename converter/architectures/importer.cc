@@ -67,7 +67,7 @@ void Importer::enter(const std::string& key) {
   const Json* inner = find(key);
   if (!inner) return;
   if (!inner->is_object())
-    return fail(strf("config.json: '{}' is {}, expected an object", key, inner->dump()));
+    return fail(strf("config.json: '{}' is {}, expected an object", key, json_text(*inner)));
   Json config = *inner;
   if (const Json* tied = find("tie_word_embeddings"); tied && !config.contains("tie_word_embeddings"))
     config["tie_word_embeddings"] = *tied;
@@ -102,7 +102,7 @@ int64_t Importer::integer(const std::string& key, int64_t absent) {
   if (!value) return absent;
   const int64_t most = most_of(key), least = key.ends_with("layers") ? 0 : -1;
   if (!value->is_number_integer() || value->get<int64_t>() < least || value->get<int64_t>() > most) {
-    fail(strf("config.json: '{}' is {}, expected an integer from 0 to {}", key, value->dump(), most));
+    fail(strf("config.json: '{}' is {}, expected an integer from 0 to {}", key, json_text(*value), most));
     return absent > 0 ? absent : 1;
   }
   return value->get<int64_t>();
@@ -124,7 +124,7 @@ double Importer::number(const std::string& key, double absent) {
   const Json* value = find(key);
   if (!value) return absent;
   if (!value->is_number()) {
-    fail(strf("config.json: '{}' is {}, expected a number", key, value->dump()));
+    fail(strf("config.json: '{}' is {}, expected a number", key, json_text(*value)));
     return absent;
   }
   return value->get<double>();
@@ -134,7 +134,7 @@ bool Importer::flag(const std::string& key, bool absent) {
   const Json* value = find(key);
   if (!value) return absent;
   if (!value->is_boolean()) {
-    fail(strf("config.json: '{}' is {}, expected true or false", key, value->dump()));
+    fail(strf("config.json: '{}' is {}, expected true or false", key, json_text(*value)));
     return absent;
   }
   return value->get<bool>();
@@ -144,7 +144,7 @@ std::string Importer::text(const std::string& key, const std::string& absent) {
   const Json* value = find(key);
   if (!value) return absent;
   if (!value->is_string()) {
-    fail(strf("config.json: '{}' is {}, expected a string", key, value->dump()));
+    fail(strf("config.json: '{}' is {}, expected a string", key, json_text(*value)));
     return absent;
   }
   return value->get<std::string>();
@@ -154,14 +154,14 @@ std::string Importer::element(const std::string& key, int64_t i) const {
   const Json* list = find(key);
   if (!list || !list->is_array() || i < 0 || static_cast<size_t>(i) >= list->size()) return "null";
   const Json& element = (*list)[static_cast<size_t>(i)];
-  return element.is_string() ? element.get<std::string>() : element.dump();
+  return element.is_string() ? element.get<std::string>() : json_text(element);
 }
 
 void Importer::expect(const std::string& key, const Json& supported, const std::string& why) {
   const Json* value = find(key);
   if (!value || *value == supported) return;
-  fail(strf("config.json: '{}' is {}; Linnet supports {} here{}", key, value->dump(), supported.dump(),
-            why.empty() ? "" : " (" + why + ")"));
+  fail(strf("config.json: '{}' is {}; Linnet supports {} here{}", key, json_text(*value),
+            json_text(supported), why.empty() ? "" : " (" + why + ")"));
 }
 
 fb::Activation Importer::activation(const std::string& key, const std::string& absent) {

@@ -6,17 +6,16 @@
 // there was any error.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "converter/architectures/graph_builder.h"
+#include "converter/readers/json.h"
 #include "linnet/result.h"
 
 namespace linnet::convert {
 
-using Json = nlohmann::json;
 using Projection = GraphBuilder::Projection;
 
 // A checkpoint's tensors under Hugging Face names, whatever the file calls them.

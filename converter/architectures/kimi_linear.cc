@@ -42,8 +42,8 @@ void mark(Importer& in, const Json& config, const char* key, std::vector<int>& k
   for (const Json& layer : config[key]) {
     const auto n = layer.is_number_integer() ? layer.get<int64_t>() : 0;
     if (n < 1 || n > static_cast<int64_t>(kind.size()))
-      in.fail(strf("config.json: linear_attn_config.{} has {}, expected layers 1 to {}", key, layer.dump(),
-                   kind.size()));
+      in.fail(strf("config.json: linear_attn_config.{} has {}, expected layers 1 to {}", key,
+                   json_text(layer), kind.size()));
     else
       kind[static_cast<size_t>(n - 1)] = value;
   }
@@ -60,7 +60,7 @@ void read_layers(Importer& in, Kimi& m) {
         linear[key].get<int64_t>() < (1 << 20))
       return linear[key].get<int64_t>();
     in.fail(strf("config.json: linear_attn_config.{} is {}, expected a positive integer", key,
-                 linear[key].dump()));
+                 json_text(linear[key])));
     return int64_t{1};
   };
   m.head_dim = size("head_dim", "linear_head_dim", 128);

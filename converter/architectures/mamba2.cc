@@ -14,7 +14,7 @@ void finish_mamba2(Importer& in, Mamba2& m) {
     const Json& limit = in.config()["time_step_limit"];
     const bool pair = limit.is_array() && limit.size() == 2 && limit[0].is_number() && limit[1].is_number();
     if (!pair || limit[0].get<double>() < 0) {
-      in.fail(strf("config.json: 'time_step_limit' is {}, expected two numbers", limit.dump()));
+      in.fail(strf("config.json: 'time_step_limit' is {}, expected two numbers", json_text(limit)));
     } else {
       m.step_minimum = limit[0].get<float>();
       m.step_maximum = limit[1].get<double>() < 1e30 ? limit[1].get<float>() : 0.0f;  // infinity

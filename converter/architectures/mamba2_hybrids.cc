@@ -51,7 +51,7 @@ std::vector<double> multipliers(Importer& in, const std::string& key, size_t cou
   bool fits = list.is_array() && list.size() == count;
   for (size_t i = 0; fits && i < count; ++i)
     if ((fits = list[i].is_number())) result[i] = list[i].get<double>();
-  if (!fits) in.fail(strf("config.json: '{}' is {}, expected {} numbers", key, list.dump(), count));
+  if (!fits) in.fail(strf("config.json: '{}' is {}, expected {} numbers", key, json_text(list), count));
   return result;
 }
 

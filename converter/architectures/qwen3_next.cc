@@ -151,7 +151,8 @@ Moe read_moe(Importer& in, int64_t layers, int64_t experts, int64_t top_k) {
       if (layer.is_number_integer() && layer.get<int64_t>() >= 0 && layer.get<int64_t>() < layers)
         m.dense[static_cast<size_t>(layer.get<int64_t>())] = true;
       else
-        in.fail(strf("config.json: mlp_only_layers has {}, expected layers below {}", layer.dump(), layers));
+        in.fail(
+            strf("config.json: mlp_only_layers has {}, expected layers below {}", json_text(layer), layers));
     }
   return m;
 }

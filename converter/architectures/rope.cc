@@ -16,7 +16,7 @@ double field(Importer& in, const Json& scaling, const char* key, double absent, 
     return absent;
   }
   if (!it->is_number()) {
-    in.fail(strf("config.json: '{}' of the rotary scaling is {}, expected a number", key, it->dump()));
+    in.fail(strf("config.json: '{}' of the rotary scaling is {}, expected a number", key, json_text(*it)));
     return absent;
   }
   return it->get<double>();

@@ -132,7 +132,7 @@ void import_rwkv7(Importer& in) {
       if (d != wide || wide < m.hidden || wide % m.hidden != 0 || wide > (int64_t{1} << 24))
         in.fail(strf(
             "config.json: 'value_dim' has {}, expected one multiple of the hidden size {} for all layers",
-            d.dump(), m.hidden));
+            json_text(d), m.hidden));
     m.value_dim = wide / m.heads;
   }
   if (!in.errors().empty()) return;

@@ -1,6 +1,7 @@
 // The decoder of DC-AE, SANA's autoencoder of 32 pixels a latent. Follows diffusers' autoencoder_dc.py.
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
+#include "converter/readers/json.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -18,8 +19,8 @@ std::vector<std::string> texts(Importer& in, const char* key, const char* absent
     if (one.is_string())
       result[i] = one.get<std::string>();
     else
-      in.fail(strf("config.json: '{}' is {}, expected a text or one for each of {} stages", key, value.dump(),
-                   stages));
+      in.fail(strf("config.json: '{}' is {}, expected a text or one for each of {} stages", key,
+                   json_text(value), stages));
   }
   return result;
 }
@@ -29,7 +30,7 @@ std::vector<int64_t> integers(Importer& in, const char* key, std::vector<int64_t
   const Json& value = in.config()[key];
   for (const Json& one : value.is_array() ? value : Json::array()) {
     const int64_t n = one.is_number_integer() ? one.get<int64_t>() : -1;
-    if (n < 0 || n > 65536) return in.fail(strf("config.json: '{}' is {}", key, value.dump())), absent;
+    if (n < 0 || n > 65536) return in.fail(strf("config.json: '{}' is {}", key, json_text(value))), absent;
     result.push_back(n);
   }
   return result;

@@ -2,6 +2,7 @@
 // attention over the whole latent picture. Follows diffusers' autoencoder_kl.py and vae.py.
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
+#include "converter/readers/json.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -74,7 +75,8 @@ void import_kl_decoder(Importer& in, ImageFacts& facts) {
   if (in.has_key("up_block_types"))
     for (const Json& kind : in.config()["up_block_types"])
       if (kind != "UpDecoderBlock2D")
-        in.fail(strf("config.json: 'up_block_types' has {}, Linnet supports UpDecoderBlock2D", kind.dump()));
+        in.fail(
+            strf("config.json: 'up_block_types' has {}, Linnet supports UpDecoderBlock2D", json_text(kind)));
   if (!in.errors().empty()) return;
   facts.decodes = true;
   facts.pixels_per_latent = int64_t{1} << (channels.size() - 1);

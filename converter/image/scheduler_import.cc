@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 
+#include "converter/readers/json.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -32,7 +33,9 @@ class Reader {
   template <typename T>
   T choice(const char* key, const char* absent, const std::map<std::string, T>& choices) {
     const Json* value = find(key);
-    const std::string text = !value ? absent : value->is_string() ? value->get<std::string>() : value->dump();
+    const std::string text = !value               ? absent
+                             : value->is_string() ? value->get<std::string>()
+                                                  : json_text(*value);
     if (const auto it = choices.find(text); it != choices.end()) return it->second;
     std::string expected;
     for (const auto& [name, ignored] : choices) expected += (expected.empty() ? "" : ", ") + name;
@@ -41,7 +44,7 @@ class Reader {
   }
   void expect(const char* key, const Json& supported) {
     const Json* value = find(key);
-    if (value && *value != supported) refuse(key, supported.dump().c_str());
+    if (value && *value != supported) refuse(key, json_text(supported).c_str());
   }
   const Json* find(const char* key) const {
     const auto it = config_.find(key);
@@ -51,7 +54,7 @@ class Reader {
     if (!error_)
       error_ = Error{ErrorCode::kUnsupported,
                      strf("'{}': '{}' is {}; Linnet supports {}", what_, key,
-                          config_.contains(key) ? config_[key].dump() : "absent", supported)};
+                          config_.contains(key) ? json_text(config_[key]) : "absent", supported)};
   }
   const std::optional<Error>& error() const { return error_; }
 

@@ -100,6 +100,12 @@ Result<Json> parse_json(std::string_view text, const std::string& what, bool pyt
   }
 }
 
+std::string json_text(const Json& value, size_t most) {
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > most) text.resize(most);
+  return text;
+}
+
 Result<std::string> read_text(const std::string& path, size_t limit) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);

@@ -62,13 +62,13 @@ Result<TensorInfo> parse_tensor(const std::string& name, const Json& entry, std:
         ErrorCode::kUnsupported,
         strf("'{}': tensor '{}' has dtype {}, which Linnet does not read (F64, F32, F16, BF16, F8_E4M3, "
              "F8_E5M2, F8_E8M0, integers and BOOL are): convert it to BF16",
-             file, name, dtype.dump().substr(0, 100)));
+             file, name, json_text(dtype, 100)));
   tensor.encoding = *encoding;
   if (shape.size() > kMostRank)
     return refuse(strf("has {} dimensions, at most {} are possible", shape.size(), kMostRank));
   for (const Json& d : shape) {
     if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 40))
-      return refuse(strf("has the shape {}", shape.dump().substr(0, 200)));
+      return refuse(strf("has the shape {}", json_text(shape, 200)));
     tensor.shape.push_back(d.get<int64_t>());
   }
   const auto bytes = extent(tensor.encoding, tensor.shape);
@@ -124,14 +124,14 @@ Result<void> read_shards(const fs::path& folder, const fs::path& index, Checkpoi
     if (!file.is_string() || !is_plain_name(file.get<std::string>()))
       return fail(ErrorCode::kInvalidFile,
                   strf("'{}': tensor '{}' is said to be in {}, expected a file of the same folder",
-                       index.string(), tensor, file.dump().substr(0, 200)));
+                       index.string(), tensor, json_text(file, 200)));
     files.insert(file.get<std::string>());
   }
   for (const std::string& file : files) LINNET_TRY(read_safetensors((folder / file).string(), checkpoint));
   for (const auto& [tensor, file] : map->items())
     if (!checkpoint.find(tensor))
       return fail(ErrorCode::kInvalidFile, strf("'{}' lists tensor '{}' in {}, which does not have it",
-                                                index.string(), tensor, file.dump().substr(0, 200)));
+                                                index.string(), tensor, json_text(file, 200)));
   return {};
 }
 
@@ -206,7 +206,7 @@ Result<void> write_safetensors(const std::string& path, std::span<const OutputTe
         {"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes.size()}}};
     offset += t.bytes.size();
   }
-  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = json_text(header, std::string::npos);
   text.resize((text.size() + 7) / 8 * 8, ' ');  // readers may expect aligned data
   const uint64_t length = text.size();
   uint64_t at = 0;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 
+#include "converter/readers/json.h"
 #include "converter/readers/rows.h"
 #include "runtime/core/strings.h"
 
@@ -111,8 +112,8 @@ Result<StoredScales> read_stored_scales(const Json& config, const std::string& w
   if (block == it->end() || block->is_null()) return stored;
   const auto is_size = [](const Json& n) { return n.is_number_integer() && n.get<int64_t>() > 0; };
   if (!block->is_array() || block->size() != 2 || !is_size((*block)[0]) || !is_size((*block)[1]))
-    return fail(ErrorCode::kInvalidFile, strf("'{}': weight_block_size is {}, expected two sizes", where,
-                                              block->dump().substr(0, 100)));
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}': weight_block_size is {}, expected two sizes", where, json_text(*block, 100)));
   stored.block_rows = (*block)[0].get<int64_t>();
   stored.block_columns = (*block)[1].get<int64_t>();
   return stored;

@@ -95,7 +95,7 @@ class AdaptedTensors final : public TensorSet {
 
 Error bad_config(const std::string& origin, const char* key, const Json& value, const char* wanted) {
   return Error{ErrorCode::kInvalidFile, strf("the adapter configuration of '{}': '{}' is {}, expected {}",
-                                             origin, key, value.dump(), wanted)};
+                                             origin, key, json_text(value), wanted)};
 }
 
 // A pattern of PEFT, which must match a whole module name or one that ends with a dot and it. With a bound on
@@ -148,17 +148,17 @@ class PeftScale {
     };
     if (config.contains("peft_type") && config["peft_type"] != "LORA")
       return fail(ErrorCode::kUnsupported, strf("'{}' is a PEFT adapter of type {}; Linnet merges LORA",
-                                                origin, config["peft_type"].dump()));
+                                                origin, json_text(config["peft_type"])));
     for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "layer_replication",
                             "alora_invocation_tokens", "trainable_token_indices", "use_qalora"})
       if (!off(key))
         return fail(ErrorCode::kUnsupported,
                     strf("'{}' was trained with {} = {}, which Linnet does not merge", origin, key,
-                         config[key].dump()));
+                         json_text(config[key])));
     if (config.contains("bias") && config["bias"] != "none" && !config["bias"].is_null())
       return fail(ErrorCode::kUnsupported,
                   strf("'{}' was trained with bias = {}, which Linnet does not merge", origin,
-                       config["bias"].dump()));
+                       json_text(config["bias"])));
     for (const auto& [key, into] : {std::pair{"lora_alpha", &s.alpha_}, std::pair{"r", &s.rank_}}) {
       if (!config.contains(key)) continue;
       if (!config[key].is_number()) return std::unexpected(bad_config(origin, key, config[key], "a number"));
