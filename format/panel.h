@@ -26,6 +26,7 @@
 namespace linnet::format {
 
 inline constexpr int64_t kPanelRows = 16;
+constexpr int64_t panel_count(int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
 
 // Bytes of one panel block: one group (32 inputs) of 16 rows for quantised types.
 constexpr size_t panel_block_bytes(DType dtype) {

@@ -11,16 +11,13 @@
 #include "format/output_file.h"
 #include "format/panel.h"
 #include "format/verify.h"
+#include "runtime/core/align.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::format {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{4} << 20;
-
-constexpr uint64_t align_up(uint64_t value, uint64_t alignment) {
-  return (value + alignment - 1) & ~(alignment - 1);
-}
 
 std::unexpected<Error> misuse(std::string message) {
   return fail(ErrorCode::kInvalidArgument, std::move(message));

@@ -118,7 +118,7 @@ void multiply(const KernelContext& c, const Convolution& v, const DenseLayout& l
               std::byte* scratch, float* y, int64_t y_stride) {
   const Tensor& w = c.weights[0];
   const size_t panel_bytes = format::panel_bytes(w.dtype, l.inputs);
-  const int64_t panels = (l.out_group + 15) / 16;
+  const int64_t panels = format::panel_count(l.out_group);
   MatmulArgs args;
   args.weights = w.data + panel_bytes * static_cast<size_t>(group * panels + panel);
   args.n = std::min(l.out_group, panel_end * format::kPanelRows) - panel * format::kPanelRows;
@@ -190,8 +190,8 @@ void convolve_piece(const KernelContext& c, const Convolution& v, const DenseLay
   if (v.args->gated) {
     auto* both = reinterpret_cast<float*>(scratch + l.thread_bytes - align_up(l.gated_bytes));
     for (int64_t g = 0; g < l.groups; ++g)
-      multiply(c, v, l, lines, i, j, count, g, 0, (l.out_group + 15) / 16, scratch, both + g * l.out_group,
-               v.outputs);
+      multiply(c, v, l, lines, i, j, count, g, 0, format::panel_count(l.out_group), scratch,
+               both + g * l.out_group, v.outputs);
     for (int64_t p = 0; p < count; ++p)
       for_lanes(v.written, [&](auto lanes, int64_t n) HWY_ATTR {
         lanes.store(lanes.load(both + p * v.outputs + v.written + n), e.y + p * v.written + n);
@@ -217,7 +217,7 @@ void convolve_piece(const KernelContext& c, const Convolution& v, const DenseLay
 void run_convolution_2d(const KernelContext& c) {
   const Convolution v(c);
   const DenseLayout l = dense_layout(c);
-  const int64_t panels = (l.out_group + 15) / 16, chunks = (v.out_width + kChunk - 1) / kChunk;
+  const int64_t panels = format::panel_count(l.out_group), chunks = (v.out_width + kChunk - 1) / kChunk;
   std::byte* scratch = c.scratch + l.lines_bytes;
   std::byte* zeros = c.scratch + static_cast<size_t>(l.lines) * l.line_bytes;
   __builtin_memset(zeros, 0, l.line_bytes);

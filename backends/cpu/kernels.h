@@ -12,6 +12,7 @@
 #include "backends/cpu/matmul.h"
 #include "backends/cpu/targets.h"
 #include "backends/host/kernel.h"
+#include "runtime/core/align.h"
 
 namespace linnet::cpu {
 
@@ -53,7 +54,8 @@ F choose(CpuTarget target, F base, std::type_identity_t<F> avx2, std::type_ident
   ::linnet::cpu::choose((target), &HWY_STATIC_DISPATCH(function), HWY_CHOOSE_AVX2(function), \
                         HWY_CHOOSE_AVX3(function))
 
-constexpr size_t align_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
+// Scratch goes in whole cache lines.
+constexpr size_t align_up(size_t bytes) { return linnet::align_up(bytes, 64); }
 constexpr int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 }  // namespace linnet::cpu

@@ -50,7 +50,7 @@ void run_linear(const KernelContext& c) {
   const bool gated = args.gated;
   const float* gate =
       c.in.size() > 2 && c.in[2] ? c.in[2].as() + args.gate_part * c.weights[0].dims[0] : nullptr;
-  const auto panels = [&](size_t m) { return (c.weights[2 * m].dims[0] + 15) / 16; };
+  const auto panels = [&](size_t m) { return format::panel_count(c.weights[2 * m].dims[0]); };
   const auto bytes = [&](size_t m) {
     const size_t own = format::panel_bytes(c.weights[2 * m].dtype, k);
     return gated ? own + format::panel_bytes(c.weights[2].dtype, k) : own;

@@ -19,7 +19,7 @@ void run_logits(const KernelContext& c) {
   const float* x = c.in[0].as() + (c.in[0].dims[0] - rows) * k;
   const MatmulInput input = prepare_input(c, x, rows, k, needs_quantized(c, 1), c.scratch, Refine::kLargest);
   const auto scale = set(args.scale), cap = set(args.softcap);
-  const auto panels = [&](size_t) { return (n + 15) / 16; };
+  const auto panels = [&](size_t) { return format::panel_count(n); };
   const auto bytes = [&](size_t) { return format::panel_bytes(matrix.dtype, k); };
   for_panels(c, 1, input, panels, bytes,
              [&](int, size_t, int64_t panel, int64_t panel_end, int64_t row, int64_t row_end) HWY_ATTR {

@@ -181,7 +181,7 @@ void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int
 
   const Tensor& router = c.weights[0];
   for_panels(
-      c, 1, input, [&](size_t) { return (l.experts + 15) / 16; },
+      c, 1, input, [&](size_t) { return format::panel_count(l.experts); },
       [&](size_t) { return format::panel_bytes(router.dtype, d); },
       [&](int, size_t, int64_t panel, int64_t panel_end, int64_t row, int64_t row_end) {
         multiply_panels(constants(c), router, rows_of(input, row, row_end - row), panel, panel_end,
@@ -237,7 +237,7 @@ void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int
   const auto is_shared = [&](const ExpertJob& job) { return shared && &job == jobs + job_count; };
 
   for_jobs(
-      c, jobs, all_jobs, [](const ExpertJob& job) { return (job.inner + 15) / 16; },
+      c, jobs, all_jobs, [](const ExpertJob& job) { return format::panel_count(job.inner); },
       format::panel_bytes(l.gate, d) + format::panel_bytes(c.weights[3].dtype, d),
       [&](int thread, const ExpertJob& job, int64_t panel, int64_t panel_end) HWY_ATTR {
         const bool own = is_shared(job);
@@ -273,7 +273,7 @@ void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int
                       c.scratch + l.hidden_quantized +
                           align_up(quantized_rows_bytes(l.quantized_hidden ? assigned : 0, l.inner)));
   for_jobs(
-      c, jobs, all_jobs, [&](const ExpertJob&) { return (d + 15) / 16; },
+      c, jobs, all_jobs, [&](const ExpertJob&) { return format::panel_count(d); },
       format::panel_bytes(l.down, l.inner),
       [&](int, const ExpertJob& job, int64_t panel, int64_t panel_end) HWY_ATTR {
         const bool own = is_shared(job);

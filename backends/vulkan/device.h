@@ -15,16 +15,13 @@
 
 #include "backends/vulkan/cooperative_matrix.h"
 #include "backends/vulkan/vulkan.h"
+#include "runtime/core/align.h"
 
 namespace linnet::vulkan {
 
 class Device;
 struct Physical;
 struct RecordCounts;
-
-constexpr size_t align_up(size_t bytes, size_t alignment) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
 
 // "no device memory" and so on, with what was being done. kOutOfMemory for memory, else kInternal.
 std::unexpected<Error> vk_error(VkResult result, std::string_view doing);

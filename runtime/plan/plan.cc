@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/core/align.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::plan {
@@ -19,8 +20,6 @@ int64_t bounded_elements(const std::vector<fb::Dim>& shape, const std::vector<in
   }
   return elements;
 }
-
-size_t align_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& plan) {
   plan.states.resize(model.states.size());
@@ -57,7 +56,7 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
     out.bytes = out.dtype == DType::kQ8 ? cache_bytes(out.dtype, out.shape[0], out.shape[1])
                                         : static_cast<size_t>(elements) * element_bytes(out.dtype);
     out.offset = offset;
-    offset += align_up(out.bytes + kOverread);
+    offset += align_up(out.bytes + kOverread, kAlignment);
   }
   plan.state_bytes = offset;
   return {};

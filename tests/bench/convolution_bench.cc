@@ -92,7 +92,7 @@ void run(const Case& c, int threads, int rounds) {
     Tensor weight = tensor(w.data(), {c.kernel, c.kernel, c.channels});
     if (!c.depthwise) {
       const size_t bytes = format::panel_bytes(dtype, inputs);
-      panels.resize(bytes * static_cast<size_t>((c.outputs + 15) / 16) + 64);
+      panels.resize(bytes * static_cast<size_t>(format::panel_count(c.outputs)) + 64);
       for (int64_t r = 0; r < c.outputs; r += 16)
         format::pack_panel(dtype, w.data() + r * inputs, std::min<int64_t>(16, c.outputs - r), inputs,
                            panels.data() + bytes * static_cast<size_t>(r / 16));

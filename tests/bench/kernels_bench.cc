@@ -162,7 +162,7 @@ class Bench {
   void multiply(DType dtype, const MatmulArgs& args) {
     const auto function = kernels_.matmul[static_cast<size_t>(dtype)];
     pool_.parallel_for((args.n + 31) / 32, 1, [&](int64_t begin, int64_t end) {
-      function(args, begin * 2, std::min(end * 2, (args.n + 15) / 16));
+      function(args, begin * 2, std::min(end * 2, format::panel_count(args.n)));
     });
   }
 

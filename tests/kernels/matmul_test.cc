@@ -94,11 +94,9 @@ Input make_uneven_input(const MatmulKernels& kernels, int64_t rows, int64_t k, R
   return in;
 }
 
-int64_t panel_count(int64_t n) { return (n + 15) / 16; }
-
 std::vector<float> multiply(const MatmulKernels& kernels, const Matrix& m, const Input& in, int64_t rows) {
   std::vector<float> y(static_cast<size_t>(rows * (m.n + 3)), kUntouched);
-  kernels.matmul[static_cast<size_t>(m.dtype)](in.args(m, rows, y), 0, panel_count(m.n));
+  kernels.matmul[static_cast<size_t>(m.dtype)](in.args(m, rows, y), 0, format::panel_count(m.n));
   return y;
 }
 
@@ -193,15 +191,15 @@ TEST_CASE("a row's bits depend neither on its neighbours nor on the split into p
         std::vector<float> alone(kN, kUntouched);
         MatmulArgs args = in.args(m, 1, alone);
         args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
-        function(args, 0, panel_count(kN));
+        function(args, 0, format::panel_count(kN));
         for (size_t r = 0; r < kN; ++r)
           rows_equal &= same_bits(alone[r], whole[static_cast<size_t>(t * (kN + 3)) + r]);
       }
       for (const int64_t rows : {1, 2, 5, 6, 8, 13, 33})
-        for (int64_t split = 1; split < panel_count(kN); ++split) {
+        for (int64_t split = 1; split < format::panel_count(kN); ++split) {
           std::vector<float> parts(static_cast<size_t>(rows * (kN + 3)), kUntouched);
           const MatmulArgs args = in.args(m, rows, parts);
-          function(args, split, panel_count(kN));
+          function(args, split, format::panel_count(kN));
           function(args, 0, split);
           splits_equal &= std::memcmp(parts.data(), whole.data(), parts.size() * sizeof(float)) == 0;
         }
@@ -229,7 +227,7 @@ TEST_CASE("second terms make a product more exact, and a row's bits do not depen
           std::vector<float> alone(kN, kUntouched);
           MatmulArgs args = in.args(m, 1, alone);
           args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
-          function(args, 0, panel_count(kN));
+          function(args, 0, format::panel_count(kN));
           const float* y = whole.data() + t * (kN + 3);
           for (int64_t r = 0; r < kN; ++r) {
             rows_equal &= same_bits(alone[static_cast<size_t>(r)], y[r]);
