@@ -7,8 +7,8 @@ target_compile_options(linnet_options INTERFACE -Wall -Wextra -Wconversion -fno-
 target_include_directories(linnet_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
 if(LINNET_SANITIZE)
   # Without the checks for null (and for vptr, which rest on them) and object size: a null pointer faults and what is
-  # outside an object AddressSanitizer sees; as branches in the vector kernels they were a third of the compile time. So were AddressSanitizer's own
-  # checks there, which GCC therefore makes calls of in functions with more than a few.
+  # outside an object AddressSanitizer sees; as branches in the vector kernels they were a third of the compile time.
+  # So were AddressSanitizer's own checks there, which GCC therefore makes calls of in functions with more than a few.
   target_compile_options(linnet_options INTERFACE -fsanitize=address,undefined -fno-sanitize=null,object-size,vptr
                          -fno-sanitize-recover=undefined -fno-omit-frame-pointer
                          $<$<CXX_COMPILER_ID:GNU>:--param=asan-instrumentation-with-call-threshold=100>)
@@ -28,22 +28,36 @@ endif()
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  if(LINNET_PRECOMPILE)
+    # What ccache asks for before it stores what was compiled with a precompiled header.
+    list(PREPEND CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros)
+  endif()
 endif()
 
-# With LINNET_PRECOMPILE the headers that most files share are parsed once. Such a build notices no missing #include, so
-# scripts/test.sh has it only for its second build. Executables are compiled with -fPIC there, as libraries are, because
-# a precompiled header serves one setting only.
+# linnet_precompile(name [HEADER header OPTIONS option...]): with LINNET_PRECOMPILE the headers that most files share are
+# parsed once for all targets that name the same header; the options are those that such targets have of their own. A
+# missing #include of what is in it goes unnoticed there; the README's first command builds without. Executables are
+# compiled with -fPIC there, as libraries are, because a precompiled header serves one setting only.
 function(linnet_precompile name)
   if(NOT LINNET_PRECOMPILE)
     return()
   endif()
-  if(NOT TARGET linnet_precompiled)
-    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/precompiled.cc CONTENT "")
-    add_library(linnet_precompiled OBJECT ${CMAKE_BINARY_DIR}/precompiled.cc)
-    target_link_libraries(linnet_precompiled PRIVATE linnet_options linnet_schema)
-    target_precompile_headers(linnet_precompiled PRIVATE ${CMAKE_SOURCE_DIR}/cmake/precompiled.h)
+  cmake_parse_arguments(ARG "" "HEADER" "OPTIONS" ${ARGN})
+  if(NOT ARG_HEADER)
+    set(ARG_HEADER cmake/precompiled.h)
   endif()
-  target_precompile_headers(${name} REUSE_FROM linnet_precompiled)
+  # GCC 12 no longer knows that the standard library's code in it is a system's, and warns of it without reason.
+  set(common "$<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess;-Wno-error=stringop-overflow;-Wno-error=array-bounds>")
+  string(MAKE_C_IDENTIFIER ${ARG_HEADER} precompiled)
+  if(NOT TARGET ${precompiled})
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/${precompiled}.cc CONTENT "")
+    add_library(${precompiled} OBJECT ${CMAKE_BINARY_DIR}/${precompiled}.cc)
+    target_compile_options(${precompiled} PRIVATE ${ARG_OPTIONS} "${common}")
+    target_link_libraries(${precompiled} PRIVATE linnet_options linnet_schema)
+    target_precompile_headers(${precompiled} PRIVATE ${CMAKE_SOURCE_DIR}/${ARG_HEADER})
+  endif()
+  target_precompile_headers(${name} REUSE_FROM ${precompiled})
+  target_compile_options(${name} PRIVATE "${common}")
   get_target_property(type ${name} TYPE)
   if(type STREQUAL "EXECUTABLE")
     set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)

@@ -21,9 +21,8 @@ else()
   endif()
 endif()
 
-# Adds the library linnet_vulkan; links nothing new if the backend is off.
-function(linnet_vulkan_library)
-  # Cooperative matrices are newer than the glslc and the headers that some distributions have.
+# Sets `result` to whether the headers and glslc know cooperative matrices: they are newer than those of some distributions.
+function(linnet_find_cooperative_matrices result)
   file(WRITE ${CMAKE_BINARY_DIR}/probe.comp
 "#version 450
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -41,13 +40,17 @@ void main() {
   set(CMAKE_REQUIRED_INCLUDES ${Vulkan_INCLUDE_DIRS})
   check_symbol_exists(VK_KHR_cooperative_matrix vulkan/vulkan.h LINNET_HAS_COOPERATIVE_MATRIX_HEADER)
   if(NOT refused AND LINNET_HAS_COOPERATIVE_MATRIX_HEADER)
-    set(cooperative TRUE)
+    set(${result} TRUE PARENT_SCOPE)
     message(STATUS "Vulkan's cooperative matrices: on")
   else()
-    set(cooperative FALSE)
+    set(${result} FALSE PARENT_SCOPE)
     message(STATUS "Vulkan's cooperative matrices: OFF, the Vulkan headers or glslc do not know VK_KHR_cooperative_matrix")
   endif()
+endfunction()
 
+# Adds the library linnet_vulkan; links nothing new if the backend is off.
+function(linnet_vulkan_library)
+  linnet_find_cooperative_matrices(cooperative)
   set(dir ${CMAKE_SOURCE_DIR}/backends/vulkan)
   set(out ${CMAKE_BINARY_DIR}/generated/backends/vulkan)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/graph/ops.def)
@@ -118,6 +121,8 @@ ${rows}  };
   target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
   target_include_directories(linnet_vulkan PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
   target_compile_definitions(linnet_vulkan PUBLIC LINNET_HAS_VULKAN=1)
+  linnet_precompile(linnet_vulkan)
+  set_source_files_properties(${generated} ${out}/shader_table.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
 
 if(LINNET_HAS_VULKAN)

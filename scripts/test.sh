@@ -8,7 +8,7 @@ install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_TEST_PACKAGES[@]}"
 
 jobs=$(nproc)
 echo "== build and test"
-cmake -S . -B build/test -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON >/dev/null
+cmake -S . -B build/test -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON -DLINNET_PRECOMPILE=ON >/dev/null
 cmake --build build/test -j "$jobs"
 # A machine without a Vulkan device fails here rather than skipping.
 LINNET_TEST_VULKAN=1 LP_NUM_THREADS=1 ctest --test-dir build/test --output-on-failure -j "$jobs"

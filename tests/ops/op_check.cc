@@ -12,6 +12,7 @@
 #include "format/panel.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
+#include "tests/sanitized.h"
 #include "tests/vulkan_device.h"
 
 namespace linnet::testing {
@@ -519,7 +520,7 @@ void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& ex
 }
 
 void check_op(int seeds, const BuildOp& build, const CheckOptions& options) {
-  for (int i = 0; i < seeds; ++i) {
+  for (int i = 0; i < repetitions(seeds); ++i) {
     const uint64_t seed = options.first_seed + static_cast<uint64_t>(i);
     Random random(seed);
     // The first seeds are the lengths at which kernels change their ways.

@@ -18,8 +18,8 @@
 //   }
 //
 // Operands are numbered in the order of the calls, as the op's rule in runtime/graph/rules_*.cc lists them.
-// For each seed check_op() draws a number of tokens and checks, naming seed, target, threads, output and
-// element where it fails:
+// For each seed (under the sanitizers a third of them) check_op() draws a number of tokens and checks, naming
+// seed, target, threads, output and element where it fails:
 //   - the reference: the sequence in one call, in uneven pieces and token by token agree (if every output
 //     begins with kTokens), states and positions included;
 //   - every CPU target: equal to the reference within the tolerance; the same in one call, in pieces and

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/runtime/tiny_model.h"
+#include "tests/sanitized.h"
 
 namespace linnet::test {
 namespace {
@@ -63,7 +64,7 @@ TEST_CASE("a session with a history goes back to any token above its floor, to t
     CHECK(session->can_rewind());
     std::mt19937_64 random(1);
     std::vector<int32_t> seen;
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < testing::repetitions(30); ++round) {
       auto more = random_tokens(1 + random() % 60, session->model().vocabulary(), random());
       if (seen.size() + more.size() > 600) more.resize(1);
       const auto logits = copy(must(session->prefill(more)));

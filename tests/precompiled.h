@@ -1,0 +1,6 @@
+// As cmake/precompiled.h, for the tests.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include "cmake/precompiled.h"
