@@ -13,7 +13,8 @@ Result<void> run(Lowering& l) {
                          (l.shapes.has_weight(4) ? 16u : 0u);
   const uint32_t of_decay = decay_flags(l, 1, 0, args.heads);
   Dispatch d;
-  d.shader = in_chunks(l, tiles, args.key_dim, of_decay, {.keys = 4, .columns = 2, .products = 4, .parts = 2})
+  d.shader = in_chunks(l, tiles, args.key_dim, decays(of_decay, args.key_dim),
+                       {.keys = 4, .columns = 2, .products = 4, .parts = 2})
                  ? "dplr_recurrence_chunk"
                  : "dplr_recurrence";
   d.constants = tiles.constants(args.key_dim);

@@ -11,7 +11,8 @@ Result<void> run(Lowering& l) {
   LINNET_TRY(check_shared(l, args.key_dim, tiles.threads, 3));
   const uint32_t of_decay = decay_flags(l, 4, 0, args.value_heads);
   Dispatch d;
-  d.shader = in_chunks(l, tiles, args.key_dim, of_decay, {.keys = 3, .columns = 1, .products = 2, .parts = 2})
+  d.shader = in_chunks(l, tiles, args.key_dim, decays(of_decay, args.key_dim),
+                       {.keys = 3, .columns = 1, .products = 2, .parts = 2})
                  ? "gated_delta_rule_chunk"
                  : "gated_delta_rule";
   d.constants = mixer_constants(tiles, args.key_dim, l.shapes.has_in(3) ? 1u : 0u, decay, of_decay, query_map,

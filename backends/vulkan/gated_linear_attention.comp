@@ -17,8 +17,7 @@ void main() {
   bool inside = j < p.value_dim, first = lane < columns;
   float s[ROWS];
   FOR_ROWS(n, i) s[n] = inside && i < KEY_DIM ? state[(h * KEY_DIM + i) * p.value_dim + j] : 0.0;
-  if (NORMALIZED)
-    for (uint i = lane; i < KEY_DIM; i += THREADS) z[i] = state_sum[h * KEY_DIM + i];
+  if (NORMALIZED) LOAD_SUM(z, h)
   for (uint t = 0u; t < p.tokens; ++t) {
     if (HAS_KEYS)
       LOAD_MAPPED(k, k_in, (t * p.key_heads + h / (p.heads / p.key_heads)) * KEY_DIM, KEY_DIM, KEY_ACTIVATION, KEY_NORM,
@@ -64,4 +63,5 @@ void main() {
   FOR_ROWS(n, i) {
     if (inside && i < KEY_DIM) state[(h * KEY_DIM + i) * p.value_dim + j] = s[n];
   }
+  if (NORMALIZED) STORE_SUM(z, h)
 }

@@ -37,6 +37,8 @@ inline uint32_t decay_flags(const Lowering& l, size_t input, size_t rate, int64_
   return (per_channel ? 1u : 0u) | (l.shapes.has_weight(rate) ? 2u : 0u) |
          (l.shapes.has_weight(rate + 1) ? 4u : 0u);
 }
+// The decays of a head's token, for `channels` channels.
+inline int64_t decays(uint32_t flags, int64_t channels) { return (flags & 1u) != 0 ? channels : 1; }
 // DECAY_PUSH
 inline void push_decay(const Lowering& l, const fb::DecayT& decay, size_t input, int64_t channels,
                        Dispatch& d) {
@@ -58,21 +60,21 @@ inline std::vector<uint32_t> mixer_constants(const StateTiles& tiles, int64_t ke
 }
 
 // What a chunk form has in shared memory for each of its tokens: arrays of key_dim floats and of the tile's
-// columns, rows of products with the other tokens, and arrays of the threads' parts of sums.
+// columns, rows of products with the other tokens, and arrays of the threads' parts of sums; `once`: floats
+// beside these.
 struct ChunkArrays {
-  int64_t keys, columns, products, parts;
+  int64_t keys, columns, products, parts, once = 0;
 };
 
 // The form of a recurrence that takes eight tokens between two barriers of the token form's kind
-// (shaders/chunk.glsl). From two chunks on that outweighs the products inside a chunk, which every tile of
-// value channels repeats.
-inline bool in_chunks(const Lowering& l, const StateTiles& tiles, int64_t key_dim, uint32_t decay,
+// (shaders/chunk.glsl), `factors` decays each. From two chunks on that outweighs the products inside a chunk,
+// which every tile of value channels repeats.
+inline bool in_chunks(const Lowering& l, const StateTiles& tiles, int64_t key_dim, int64_t factors,
                       const ChunkArrays& n) {
   constexpr int64_t kChunk = 8, kChunkedTokens = 2 * kChunk;
-  const int64_t factors = (decay & 1u) != 0 ? key_dim : 1;
   const int64_t floats = kChunk * (n.keys * key_dim + n.columns * tiles.columns + n.products * kChunk +
                                    n.parts * tiles.threads + 1) +
-                         (kChunk + 1) * factors + tiles.threads;
+                         (kChunk + 1) * factors + tiles.threads + n.once;
   return l.device().abilities().chunks && l.shapes.in[0].dims[0] >= kChunkedTokens &&
          static_cast<size_t>(floats) * sizeof(float) <= l.device().shared_bytes();
 }

@@ -9,18 +9,23 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-static void any_case(OpBuilder& op, Random& random) {
+namespace {
+
+enum class Form { kAny, kNormalized, kDecayValues };
+
+void build_case(OpBuilder& op, Random& random, Form form) {
   const int64_t heads = random.pick(1, 3), keys = random.chance(0.3) ? 1 : heads,
                 values = keys == heads && random.chance(0.3) ? 1 : heads;
   const int64_t queries = random.chance(0.2) ? 1 : heads * random.pick(1, 3);
   const int64_t outputs = std::max(queries, heads);
   const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
   // One channel a head would be one decay a head.
-  const bool per_channel = K > 1 && V > 1 && random.chance(0.5),
-             decay_values = per_channel && random.chance(0.3);
+  const bool per_channel = K > 1 && V > 1 && random.chance(form == Form::kDecayValues ? 0.8 : 0.5);
+  const bool decay_values =
+      form == Form::kDecayValues || (form == Form::kAny && per_channel && random.chance(0.3));
   const DecayCase decay = random_decay(random, heads, decay_values ? V : K, per_channel);
   const bool no_keys = per_channel && !decay_values && random.chance(0.2);
-  const bool no_values = decay_values && random.chance(0.5);
+  const bool no_values = per_channel && decay_values && random.chance(0.5);
   fb::GatedLinearAttentionT args;
   args.query_heads = static_cast<int>(queries);
   args.key_heads = static_cast<int>(keys);
@@ -34,7 +39,7 @@ static void any_case(OpBuilder& op, Random& random) {
   args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
   args.decay_values = decay_values;
   args.step_scales_write = decay.args.kind == fb::DecayKind::Softplus && !per_channel && random.chance(0.6);
-  args.normalized = !decay_values && random.chance(0.2);
+  args.normalized = form == Form::kNormalized || (form == Form::kAny && !decay_values && random.chance(0.2));
   if (args.normalized) {  // sums of positive numbers: no division by almost nothing
     args.query_map->activation = args.key_map->activation = fb::Activation::Elu1;
     args.normalizer_epsilon = 1e-3f;
@@ -63,6 +68,10 @@ static void any_case(OpBuilder& op, Random& random) {
   op.output({kTokens, outputs * V});
 }
 
+void any_case(OpBuilder& op, Random& random) { build_case(op, random, Form::kAny); }
+
+}  // namespace
+
 TEST_CASE("gated_linear_attention: like the reference for every decay, map and sharing of heads") {
   check_op(60, any_case);
 }
@@ -75,6 +84,14 @@ TEST_CASE(
     op.options().state_dtype = DType::kF16;
     op.tolerance(0.003, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });
+}
+
+TEST_CASE("gated_linear_attention: prompts of the normalised form and of decays of value channels") {
+  for (const Form form : {Form::kNormalized, Form::kDecayValues})
+    check_op(8, [form](OpBuilder& op, Random& random) {
+      op.set_tokens(random.pick(16, 45));  // more than single tokens and the shortest of pieces
+      build_case(op, random, form);
+    });
 }
 
 TEST_CASE("gated_linear_attention: large heads over several threads") {

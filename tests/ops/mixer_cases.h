@@ -14,14 +14,12 @@ struct DecayCase {
   Fill input = uniform(-2, 2), rates = uniform(-1, 0), offsets = uniform(-1, 1);
 };
 
-inline DecayCase random_decay(Random& random, int64_t heads, int64_t channels, bool per_channel) {
+// A decay of this kind.
+inline DecayCase random_decay(Random& random, fb::DecayKind kind, int64_t heads, int64_t channels,
+                              bool per_channel) {
   using Kind = fb::DecayKind;
   DecayCase c;
-  c.args.kind =
-      per_channel
-          ? random.choice({Kind::Log, Kind::LogSigmoid, Kind::Softplus, Kind::Sigmoid, Kind::LowerBounded})
-          : random.choice({Kind::None, Kind::Constant, Kind::Log, Kind::LogSigmoid, Kind::Softplus,
-                           Kind::Sigmoid, Kind::LowerBounded});
+  c.args.kind = kind;
   c.reads = c.args.kind != Kind::None && c.args.kind != Kind::Constant;
   c.width = per_channel ? heads * channels : heads;
   switch (c.args.kind) {
@@ -56,6 +54,15 @@ inline DecayCase random_decay(Random& random, int64_t heads, int64_t channels, b
       break;
   }
   return c;
+}
+inline DecayCase random_decay(Random& random, int64_t heads, int64_t channels, bool per_channel) {
+  using Kind = fb::DecayKind;
+  const Kind kind =
+      per_channel
+          ? random.choice({Kind::Log, Kind::LogSigmoid, Kind::Softplus, Kind::Sigmoid, Kind::LowerBounded})
+          : random.choice({Kind::None, Kind::Constant, Kind::Log, Kind::LogSigmoid, Kind::Softplus,
+                           Kind::Sigmoid, Kind::LowerBounded});
+  return random_decay(random, kind, heads, channels, per_channel);
 }
 inline void decay_input(OpBuilder& op, const DecayCase& c) {
   if (c.reads)

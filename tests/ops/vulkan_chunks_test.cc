@@ -1,11 +1,12 @@
 // The chunk forms of the recurrences on Vulkan (backends/vulkan/shaders/chunk.glsl) and their token forms:
-// both like the reference. The tests of the ops themselves have more cases, of whichever form their tokens
-// give.
+// both like the reference, and not in the same bits, or it would be one form that ran. The tests of the ops
+// themselves have more cases, of whichever form their tokens give.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <span>
 
 #include "backends/reference/reference.h"
 #include "tests/ops/mixer_cases.h"
@@ -42,14 +43,16 @@ float apart(const std::vector<float>& found, const std::vector<float>& truth) {
 }
 
 void check_both(const OpCase& op, float tolerance) {
-  const OpRun truth = run_op(op, reference_backend());
-  for (const bool chunks : {false, true}) {
-    CAPTURE(chunks);
-    const OpRun found = run_op(op, chunks ? *vulkan_test_backend() : *without_chunks());
+  const OpRun truth = run_op(op, reference_backend()), by_tokens = run_op(op, *without_chunks()),
+              in_chunks = run_op(op, *vulkan_test_backend());
+  for (const OpRun* found : {&by_tokens, &in_chunks}) {
+    CAPTURE(found == &in_chunks);
     for (size_t i = 0; i < truth.outputs.size(); ++i)
-      CHECK(apart(found.outputs[i], truth.outputs[i]) <= tolerance);
-    CHECK(apart(found.states[0], truth.states[0]) <= tolerance);
+      CHECK(apart(found->outputs[i], truth.outputs[i]) <= tolerance);
+    for (size_t i = 0; i < truth.states.size(); ++i)
+      CHECK(apart(found->states[i], truth.states[i]) <= tolerance);
   }
+  CHECK(by_tokens.outputs != in_chunks.outputs);
 }
 
 // f(tokens, kind, per_channel) for two whole chunks and for several with a rest, each kind by head and by
@@ -67,7 +70,98 @@ void for_decays(std::initializer_list<fb::DecayKind> kinds, const F& f) {
       }
 }
 
+// Gated linear attention of any shape with this decay: normalised, or with decays of values where there are
+// any.
+std::shared_ptr<const OpCase> random_attention(fb::DecayKind kind, bool per_channel, bool normalized,
+                                               uint64_t seed) {
+  Random shape(seed);
+  const int64_t tokens = shape.pick(16, 45);
+  return make_op(
+      [&](OpBuilder& b, Random& random) {
+        const int64_t heads = random.pick(1, 3), keys = random.chance(0.4) ? 1 : heads,
+                      values = keys == heads && random.chance(0.4) ? 1 : heads;
+        const int64_t queries = random.chance(0.3) ? 1 : heads * random.pick(1, 2),
+                      outputs = std::max(queries, heads);
+        const int64_t k = random.choice({5, 24, 64}), v = random.choice({12, 33, 80});
+        const DecayCase decay = random_decay(random, kind, heads, normalized ? k : v, per_channel);
+        const bool no_keys = normalized && per_channel && random.chance(0.3),
+                   no_values = !normalized && per_channel && random.chance(0.4);
+        fb::GatedLinearAttentionT args;
+        args.query_heads = static_cast<int>(queries);
+        args.key_heads = static_cast<int>(keys);
+        args.value_heads = static_cast<int>(values);
+        args.key_dim = static_cast<int>(k);
+        args.value_dim = static_cast<int>(v);
+        args.scale = 0.3f;
+        args.decay = args_of(decay);
+        args.query_map = random_map(random, false);
+        args.key_map = random_map(random, false);
+        args.value_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
+        args.decay_values = !normalized;
+        args.normalized = normalized;
+        args.step_scales_write = kind == fb::DecayKind::Softplus && !per_channel;
+        if (normalized) {  // sums of positive numbers: no division by almost nothing
+          args.query_map->activation = args.key_map->activation = fb::Activation::Elu1;
+          args.normalizer_epsilon = 1e-3f;
+        }
+        b.args(args);
+        b.input({kTokens, queries * k});
+        if (no_keys)
+          b.absent_input();
+        else
+          b.input({kTokens, keys * k});
+        if (no_values)
+          b.absent_input();
+        else
+          b.input({kTokens, values * v});
+        decay_input(b, decay);
+        decay_weights(b, decay, heads);
+        if (no_values || random.chance(0.5))
+          b.absent_weight();
+        else
+          b.vector({outputs});
+        b.state(fb::StateRole::Recurrent, {heads, k, v});
+        b.initial_state(0, normal());
+        if (normalized) {
+          b.state(fb::StateRole::Recurrent, {heads, k});
+          b.initial_state(1, uniform(0, 2));
+        }
+        b.output({kTokens, outputs * v});
+      },
+      seed, tokens);
+}
+
+constexpr fb::DecayKind kOfHeads[] = {fb::DecayKind::None,        fb::DecayKind::Constant,
+                                      fb::DecayKind::Log,         fb::DecayKind::LogSigmoid,
+                                      fb::DecayKind::Softplus,    fb::DecayKind::Sigmoid,
+                                      fb::DecayKind::LowerBounded},
+                        kOfChannels[] = {fb::DecayKind::Log, fb::DecayKind::LogSigmoid,
+                                         fb::DecayKind::Softplus, fb::DecayKind::Sigmoid,
+                                         fb::DecayKind::LowerBounded};
+
+void check_attention(bool normalized, uint64_t first_seed) {
+  uint64_t seed = first_seed;
+  for (const bool per_channel : {false, true})
+    for (const fb::DecayKind kind :
+         per_channel ? std::span<const fb::DecayKind>(kOfChannels) : std::span(kOfHeads)) {
+      CAPTURE(per_channel);
+      CAPTURE(static_cast<int>(kind));
+      CAPTURE(seed);
+      check_both(*random_attention(kind, per_channel, normalized, seed++), 2e-5f);
+    }
+}
+
 }  // namespace
+
+TEST_CASE("normalised gated linear attention by tokens and in chunks: every decay, of any shape") {
+  if (!vulkan_test_backend()) return;
+  check_attention(true, 100);
+}
+
+TEST_CASE("gated linear attention with decays of values by tokens and in chunks: every decay, of any shape") {
+  if (!vulkan_test_backend()) return;
+  check_attention(false, 200);
+}
 
 TEST_CASE("gated linear attention by tokens and in chunks: decays, maps and heads that share") {
   if (!vulkan_test_backend()) return;

@@ -2,13 +2,18 @@
 // form's kind. A_t is the product of the decay factors up to token t of the chunk; A_t / A_s is computed as the product
 // of those between, never by dividing. Include after state.glsl and decay.glsl. THREADS is a multiple of 8. `lane` is the
 // thread's, and tokens from `count` on have factors of one and rows of zeros.
+// With VALUE_DECAY the factors are of the tile's columns, and keys do not decay.
+#ifndef VALUE_DECAY
+#define VALUE_DECAY false
+#endif
 const uint C = 8u, PARTS = THREADS / C, COLUMNS = THREADS / SLICES;
-const bool PER_CHANNEL = (DECAY_FLAGS & 1u) != 0u;
-const uint FACTORS = PER_CHANNEL ? KEY_DIM : 1u;
+const bool PER_CHANNEL = (DECAY_FLAGS & 1u) != 0u && !VALUE_DECAY;
+const uint FACTORS = VALUE_DECAY ? COLUMNS : PER_CHANNEL ? KEY_DIM : 1u;
 
 shared float factor[C * FACTORS], all_factors[FACTORS];
 
-float factor_at(uint t, uint i) { return PER_CHANNEL ? factor[t * KEY_DIM + i] : factor[t]; }
+// Of a key channel.
+float factor_at(uint t, uint i) { return VALUE_DECAY ? 1.0 : PER_CHANNEL ? factor[t * KEY_DIM + i] : factor[t]; }
 
 #define LOAD_FACTORS(head_)                                  \
   for (uint n_ = lane; n_ < C * FACTORS; n_ += THREADS)      \
@@ -98,3 +103,14 @@ float factor_at(uint t, uint i) { return PER_CHANNEL ? factor[t * KEY_DIM + i] :
   }
 #define ADD_PARTS(partial, t_, column_, sum) \
   for (uint i_ = column_; i_ < THREADS; i_ += COLUMNS) sum += partial[(t_) * THREADS + i_];
+
+// The same for a column of KEY_DIM floats that all threads share: this thread's part of x_t z, t = lane % C, into
+// `parts`, THREADS floats.
+#define MULTIPLY_COLUMN(x, z, parts)                                                                       \
+  {                                                                                                        \
+    float part_ = 0.0;                                                                                     \
+    for (uint i_ = lane / C; i_ < KEY_DIM; i_ += PARTS) part_ += x[lane % C * KEY_DIM + i_] * z[i_];       \
+    parts[lane] = part_;                                                                                   \
+  }
+#define ADD_COLUMN(parts, t_, sum) \
+  for (uint i_ = t_; i_ < THREADS; i_ += C) sum += parts[i_];

@@ -21,5 +21,16 @@ layout(std430, binding = 1) readonly buffer K { float k_in[]; };
 layout(std430, binding = 2) readonly buffer V { float v_in[]; };
 layout(std430, binding = 6) readonly buffer Skip { float skip[]; };
 layout(std430, binding = 7) buffer S { float state[]; };
-layout(std430, binding = 8) readonly buffer Z { float state_sum[]; };
+layout(std430, binding = 8) buffer Z { float state_sum[]; };
 layout(std430, binding = 9) writeonly buffer O { float o[]; };
+layout(std430, binding = 10) writeonly buffer NewZ { float new_sum[]; };
+
+// z and what it has become. Where a head has several tiles, some may not have read the old one yet: the new one goes by
+// a detour (gated_linear_attention_sum.comp).
+#define LOAD_SUM(z, h) \
+  for (uint i_ = gl_LocalInvocationID.x; i_ < KEY_DIM; i_ += THREADS) z[i_] = state_sum[(h) * KEY_DIM + i_];
+#define STORE_SUM(z, h)                                                           \
+  for (uint i_ = gl_LocalInvocationID.x; i_ < KEY_DIM; i_ += THREADS) {           \
+    if (p.tiles == 1u) state_sum[(h) * KEY_DIM + i_] = z[i_];                     \
+    else if (group_index() % p.tiles == 0u) new_sum[(h) * KEY_DIM + i_] = z[i_]; \
+  }
