@@ -77,16 +77,23 @@ function(linnet_vulkan_library)
   set(rows "")
   foreach(shader ${shaders})
     get_filename_component(shader_name ${shader} NAME_WE)
-    # Shaders that reduce over a group are compiled again with subgroup arithmetic, which not every device has.
+    # Shaders that reduce over a group are compiled again with subgroup arithmetic, and products of few tokens with
+    # shuffles, which not every device has.
     file(STRINGS ${shader} reduces REGEX "reduce\\.glsl")
+    file(STRINGS ${shader} slices REGEX "slices\\.glsl")
     set(variants "${shader_name}")
     if(reduces)
       list(APPEND variants "${shader_name}_subgroup")
     endif()
+    if(slices)
+      list(APPEND variants "${shader_name}_shuffle")
+    endif()
     foreach(name ${variants})
       set(define "")
-      if(NOT name STREQUAL shader_name)
+      if(name STREQUAL "${shader_name}_subgroup")
         set(define -DSUBGROUP)
+      elseif(name STREQUAL "${shader_name}_shuffle")
+        set(define -DSHUFFLE)
       endif()
       add_custom_command(
         OUTPUT ${out}/${name}.cc

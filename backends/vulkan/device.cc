@@ -132,6 +132,7 @@ void Device::choose_abilities(const Physical& chosen) {
   if (use("cooperative_matrix", static_cast<bool>(chosen.matrix_unit), info_.kind != "cpu"))
     abilities_.matrix_unit = chosen.matrix_unit;
   abilities_.subgroup_arithmetic = use("subgroup_arithmetic", chosen.subgroup_arithmetic, true);
+  if (use("subgroup_shuffle", chosen.shuffles > 0, true)) abilities_.shuffles = chosen.shuffles;
   // Tensors lie at multiples of 64 bytes in a file that is mapped in pages. Where a device that does not
   // answer is left alone with the file, a kernel driver has its pages pinned; a processor that plays a GPU
   // would fall over them once the file is closed.
@@ -171,6 +172,14 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   if (abilities_.matrix_unit) {
     extensions.insert(extensions.end(), std::begin(kMatrixUnitExtensions), std::end(kMatrixUnitExtensions));
     create.pNext = matrix.chain(const_cast<void*>(create.pNext));
+  }
+  VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup{};
+  subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
+  subgroup.subgroupSizeControl = subgroup.computeFullSubgroups = VK_TRUE;
+  if (abilities_.shuffles > 0 && !abilities_.matrix_unit) {  // that has these features in its chain
+    extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    subgroup.pNext = const_cast<void*>(create.pNext);
+    create.pNext = &subgroup;
   }
   if (abilities_.fp16 || abilities_.matrix_unit) {
     extensions.push_back(VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);

@@ -76,6 +76,9 @@ struct Abilities {
   bool fp16 = false;         // VK_KHR_shader_float16_int8, where it was asked for
   MatrixUnit matrix_unit;    // VK_KHR_cooperative_matrix
   bool subgroup_arithmetic = false;
+  // VK_EXT_subgroup_size_control: threads of a subgroup that shaders with shuffles ask for
+  // (shaders/slices.glsl).
+  uint32_t shuffles = 0;
   bool import = false;  // VK_EXT_external_memory_host on unified memory
   bool chunks = false;
   bool profile = false;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backends/vulkan/device.h"
+#include "backends/vulkan/product.h"
 #include "backends/vulkan/quirks.h"
 #include "runtime/core/strings.h"
 
@@ -42,7 +43,30 @@ int preference(const VulkanDevice& device) {
   return device.usable ? static_cast<int>(at - std::begin(order)) : 100;
 }
 
-void add_features(VkInstance instance, VkPhysicalDevice device, Physical& p) {
+// Threads of the subgroups that shaders/slices.glsl wants: whole, of the size that the device prefers, and
+// eight or more. 0: it cannot have them.
+uint32_t shuffling_subgroup(VkPhysicalDevice device, const VkPhysicalDeviceSubgroupProperties& subgroup) {
+  VkPhysicalDeviceSubgroupSizeControlFeaturesEXT able{};
+  able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
+  VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &able, {}};
+  vkGetPhysicalDeviceFeatures2(device, &features);
+  VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes{};
+  sizes.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT;
+  VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &sizes, {}};
+  vkGetPhysicalDeviceProperties2(device, &all);
+  const uint32_t size = subgroup.subgroupSize;
+  const bool fits = able.subgroupSizeControl && able.computeFullSubgroups &&
+                    (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                    (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                    (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) &&
+                    size >= sizes.minSubgroupSize && size <= sizes.maxSubgroupSize && size >= 8 &&
+                    kProductThreads % size == 0 &&
+                    sizes.maxComputeWorkgroupSubgroups >= kProductThreads / size;
+  return fits ? size : 0;
+}
+
+void add_features(VkInstance instance, VkPhysicalDevice device,
+                  const VkPhysicalDeviceSubgroupProperties& subgroup, Physical& p) {
   VulkanDevice& info = p.info;
   uint32_t count = 0;
   vkEnumerateDeviceExtensionProperties(device, nullptr, &count, nullptr);
@@ -52,9 +76,9 @@ void add_features(VkInstance instance, VkPhysicalDevice device, Physical& p) {
     return std::ranges::any_of(extensions,
                                [&](const auto& e) { return std::strcmp(e.extensionName, name) == 0; });
   };
-  for (const char* name :
-       {"VK_KHR_shader_float16_int8", "VK_KHR_16bit_storage", "VK_KHR_8bit_storage",
-        "VK_KHR_shader_integer_dot_product", "VK_KHR_cooperative_matrix", "VK_EXT_external_memory_host"})
+  for (const char* name : {"VK_KHR_shader_float16_int8", "VK_KHR_16bit_storage", "VK_KHR_8bit_storage",
+                           "VK_KHR_shader_integer_dot_product", "VK_KHR_cooperative_matrix",
+                           "VK_EXT_subgroup_size_control", "VK_EXT_external_memory_host"})
     if (has(name)) info.features.emplace_back(name);
   if (has("VK_KHR_shader_integer_dot_product")) {
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR able{};
@@ -77,6 +101,7 @@ void add_features(VkInstance instance, VkPhysicalDevice device, Physical& p) {
   }
   if (p.fp16 && std::ranges::all_of(kMatrixUnitExtensions, has))
     p.matrix_unit = find_matrix_unit(instance, device, info.subgroup);
+  if (has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) p.shuffles = shuffling_subgroup(device, subgroup);
   if (has("VK_EXT_external_memory_host")) {
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
     host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;
@@ -139,7 +164,7 @@ Physical describe(VkInstance instance, VkPhysicalDevice handle) {
   info.driver = driver.driverName[0] ? strf("{} {}", driver.driverName, driver.driverInfo)
                                      : strf("version {}", p.properties.driverVersion);
   if (driver.driverName[0]) p.driver = driver.driverID;
-  add_features(instance, handle, p);
+  add_features(instance, handle, subgroup, p);
   for (const Quirk& quirk : quirks())
     if (applies(quirk, p.driver, p.properties.deviceType)) info.quirks.emplace_back(quirk.reason);
   return p;

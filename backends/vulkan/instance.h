@@ -19,6 +19,7 @@ struct Physical {
   double clock_ns = 0;  // of a tick
   // What the device reports of kVulkanAbilities, and whether it says that they are fast.
   bool integer_dot = false, fast_integer_dot = false, fp16 = false, subgroup_arithmetic = false;
+  uint32_t shuffles = 0;        // Abilities::shuffles
   MatrixUnit matrix_unit;       // none, or not with these headers and this glslc: m of 0
   size_t import_alignment = 0;  // 0: host memory cannot be imported
   VulkanDevice info;

@@ -47,6 +47,7 @@ Result<void> run(Lowering& l) {
                            (l.shapes.has_in(2) ? 16u : 0u);
     const Form form = form_of(l, rows, w.dtype, args.gated ? second : w.dtype);
     const bool tiles = form != Form::kPlain;
+    const uint32_t whole = !tiles && k % kGroupSize == 0 ? 32u : 0u;
     const MatrixUnit unit = l.device().abilities().matrix_unit;
     const uint32_t tile = tiles ? kTiledTokens : product_tile(rows);
     // Both matrices of a gate may be cut, and differently where their types differ.
@@ -57,7 +58,7 @@ Result<void> run(Lowering& l) {
                      code(w.dtype),
                      code(second),
                      code(args.activation),
-                     flags,
+                     flags | whole,
                      tile};
       if (form == Form::kCooperative)
         d.constants.insert(d.constants.end(), {unit.m, unit.n, unit.k, kTiledThreads / unit.subgroup});

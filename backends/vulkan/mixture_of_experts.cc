@@ -42,7 +42,8 @@ void hidden(Lowering& l, const Experts& e, const Binding& chosen) {
     Dispatch d;
     d.shader = "mixture_of_experts_hidden";
     d.constants = {product_threads(l, x.channels()), code(l.shapes.weights[e.gate].dtype),
-                   code(l.shapes.weights[e.up].dtype), code(args.activation)};
+                   code(l.shapes.weights[e.up].dtype), code(args.activation),
+                   x.channels() % kGroupSize == 0 ? 1u : 0u};
     d.bindings = {l.in(0), {range.first, false}, {range.second, false}, chosen, e.hidden};
     d.push = {u32(e.slots),      u32(x.channels()), u32(e.inner),      panels, range.first_panel,
               range.panels,      range.first_skip,  range.second_skip, 0,      0,
@@ -63,7 +64,8 @@ void down(Lowering& l, const Experts& e, const Binding& chosen, const Binding& w
   for (const PanelRange& range : panel_ranges(l, e.down, -1)) {
     Dispatch d;
     d.shader = "mixture_of_experts";
-    d.constants = {product_threads(l, e.inner), code(l.shapes.weights[e.down].dtype), 0, 0};
+    d.constants = {product_threads(l, e.inner), code(l.shapes.weights[e.down].dtype), 0, 0,
+                   e.inner % kGroupSize == 0 ? 1u : 0u};
     d.bindings = {read_hidden, {range.first, false}, chosen, weights, l.in(1), l.out(0)};
     const uint32_t flags = (e.shared ? 1u : 0u) | (first ? 0u : 2u) | (first && l.shapes.has_in(1) ? 4u : 0u);
     d.push = {u32(e.slots),
@@ -97,7 +99,12 @@ Result<void> run(Lowering& l) {
   for (const PanelRange& range : panel_ranges(l, 0, -1)) {
     Dispatch d;  // the router is a product like any other
     d.shader = "logits";
-    d.constants = {product_threads(l, x.channels()), code(l.shapes.weights[0].dtype), 0, 0, 0, tile};
+    d.constants = {product_threads(l, x.channels()),
+                   code(l.shapes.weights[0].dtype),
+                   0,
+                   0,
+                   x.channels() % kGroupSize == 0 ? 32u : 0u,
+                   tile};
     d.bindings = {l.in(0), {range.first, false}, part(at.logits, at.chosen, true)};
     d.push = {u32(x.dims[0]),   0, u32(x.channels()), u32(args.experts), range.first_panel, range.panels,
               range.first_skip, 0, bits(1.0f),        bits(0.0f)};

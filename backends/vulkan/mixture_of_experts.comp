@@ -12,7 +12,8 @@ layout(std430, binding = 0) readonly buffer Hidden { float hidden[]; };
 #define MATRIX_WORDS down
 #define MATRIX_DTYPE DTYPE0
 #define MATRIX_LOAD load
-#include "matrix.glsl"
+#include "quads.glsl"
+#include "slices.glsl"
 layout(std430, binding = 2) readonly buffer Chosen { uint chosen[]; };
 layout(std430, binding = 3) readonly buffer Weights { float weights[]; };
 layout(std430, binding = 4) readonly buffer Residual { float residual[]; };
@@ -20,24 +21,22 @@ layout(std430, binding = 5) buffer Y { float y[]; };
 
 void main() {
   if (group_index() >= p.groups) return;
-  uint lane = gl_LocalInvocationID.x, r = lane & 15u;
-  uint panel = group_index() % p.panels, t = group_index() / p.panels;
-  float total = 0.0, w[32];
+  uint lane = product_lane(), panel = group_index() % p.panels, t = group_index() / p.panels;
+  vec4 sums_of_slots = vec4(0.0), w[8];
   for (uint slot = 0u; slot < p.slots; ++slot) {
     uint expert = (p.flags & 1u) != 0u ? 0u : chosen[t * p.slots + slot];
     uint at = expert * p.panels + panel;
     if (at < p.first_panel || at >= p.first_panel + p.bound_panels) continue;
     at += p.skip0 - p.first_panel;
-    float sum = 0.0;
-    for (uint block = lane / 16u; block * 32u < p.k; block += THREADS / 16u) {
-      uint count = min(32u, p.k - block * 32u);
-      load(at, r, block, p.k, w);
-      DOT(hidden, (t * p.slots + slot) * p.k + block * 32u, w, sum)
+    vec4 sum = vec4(0.0);
+    for (uint n = lane / 4u; n < units(p.k); n += SLICES) {
+      load(at, lane % 4u, n, p.k, w);
+      DOT(hidden, (t * p.slots + slot) * p.k, n, p.k, DTYPE0, w, sum)
     }
-    total += weights[t * p.weight_row + p.weight_first + slot] * sum;
+    sums_of_slots += weights[t * p.weight_row + p.weight_first + slot] * sum;
   }
-  total = add_slices(total);
-  uint row = panel * 16u + r, to = t * p.n + row;
+  float total = add_slices(sums_of_slots);
+  uint row = panel * 16u + lane, to = t * p.n + row;
   if (lane >= 16u || row >= p.n) return;
   if ((p.flags & 2u) != 0u) total += y[to];
   if ((p.flags & 4u) != 0u) total += residual[to];

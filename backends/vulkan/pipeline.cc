@@ -114,14 +114,19 @@ Result<Pipeline> Device::pipeline(std::string_view shader, std::span<const uint3
   if (constants[0] > info_.workgroup_threads)
     return fail(ErrorCode::kUnsupported, strf("the shader '{}' needs groups of {} threads, the device has {}",
                                               shader, constants[0], info_.workgroup_threads));
+  // The compilation for what the device has.
+  const auto all = shaders();
+  auto code = all.end();
+  const auto look_for = [&](const char* suffix) {
+    if (code == all.end()) code = std::ranges::find(all, strf("{}{}", shader, suffix), &Shader::name);
+    return code != all.end();
+  };
+  uint32_t subgroup_size = shader == kCooperativeShader ? abilities_.matrix_unit.subgroup : 0;
+  if (abilities_.shuffles > 0 && look_for("_shuffle")) subgroup_size = abilities_.shuffles;
+  if (abilities_.subgroup_arithmetic) look_for("_subgroup");
   auto module = modules_.find(shader);
   if (module == modules_.end()) {
-    const auto all = shaders();
-    auto code = all.end();
-    if (abilities_.subgroup_arithmetic)
-      code = std::ranges::find(all, strf("{}_subgroup", shader), &Shader::name);
-    if (code == all.end()) code = std::ranges::find(all, shader, &Shader::name);
-    if (code == all.end()) return fail(ErrorCode::kInternal, strf("there is no shader '{}'", shader));
+    if (!look_for("")) return fail(ErrorCode::kInternal, strf("there is no shader '{}'", shader));
     VkShaderModuleCreateInfo create{};
     create.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
     create.codeSize = code->count * sizeof(uint32_t);
@@ -148,9 +153,9 @@ Result<Pipeline> Device::pipeline(std::string_view shader, std::span<const uint3
   create.stage.pSpecializationInfo = &special;
   create.layout = out.layout;
   VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT subgroup{};
-  if (shader == kCooperativeShader) {
+  if (subgroup_size > 0) {  // as large as that, and whole
     subgroup.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT;
-    subgroup.requiredSubgroupSize = abilities_.matrix_unit.subgroup;
+    subgroup.requiredSubgroupSize = subgroup_size;
     create.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT;
     create.stage.pNext = &subgroup;
   }

@@ -56,10 +56,13 @@ inline bool tiled(const Lowering& l, int64_t rows) {
          l.device().shared_bytes() >= kTiledBytes;
 }
 
+inline constexpr uint32_t kProductThreads = 128;
 inline uint32_t product_tile(int64_t rows) { return rows == 1 ? 1u : rows <= 4 ? 4u : 8u; }
-// A slice of 16 threads for each group of 32 inputs, as far as that pays.
+// Four threads for each eight inputs (shaders/slices.glsl), as far as that pays, and whole subgroups.
 inline uint32_t product_threads(const Lowering& l, int64_t k) {
-  return std::min(threads_for((k + 31) / 32 * 16, 128), l.device().most_threads());
+  const uint32_t wish =
+      std::max(threads_for((k + 31) / 32 * 16, kProductThreads), l.device().abilities().shuffles);
+  return std::min(wish, l.device().most_threads());
 }
 
 }  // namespace linnet::vulkan

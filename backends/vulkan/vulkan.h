@@ -35,8 +35,9 @@ struct VulkanOptions {
 
 // What Linnet uses where the device reports it, beyond Vulkan 1.1, and "chunks": several tokens of a
 // recurrent layer at a time, which every device can. Each has a way around.
-inline constexpr std::string_view kVulkanAbilities[] = {"integer_dot",         "fp16",   "cooperative_matrix",
-                                                        "subgroup_arithmetic", "import", "chunks"};
+inline constexpr std::string_view kVulkanAbilities[] = {
+    "integer_dot", "fp16",  "cooperative_matrix", "subgroup_arithmetic", "subgroup_shuffle",
+    "import",      "chunks"};
 
 struct VulkanDevice {
   std::string name, driver, kind;  // kind: discrete, integrated, virtual, cpu, other

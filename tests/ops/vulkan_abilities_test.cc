@@ -126,9 +126,8 @@ std::vector<double> unit_bound(std::span<const float> x, const std::vector<float
 }
 
 // The largest distance of an element from the reference, over what is allowed for it.
-double worst(const OpCase& op, const Backend& backend, double scale,
+double worst(const OpRun& truth, const OpRun& found, double scale,
              const std::vector<std::vector<double>>& allowed = {}) {
-  const OpRun truth = run_op(op, reference_backend()), found = run_op(op, backend);
   double worst = 0;
   for (size_t o = 0; o < truth.outputs.size(); ++o) {
     REQUIRE(found.outputs[o].size() == truth.outputs[o].size());
@@ -141,6 +140,21 @@ double worst(const OpCase& op, const Backend& backend, double scale,
     }
   }
   return worst;
+}
+double worst(const OpCase& op, const Backend& backend, double scale,
+             const std::vector<std::vector<double>>& allowed = {}) {
+  return worst(run_op(op, reference_backend()), run_op(op, backend), scale, allowed);
+}
+
+// With all abilities and with none: like the reference, and where `ability` is there not in the same bits, or
+// it would be one way that ran.
+void check_both_ways(const OpCase& op, double scale, const char* ability,
+                     const std::vector<int64_t>& pieces = {}) {
+  const OpRun truth = run_op(op, reference_backend());
+  const OpRun none = run_op(op, *with(false), 1, pieces), all = run_op(op, *with(true), 1, pieces);
+  CHECK(worst(truth, none, scale) <= 1);
+  CHECK(worst(truth, all, scale) <= 1);
+  if (std::ranges::count(with(true)->device().abilities, ability) > 0) CHECK(none.outputs != all.outputs);
 }
 
 }  // namespace
@@ -269,6 +283,87 @@ TEST_CASE("what is not finite stays so with integers and f16, and only in its ro
     const OpRun found = run_op(*op, *backend);
     for (size_t i = 0; i < found.outputs[0].size(); ++i)
       CHECK(std::isfinite(found.outputs[0][i]) == (i / 20 != 3 && i / 20 != 7));
+  }
+}
+
+TEST_CASE("products of few tokens: slices added up by subgroups and without them, every type") {
+  if (!with(false)) return;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A})
+    for (const int64_t tokens : {1, 3, 11})
+      for (const bool whole : {false, true}) {
+        CAPTURE(dtype_name(dtype));
+        CAPTURE(tokens);
+        CAPTURE(whole);
+        const auto op = make_op(
+            [&](OpBuilder& b, Random& random) {
+              // Fewer groups of inputs than slices and several for each.
+              const int64_t k = whole ? random.choice({64, 544, 1120}) : random.choice({71, 531, 1101});
+              const int64_t n = random.choice({16, 65, 130});
+              b.args(fb::LinearT());
+              b.input({kTokens, k}, normal());
+              b.matrix(dtype, n, k);
+              b.vector({n});
+              b.output({kTokens, n});
+            },
+            static_cast<uint64_t>(tokens) + 100 * static_cast<uint64_t>(dtype) + (whole ? 50 : 0), tokens);
+        check_both_ways(*op, 3e-6, "subgroup_shuffle");
+      }
+}
+
+TEST_CASE("gates, logits and experts of few tokens: slices added up by subgroups and without them") {
+  if (!with(false)) return;
+  for (const DType dtype : {DType::kF16, DType::kQ4A}) {
+    CAPTURE(dtype_name(dtype));
+    const auto gated = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::LinearT args;
+          args.gated = true;
+          args.activation = fb::Activation::Silu;
+          b.args(args);
+          b.input({kTokens, 300}, normal());
+          b.input({kTokens, 75}, normal());
+          b.matrix(DType::kQ8, 75, 300, normal(0.1f));
+          b.vector({75});
+          b.matrix(dtype, 75, 300, normal(0.1f));
+          b.vector({75});
+          b.output({kTokens, 75});
+        },
+        3, 2);
+    check_both_ways(*gated, 3e-6, "subgroup_shuffle");
+    const auto logits = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::LogitsT args;
+          args.scale = 0.7f;
+          args.softcap = 30;
+          b.args(args);
+          b.symbol("logit_tokens", 2);
+          b.input({kTokens, 352}, normal());
+          b.matrix(dtype, 123, 352, normal(0.1f));
+          b.output({Extent("logit_tokens"), 123});
+        },
+        4, 5);
+    check_both_ways(*logits, 3e-6, "subgroup_shuffle");
+    for (const int64_t width : {160, 150}) {
+      const auto experts = make_op(
+          [&](OpBuilder& b, Random&) {
+            fb::MixtureOfExpertsT args;
+            args.experts = 5;
+            args.top_k = 2;
+            args.renormalize = true;
+            args.activation = fb::Activation::Silu;
+            b.args(args);
+            b.input({kTokens, width}, normal());
+            b.matrix(DType::kF32, 5, width);
+            b.absent_weight();
+            for (int i = 0; i < 2; ++i) b.matrices(dtype, 5, 360, width, normal(0.1f));
+            b.matrices(dtype, 5, width, 360, normal(0.1f));
+            for (int i = 0; i < 2; ++i) b.matrix(dtype, 90, width, normal(0.1f));
+            b.matrix(dtype, width, 90, normal(0.1f));
+            b.output({kTokens, width});
+          },
+          5, 3);
+      check_both_ways(*experts, 3e-6, "subgroup_shuffle");
+    }
   }
 }
 

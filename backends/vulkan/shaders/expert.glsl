@@ -1,8 +1,10 @@
 // What the two products of mixture_of_experts share. Panels are counted through the stack of experts.
-// Constants: 1 dtype of the first matrix, 2 of the second, 3 activation.
+// Constants: 1 dtype of the first matrix, 2 of the second, 3 activation, 4 whether K is a multiple of 32.
 layout(constant_id = 1) const uint DTYPE0 = 0u;
 layout(constant_id = 2) const uint DTYPE1 = 0u;
 layout(constant_id = 3) const uint ACTIVATION = 0u;
+layout(constant_id = 4) const uint OF_GROUPS = 0u;
+const bool WHOLE = OF_GROUPS != 0u;
 
 layout(push_constant) uniform Push {
   uint groups;
@@ -14,8 +16,3 @@ layout(push_constant) uniform Push {
   uint flags;                      // 1: every slot is expert 0; 2: y is added to; 4: there is a residual
 }
 p;
-
-#include "add_slices.glsl"
-
-#define DOT(x, at, w, acc) \
-  for (uint i = 0u; i < count; ++i) acc += x[(at) + i] * w[i];

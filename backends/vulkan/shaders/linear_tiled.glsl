@@ -6,6 +6,12 @@
 // Constant 0 is 128; with COOPERATIVE 6, 7 and 8 are the units' M, N and K (of tokens, outputs and inputs; each divides its
 // side of the tile) and 9 is the subgroups of a group.
 #include "product.glsl"
+#define MATRIX_BINDING 1
+#define MATRIX_BLOCK W0
+#define MATRIX_WORDS w0
+#define MATRIX_DTYPE DTYPE0
+#define MATRIX_LOAD load0
+#include "matrix.glsl"
 
 layout(std430, binding = 2) readonly buffer B0 { float bias0[]; };
 #define MATRIX_BINDING 3
