@@ -141,6 +141,7 @@ void Device::choose_abilities(const Physical& chosen) {
                               import_alignment_ <= static_cast<size_t>(sysconf(_SC_PAGESIZE)),
                           info_.kind != "cpu");
   abilities_.chunks = use("chunks", true, true);
+  abilities_.split_keys = use("split_keys", true, true);
   clock_ns_ = chosen.clock_ns;
   clock_mask_ = chosen.clock_bits >= 64 ? ~uint64_t{0} : (uint64_t{1} << chosen.clock_bits) - 1;
   abilities_.profile = options_.profile && clock_mask_ != 0;

@@ -80,7 +80,7 @@ struct Abilities {
   // (shaders/slices.glsl).
   uint32_t shuffles = 0;
   bool import = false;  // VK_EXT_external_memory_host on unified memory
-  bool chunks = false;
+  bool chunks = false, split_keys = false;
   bool profile = false;
 };
 

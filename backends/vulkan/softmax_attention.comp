@@ -6,14 +6,16 @@
 #include "reduce.glsl"
 
 // One group for each query of each head; a thread scores a key of a block, then adds up channels of values over its
-// slice of the block's keys. Constants: 1 dtype of the cache, 2 flags, 3 activation of the gate, 4 head_dim, 5 channels
-// of a thread, 6 threads of a slice.
+// slice of the block's keys. A single query's keys may be split over PARTS groups, `span` each: those at work leave
+// their sums in memory, and the last to be done adds them up. Constants: 1 dtype of the cache, 2 flags, 3 activation of
+// the gate, 4 head_dim, 5 channels of a thread, 6 threads of a slice, 7 parts.
 layout(constant_id = 1) const uint CACHE_DTYPE = 0u;
 layout(constant_id = 2) const uint FLAGS = 0u;
 layout(constant_id = 3) const uint ACTIVATION = 0u;
 layout(constant_id = 4) const uint HEAD_DIM = 1u;
 layout(constant_id = 5) const uint CHANNELS = 1u;
 layout(constant_id = 6) const uint SLICE = 1u;
+layout(constant_id = 7) const uint PARTS = 1u;
 const bool CAUSAL = (FLAGS & 1u) != 0u, GATE = (FLAGS & 2u) != 0u, TURN = (FLAGS & 4u) != 0u,
            INTERLEAVED = (FLAGS & 8u) != 0u, BIAS = (FLAGS & 16u) != 0u, MASK = (FLAGS & 32u) != 0u;
 #include "cache.glsl"
@@ -25,6 +27,7 @@ layout(push_constant) uniform Push {
   uint half_dim;                   // pairs that turn
   float scale, softcap;
   uint queries;
+  uint span;
 }
 p;
 #define PARAMS_BINDING 0
@@ -38,7 +41,11 @@ layout(std430, binding = 6) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 7) readonly buffer Buckets { float buckets[]; };  // of key - query, from the least
 layout(std430, binding = 8) writeonly buffer O { float o[]; };
 layout(std430, binding = 9) readonly buffer Mask { float mask[]; };  // by key, 0 where it is not seen
+// Of each head how many parts are done; then floats, of each part the sums of its values, its largest score, the sum of
+// its weights.
+layout(std430, binding = 10) coherent buffer Parts { uint parts[]; };
 
+shared bool last;
 shared float q[HEAD_DIM], turned[HEAD_DIM];
 shared float weights[THREADS];
 shared uint slots[THREADS];
@@ -62,11 +69,16 @@ void load_query(uint t, uint base) {
   barrier();
 }
 
+// Channel c of a query of a head.
+void put(uint row, uint c, float y) {
+  uint at = row * p.value_dim + c;
+  o[at] = GATE ? y * activate(ACTIVATION, gate[at]) : y;
+}
+
 void main() {
   if (group_index() >= p.groups) return;
-  uint lane = gl_LocalInvocationID.x;
-  uint t = group_index() / p.heads, h = group_index() % p.heads, kv = h / (p.heads / p.kv_heads);
-  load_query(t, group_index() * HEAD_DIM);
+  uint lane = gl_LocalInvocationID.x, part = group_index() % PARTS, row = group_index() / PARTS;
+  uint t = row / p.heads, h = row % p.heads, kv = h / (p.heads / p.kv_heads);
   uint position = params.position + t;
   // The keys seen: `front` of the sinks, then all from `first` on.
   uint front = 0u, first = 0u, total = p.key_rows;
@@ -75,13 +87,21 @@ void main() {
     first = max(p.sinks, position + 1u > p.window ? position + 1u - p.window : 0u);
     total = front + (first <= position ? position + 1u - first : 0u);
   }
+  uint begin = 0u, end = total, working = 1u;
+  if (PARTS > 1u) {
+    begin = part * p.span;
+    if (begin >= total) return;
+    end = min(total, begin + p.span);
+    working = (total + p.span - 1u) / p.span;
+  }
+  load_query(t, row * HEAD_DIM);
   float acc[CHANNELS];
   for (uint i = 0u; i < CHANNELS; ++i) acc[i] = 0.0;
   float most = -kInfinity, sum = 0.0;
-  for (uint start = 0u; start < total; start += THREADS) {
+  for (uint start = begin; start < end; start += THREADS) {
     uint n = start + lane;
     float score = -kInfinity;
-    if (n < total) {
+    if (n < end) {
       uint j = n < front ? n : first + n - front;
       uint slot = CAUSAL ? ring_slot(j, p.sinks, p.capacity) : j;
       slots[lane] = slot;
@@ -99,12 +119,12 @@ void main() {
     }
     float block_most = max_of_group(score);
     float higher = block_most > most || isnan(block_most) ? block_most : most;
-    float factor = start == 0u ? 0.0 : exp_(most - higher);
-    float weight = n < total ? exp_(score - higher) : 0.0;
+    float factor = start == begin ? 0.0 : exp_(most - higher);
+    float weight = n < end ? exp_(score - higher) : 0.0;
     weights[lane] = weight;
     sum = sum * factor + sum_of_group(weight);
     most = higher;
-    uint count = min(THREADS, total - start);
+    uint count = min(THREADS, end - start);
     for (uint i = 0u; i < CHANNELS; ++i) {
       uint c = lane % SLICE + i * SLICE;
       if (c >= p.value_dim) break;
@@ -115,6 +135,7 @@ void main() {
     }
     barrier();
   }
+  uint size = p.value_dim + 2u, of_head = p.heads + row * PARTS * size, of_part = of_head + part * size;
   for (uint i = 0u; i < CHANNELS; ++i) {
     weights[lane] = acc[i];
     barrier();
@@ -122,10 +143,38 @@ void main() {
     if (lane < SLICE)
       for (uint n = lane; n < THREADS; n += SLICE) y += weights[n];
     barrier();
-    uint c = lane + i * SLICE, at = group_index() * p.value_dim + c;
+    uint c = lane + i * SLICE;
     if (lane >= SLICE || c >= p.value_dim) continue;
-    y /= sum;
-    if (GATE) y *= activate(ACTIVATION, gate[at]);
-    o[at] = y;
+    if (working == 1u)
+      put(row, c, y / sum);
+    else
+      parts[of_part + c] = floatBitsToUint(y);
+  }
+  if (PARTS == 1u || working == 1u) return;
+  if (lane == 0u) {
+    parts[of_part + p.value_dim] = floatBitsToUint(most);
+    parts[of_part + p.value_dim + 1u] = floatBitsToUint(sum);
+  }
+  memoryBarrierBuffer();
+  barrier();
+  if (lane == 0u) last = atomicAdd(parts[row], 1u) + 1u == working;
+  barrier();
+  if (!last) return;
+  memoryBarrierBuffer();
+  most = -kInfinity;
+  for (uint n = 0u; n < working; ++n) {
+    float its = uintBitsToFloat(parts[of_head + n * size + p.value_dim]);
+    if (its > most || isnan(its)) most = its;
+  }
+  for (uint c = lane; c < p.value_dim; c += THREADS) {
+    float y = 0.0;
+    sum = 0.0;
+    for (uint n = 0u; n < working; ++n) {
+      uint at = of_head + n * size;
+      float factor = exp_(uintBitsToFloat(parts[at + p.value_dim]) - most);
+      y += factor * uintBitsToFloat(parts[at + c]);
+      sum += factor * uintBitsToFloat(parts[at + p.value_dim + 1u]);
+    }
+    put(row, c, y / sum);
   }
 }

@@ -10,6 +10,7 @@ layout(push_constant) uniform Push {
   uint groups;
   uint tokens, key_channels, value_channels;
   uint sinks, capacity;
+  uint heads;  // whose keys are split into parts, of which none is done yet
 }
 p;
 #define PARAMS_BINDING 0
@@ -18,6 +19,7 @@ layout(std430, binding = 1) readonly buffer K { float k[]; };
 layout(std430, binding = 2) readonly buffer V { float v[]; };
 layout(std430, binding = 3) buffer Keys { uint keys[]; };
 layout(std430, binding = 4) buffer Values { uint values[]; };
+layout(std430, binding = 5) writeonly buffer Parts { uint parts[]; };  // softmax_attention.comp
 
 // Two rows may share a word, and different threads write its halves.
 #define PUT_HALF(words, at, half)                                       \
@@ -55,6 +57,7 @@ layout(std430, binding = 4) buffer Values { uint values[]; };
   }
 
 void main() {
+  if (thread_index() < p.heads) parts[thread_index()] = 0u;
   uint step = CACHE_DTYPE == 3u ? 32u : 1u;
   uint row = (p.key_channels + p.value_channels) / step;
   uint t = thread_index() / row, c = thread_index() % row * step;

@@ -33,11 +33,12 @@ struct VulkanOptions {
   int lose_at_submit = -1;  // the device is lost in this submission
 };
 
-// What Linnet uses where the device reports it, beyond Vulkan 1.1, and "chunks": several tokens of a
-// recurrent layer at a time, which every device can. Each has a way around.
+// What Linnet uses where the device reports it, beyond Vulkan 1.1, and what every device can: "chunks",
+// several tokens of a recurrent layer at a time, and "split_keys", several groups for a query's keys. Each
+// has a way around.
 inline constexpr std::string_view kVulkanAbilities[] = {
-    "integer_dot", "fp16",  "cooperative_matrix", "subgroup_arithmetic", "subgroup_shuffle",
-    "import",      "chunks"};
+    "integer_dot", "fp16",   "cooperative_matrix", "subgroup_arithmetic", "subgroup_shuffle",
+    "import",      "chunks", "split_keys"};
 
 struct VulkanDevice {
   std::string name, driver, kind;  // kind: discrete, integrated, virtual, cpu, other

@@ -367,6 +367,85 @@ TEST_CASE("gates, logits and experts of few tokens: slices added up by subgroups
   }
 }
 
+TEST_CASE("a token over thousands of keys: split over groups and not") {
+  if (!with(false)) return;
+  struct Case {
+    int64_t heads, value_dim, tokens;
+    plan::AttentionBounds bounds;
+    DType cache;
+    std::vector<int64_t> pieces;
+  };
+  const Case cases[] = {
+      // All keys, in two parts of 1250: single tokens at the start, across the border and at the end.
+      {1, 8, 2500, {}, DType::kF32, {5, 1, 1241, 1, 1, 1, 1, 1, 1, 1242, 1, 1, 1, 1, 1}},
+      // A window that has moved on, and sinks, in a ring that has come round.
+      {1,
+       8,
+       2305,
+       {false, 2080, 3},
+       DType::kF32,
+       {200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 100, 1, 1, 1, 1, 1}},
+      // Several channels a thread; keys in two of three parts.
+      {1, 136, 1100, {false, 2100, 3}, DType::kF32, {1097, 1, 1, 1}},
+      {2, 8, 2060, {}, DType::kF16, {2057, 1, 1, 1}},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.tokens);
+    const auto op = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::SoftmaxAttentionT args;
+          args.heads = static_cast<int>(c.heads);
+          args.kv_heads = 1;
+          args.head_dim = 8;
+          args.value_dim = static_cast<int>(c.value_dim);
+          args.scale = 0.5f;
+          if (!c.bounds.full) {
+            args.rope = std::make_unique<fb::RotaryEmbeddingT>();
+            args.rope->head_dim = 8;
+            args.rope->inverse_frequencies = {1, 0.1f, 0.01f, 0.001f};
+          }
+          b.options().attention = c.bounds;
+          b.options().cache_dtype = c.cache;
+          b.args(args);
+          b.input({kTokens, c.heads * 8}, normal());
+          b.input({kTokens, 8}, normal());
+          b.input({kTokens, c.value_dim}, normal());
+          if (c.heads == 1) b.input({kTokens, c.heads * c.value_dim}, normal());
+          b.state(fb::StateRole::KeyCache, {kContext, 8});
+          b.state(fb::StateRole::ValueCache, {kContext, c.value_dim});
+          b.output({kTokens, c.heads * c.value_dim});
+        },
+        static_cast<uint64_t>(c.tokens), c.tokens);
+    check_both_ways(*op, 4e-6, "split_keys", c.pieces);
+  }
+}
+
+TEST_CASE("a token over thousands of keys: one that is NaN reaches it through any part") {
+  if (!with(false)) return;
+  for (const size_t bad : {size_t{7}, size_t{2055}}) {
+    const auto op = make_op(
+        [&](OpBuilder& b, Random&) {
+          fb::SoftmaxAttentionT args;
+          args.heads = args.kv_heads = 1;
+          args.head_dim = args.value_dim = 4;
+          b.args(args);
+          b.input({kTokens, 4}, normal());
+          b.input({kTokens, 4}, [&](Random& random, std::span<float> values) {
+            for (float& v : values) v = random.normal();
+            values[4 * bad] = NAN;
+          });
+          b.input({kTokens, 4}, normal());
+          b.state(fb::StateRole::KeyCache, {kContext, 4});
+          b.state(fb::StateRole::ValueCache, {kContext, 4});
+          b.output({kTokens, 4});
+        },
+        1, 2060);
+    const OpRun found = run_op(*op, *with(true), 1, {2054, 1, 1, 1, 1, 1, 1});
+    for (size_t i = 4 * 2054; i < found.outputs[0].size(); ++i)
+      CHECK(std::isnan(found.outputs[0][i]) == (i / 4 >= bad));
+  }
+}
+
 TEST_CASE("norms and attention with and without subgroups") {
   if (!with(false)) return;
   for (const int64_t channels : {5, 64, 300}) {
