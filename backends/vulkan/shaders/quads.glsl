@@ -1,6 +1,6 @@
 // A matrix in panels (format/panel.h) as products of few tokens read it: the words of four rows together, so that four
-// threads read a line of 64 bytes and the next four the next. Include as matrix.glsl, with WHOLE defined: K is a
-// multiple of 32.
+// threads read a line of 64 bytes, and the next four that of the next unit of inputs: the next line of nibbles, two lines
+// further for q8, four for f16, eight for f32. Include as matrix.glsl, with WHOLE defined: K is a multiple of 32.
 #ifndef QUADS
 #define QUADS
 
