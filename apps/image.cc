@@ -204,6 +204,7 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
   request.guidance = options.guidance;
   request.guidance_channels = options.guidance_channels;
   request.sampler = options.sampler;
+  request.with_latents = !options.tensors.empty();
   std::vector<float> latents;
   if (!options.latents.empty()) {
     LINNET_ASSIGN(latents, read_latents(options.latents));

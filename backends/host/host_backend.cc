@@ -54,7 +54,7 @@ class HostExecutable final : public Executable {
  public:
   HostExecutable(const Compilation& c, const KernelTable& table, const void* constants, int threads,
                  bool flush_denormals)
-      : pool_(threads), state_(c.state), flush_denormals_(flush_denormals) {
+      : pool_(threads), state_(c.state), vectors_(c.vectors), flush_denormals_(flush_denormals) {
     const fb::ModelT& model = c.file.model();
     methods_.resize(model.methods.size());
     for (size_t m = 0; m < methods_.size(); ++m) prepare(c, table, constants, m);
@@ -100,6 +100,19 @@ class HostExecutable final : public Executable {
   }
   std::span<const std::byte> host_value(size_t method, size_t value) override {
     return methods_[method].values[value];
+  }
+  Result<void> write_vector(size_t vector, std::span<const float> values) override {
+    std::ranges::copy(values, vectors_[vector].begin());
+    return {};
+  }
+  Result<void> read_vector(size_t vector, std::span<float> values) override {
+    std::ranges::copy(vectors_[vector].first(values.size()), values.begin());
+    return {};
+  }
+  Result<bool> apply(std::span<const VectorOp> ops, const Watched& watched) override {
+    return vectors_.apply(ops, watched, [this](const VectorSlice& slice) {
+      return reinterpret_cast<float*>(methods_[static_cast<size_t>(slice.method)].values[slice.index].data());
+    });
   }
   Result<void> write_state(std::span<const std::byte> block) override {
     std::memcpy(state_.data(), block.data(), std::min(block.size(), state_.size()));
@@ -268,6 +281,7 @@ class HostExecutable final : public Executable {
 
   ThreadPool pool_;
   std::span<std::byte> state_;
+  HostVectors vectors_;
   bool flush_denormals_;
   std::vector<Method> methods_;
 };

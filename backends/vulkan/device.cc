@@ -404,9 +404,14 @@ void Device::count_run(const RecordCounts& counts) {
   read_bytes_.fetch_add(counts.read_bytes);
 }
 
+void Device::count_host(uint64_t written, uint64_t read) {
+  written_bytes_.fetch_add(written);
+  read_bytes_.fetch_add(read);
+}
+
 VulkanCounts Device::counts() const {
-  return {runs_,       submits_,      dispatches_,     barriers_,    weight_bytes_,
-          read_bytes_, device_bytes_, imported_bytes_, allocations_, recordings_};
+  return {runs_,          submits_,      dispatches_,     barriers_,    weight_bytes_, read_bytes_,
+          written_bytes_, device_bytes_, imported_bytes_, allocations_, recordings_};
 }
 
 void Device::count_node(const VulkanNodeTime& time) {

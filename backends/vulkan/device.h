@@ -132,6 +132,7 @@ class Device : public std::enable_shared_from_this<Device> {
   VulkanCounts counts() const;
   void count_recording() { recordings_.fetch_add(1); }
   void count_run(const RecordCounts& counts);
+  void count_host(uint64_t written, uint64_t read);
   void count_node(const VulkanNodeTime& time);  // adds
   std::vector<VulkanNodeTime> profile() const;
   std::vector<std::string> messages() const;
@@ -183,7 +184,7 @@ class Device : public std::enable_shared_from_this<Device> {
   std::vector<VulkanNodeTime> profile_;
   std::atomic<bool> lost_{false};
   std::atomic<uint64_t> runs_{0}, submits_{0}, dispatches_{0}, barriers_{0}, weight_bytes_{0}, read_bytes_{0},
-      device_bytes_{0}, imported_bytes_{0}, allocations_{0}, recordings_{0};
+      written_bytes_{0}, device_bytes_{0}, imported_bytes_{0}, allocations_{0}, recordings_{0};
 };
 
 }  // namespace linnet::vulkan

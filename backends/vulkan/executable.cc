@@ -43,6 +43,7 @@ VulkanExecutable::VulkanExecutable(std::shared_ptr<Device> device, const Compila
       file_(c.file),
       bounds_(c.bounds),
       plan_(c.plan),
+      vector_plan_(c.vectors),
       tokens_symbol_(graph::find_symbol(c.file.model(), "tokens")) {}
 
 VulkanExecutable::~VulkanExecutable() {
@@ -138,6 +139,7 @@ Result<void> VulkanExecutable::prepare() {
       const auto cross = [&](const std::vector<int>& values, std::vector<Crossing>& crossings,
                              size_t& offset) {
         for (const int value : values) {
+          if (stays(m, static_cast<size_t>(value))) continue;
           const size_t bytes = methods_[m].values[static_cast<size_t>(value)].bytes;
           crossings.push_back({static_cast<size_t>(value), offset, bytes});
           offset += align_up(bytes, 64);
@@ -186,7 +188,22 @@ Result<void> VulkanExecutable::prepare() {
     symbols[static_cast<size_t>(tokens_symbol_)] = 1;
     LINNET_TRY(recording(m, symbols, {}));
   }
+  if (vector_plan_.elements.empty() && vector_plan_.values.empty()) return {};
+  return make_vectors();
+}
+
+Result<void> VulkanExecutable::make_vectors() {
+  std::vector<Region> values;
+  for (const VectorSlice& v : vector_plan_.values)
+    values.push_back(value_region(static_cast<size_t>(v.method), v.index));
+  LINNET_ASSIGN(vectors_, DeviceVectors::create(device_, *descriptors_, vector_plan_, values));
   return {};
+}
+
+bool VulkanExecutable::stays(size_t method, size_t value) const {
+  return std::ranges::any_of(vector_plan_.values, [&](const VectorSlice& v) {
+    return v.method == static_cast<int>(method) && v.index == value;
+  });
 }
 
 Operands VulkanExecutable::operands(size_t method, size_t node, std::vector<TableUse>& uses) {
@@ -285,7 +302,7 @@ Result<void> VulkanExecutable::record_outputs(VkCommandBuffer to, Recording& r, 
   };
   for (const int output : source.outputs) {
     const auto value = static_cast<size_t>(output);
-    if (r.largest.count > 0 && value == r.largest.value) continue;
+    if (stays(r.method, value) || (r.largest.count > 0 && value == r.largest.value)) continue;
     const size_t bytes = elements_of(*source.values[value], r.symbols) * sizeof(float);
     r.counts.read_bytes += bytes;
     for (const Crossing& c : method.outputs)
@@ -413,6 +430,7 @@ Result<void> VulkanExecutable::out_of_range(size_t given, size_t planned) const 
 Result<void> VulkanExecutable::write_value(size_t m, size_t value, std::span<const std::byte> bytes) {
   const plan::Buffer& buffer = methods_[m].values[value];
   if (bytes.size() > buffer.bytes) return out_of_range(bytes.size(), buffer.bytes);
+  device_->count_host(bytes.size(), 0);
   for (const Crossing& c : methods_[m].inputs) {
     if (c.value != value) continue;
     if (!bytes.empty()) std::memcpy(host_.host() + c.host_offset, bytes.data(), bytes.size());
@@ -424,6 +442,7 @@ Result<void> VulkanExecutable::write_value(size_t m, size_t value, std::span<con
 Result<void> VulkanExecutable::read_value(size_t m, size_t value, std::span<std::byte> bytes) {
   const plan::Buffer& buffer = methods_[m].values[value];
   if (bytes.size() > buffer.bytes) return out_of_range(bytes.size(), buffer.bytes);
+  if (stays(m, value)) device_->count_host(0, bytes.size());
   if (const auto host = host_value(m, value); !host.empty()) {
     if (!bytes.empty()) std::memcpy(bytes.data(), host.data(), bytes.size());
     return {};
@@ -438,6 +457,17 @@ std::span<const std::byte> VulkanExecutable::host_value(size_t m, size_t value) 
   for (const Crossing& c : methods_[m].outputs)
     if (c.value == value) return {read_back_.host() + c.host_offset, c.bytes};
   return {};
+}
+
+Result<void> VulkanExecutable::write_vector(size_t vector, std::span<const float> values) {
+  return vectors_->write(transfer_, vector, values);
+}
+Result<void> VulkanExecutable::read_vector(size_t vector, std::span<float> values) {
+  return vectors_->read(transfer_, vector, values);
+}
+Result<bool> VulkanExecutable::apply(std::span<const VectorOp> ops, const Watched& watched) {
+  if (!vectors_) return true;  // there is nothing that an operation could take
+  return vectors_->apply(ops, watched);
 }
 
 Result<void> VulkanExecutable::write_state(std::span<const std::byte> block) {

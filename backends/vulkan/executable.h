@@ -2,7 +2,9 @@
 // method and values of the symbols and then replayed.
 #pragma once
 
-#include "backends/vulkan/recorder.h"
+#include <optional>
+
+#include "backends/vulkan/vectors.h"
 #include "runtime/engine/backend.h"
 
 namespace linnet::vulkan {
@@ -19,6 +21,9 @@ class VulkanExecutable final : public Executable {
   Result<void> write_value(size_t method, size_t value, std::span<const std::byte> bytes) override;
   Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) override;
   std::span<const std::byte> host_value(size_t method, size_t value) override;
+  Result<void> write_vector(size_t vector, std::span<const float> values) override;
+  Result<void> read_vector(size_t vector, std::span<float> values) override;
+  Result<bool> apply(std::span<const VectorOp> ops, const Watched& watched) override;
   Result<void> write_state(std::span<const std::byte> block) override;
   Result<void> read_state(std::span<std::byte> block) override;
 
@@ -32,7 +37,7 @@ class VulkanExecutable final : public Executable {
   };
   struct Method {
     std::vector<plan::Buffer> values, scratch;  // offsets on the device
-    std::vector<Crossing> inputs, outputs;      // empty on unified memory
+    std::vector<Crossing> inputs, outputs;      // empty on unified memory; without the vectors' values
   };
   // What a run gives of an output in place of the whole: run_for_largest().
   struct Largest {
@@ -52,6 +57,8 @@ class VulkanExecutable final : public Executable {
 
   VulkanExecutable(std::shared_ptr<Device> device, const Compilation& c);
   Result<void> prepare();
+  Result<void> make_vectors();
+  bool stays(size_t method, size_t value) const;  // is one of the vectors' values
   void place_work();
   void place_state();
   Operands operands(size_t method, size_t node, std::vector<TableUse>& uses);
@@ -79,6 +86,7 @@ class VulkanExecutable final : public Executable {
   const format::ModelFile& file_;
   const plan::Bounds& bounds_;
   const plan::Plan& plan_;
+  const VectorPlan& vector_plan_;
   int tokens_symbol_ = -1;
   std::shared_ptr<const Weights> weights_;
   Buffer work_, state_, params_, host_, read_back_;  // the last two only where the host cannot address work_
@@ -89,6 +97,7 @@ class VulkanExecutable final : public Executable {
   Transfer transfer_;
   Commands commands_;  // one for each recording, and a last one for single nodes
   std::unique_ptr<Descriptors> descriptors_;
+  std::optional<DeviceVectors> vectors_;  // where the plan has any
   std::vector<Method> methods_;
   std::vector<size_t> state_offsets_;
   std::vector<HostTable> tables_;

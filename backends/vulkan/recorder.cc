@@ -70,6 +70,24 @@ Result<VkDescriptorSet> Descriptors::set(VkDescriptorSetLayout layout, const std
   return set;
 }
 
+Result<void> record_groups(VkCommandBuffer commands, VkPipelineLayout layout, VkDescriptorSet set,
+                           uint64_t groups, std::span<const uint32_t> push, std::string_view shader) {
+  const uint64_t x = std::min<uint64_t>(groups, kMostGroups), y = (groups + x - 1) / x;
+  if (push.size() + 1 > kMostPush)
+    return fail(ErrorCode::kInternal, strf("the shader '{}' has too many parameters", shader));
+  if (y > kMostGroups)
+    return fail(ErrorCode::kUnsupported,
+                strf("the shader '{}' has too many groups: use a smaller chunk or image", shader));
+  std::array<uint32_t, kMostPush> words{};
+  words[0] = static_cast<uint32_t>(groups);
+  std::ranges::copy(push, words.begin() + 1);
+  vkCmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1, &set, 0, nullptr);
+  vkCmdPushConstants(commands, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, static_cast<uint32_t>(sizeof(words)),
+                     words.data());
+  vkCmdDispatch(commands, static_cast<uint32_t>(x), static_cast<uint32_t>(y), 1);
+  return {};
+}
+
 bool Recorder::needs_barrier(const Dispatch& dispatch) const {
   return std::ranges::any_of(dispatch.bindings, [&](const Binding& b) {
     return any(writes_, b.region) || (b.writes && any(reads_, b.region));
@@ -77,8 +95,6 @@ bool Recorder::needs_barrier(const Dispatch& dispatch) const {
 }
 
 Result<void> Recorder::add(const Dispatch& dispatch) {
-  if (dispatch.push.size() + 1 > kMostPush)
-    return fail(ErrorCode::kInternal, strf("the shader '{}' has too many parameters", dispatch.shader));
   for (const Binding& b : dispatch.bindings)
     if (b.region.bytes > device_.most_binding())
       return fail(
@@ -100,18 +116,7 @@ Result<void> Recorder::add(const Dispatch& dispatch) {
     vkCmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.pipeline);
     bound_ = pipeline.pipeline;
   }
-  vkCmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.layout, 0, 1, &set, 0, nullptr);
-  std::array<uint32_t, kMostPush> push{};
-  push[0] = static_cast<uint32_t>(dispatch.groups);
-  std::copy(dispatch.push.begin(), dispatch.push.end(), push.begin() + 1);
-  vkCmdPushConstants(commands_, pipeline.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                     static_cast<uint32_t>(sizeof(push)), push.data());
-  const auto x = static_cast<uint32_t>(std::min<uint64_t>(dispatch.groups, kMostGroups));
-  const uint64_t y = (dispatch.groups + x - 1) / x;
-  if (y > kMostGroups)
-    return fail(ErrorCode::kUnsupported,
-                strf("the shader '{}' has too many groups: use a smaller chunk or image", dispatch.shader));
-  vkCmdDispatch(commands_, x, static_cast<uint32_t>(y), 1);
+  LINNET_TRY(record_groups(commands_, pipeline.layout, set, dispatch.groups, dispatch.push, dispatch.shader));
   ++counts_.dispatches;
   counts_.weight_bytes += dispatch.weight_bytes;
   return {};

@@ -14,6 +14,11 @@ struct RecordCounts {
   uint64_t read_bytes = 0;  // of outputs, for the host
 };
 
+// Records so many groups of the bound pipeline, in a line that is folded at the most that every device has.
+// `push` comes after the number of groups.
+Result<void> record_groups(VkCommandBuffer commands, VkPipelineLayout layout, VkDescriptorSet set,
+                           uint64_t groups, std::span<const uint32_t> push, std::string_view shader);
+
 // The descriptor sets of one executable, kept for as long as it lives.
 class Descriptors {
  public:

@@ -59,7 +59,8 @@ Result<std::vector<VulkanDevice>> vulkan_devices();
 struct VulkanCounts {
   uint64_t runs = 0, submits = 0, dispatches = 0, barriers = 0;
   uint64_t weight_bytes = 0;    // of weights that the dispatches read
-  uint64_t read_bytes = 0;      // of outputs that runs gave to the host
+  uint64_t read_bytes = 0;      // of outputs that runs gave to the host, and of vectors and values it fetched
+  uint64_t written_bytes = 0;   // of values and vectors that the host gave
   uint64_t device_bytes = 0;    // allocated now
   uint64_t imported_bytes = 0;  // of model files, used in place
   uint64_t allocations = 0;     // of memory and objects, ever

@@ -8,6 +8,7 @@
 #include "format/container.h"
 #include "linnet/ranked.h"
 #include "linnet/result.h"
+#include "runtime/engine/vectors.h"
 #include "runtime/plan/plan.h"
 
 namespace linnet {
@@ -21,6 +22,7 @@ struct Compilation {
   // Host memory of the plan's sizes, 64-byte aligned; a device backend may leave `work` unused.
   std::span<std::byte> work;
   std::span<std::byte> state;
+  const VectorPlan& vectors;
 };
 
 // A model prepared for one session. Not thread safe: one run at a time. Allocates nothing after creation.
@@ -49,6 +51,13 @@ class Executable {
   virtual Result<void> read_value(size_t method, size_t value, std::span<std::byte> bytes) = 0;
   // The value's memory if the host can address it, else empty: saves a copy of the logits.
   virtual std::span<const std::byte> host_value(size_t method, size_t value) = 0;
+
+  // Copies the first elements of a vector of the plan's.
+  virtual Result<void> write_vector(size_t vector, std::span<const float> values) = 0;
+  virtual Result<void> read_vector(size_t vector, std::span<float> values) = 0;
+  // Does the operations in order. False, and nothing done, if a watched element is not finite. The engine has
+  // seen to it that slices are within what was planned.
+  virtual Result<bool> apply(std::span<const VectorOp> ops, const Watched& watched) = 0;
 
   // The state block, in the plan's layout whatever the backend, so that a conversation can move between them.
   virtual Result<void> write_state(std::span<const std::byte> block) = 0;

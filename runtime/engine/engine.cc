@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "format/file.h"
 #include "runtime/core/strings.h"
@@ -121,14 +122,21 @@ Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, co
   LINNET_TRY(graph::check_model(file.model()));
   LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), backend, options));
   LINNET_ASSIGN(const plan::Plan plan, plan_for(file.model(), backend, bounds, options.threads));
-  return MemoryRequired{weights_bytes(file.model()), plan.state_bytes, plan.work_bytes,
+  return MemoryRequired{weights_bytes(file.model()),
+                        plan.state_bytes,
+                        plan.work_bytes,
                         backend.overhead_bytes(file.model(), plan, options.threads),
-                        RowHistory::bytes_required(file.model(), bounds, plan, options.history_bytes)};
+                        RowHistory::bytes_required(file.model(), bounds, plan, options.history_bytes),
+                        options.vectors.bytes()};
 }
 
 MemoryRequired Engine::memory() const {
-  return {weights_bytes(model()), plan_.state_bytes, plan_.work_bytes,
-          backend_.overhead_bytes(model(), plan_, threads_), history_ ? history_->bytes() : 0};
+  return {weights_bytes(model()),
+          plan_.state_bytes,
+          plan_.work_bytes,
+          backend_.overhead_bytes(model(), plan_, threads_),
+          history_ ? history_->bytes() : 0,
+          vectors_.bytes()};
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::ModelFile> file,
@@ -139,6 +147,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   LINNET_TRY(graph::check_model(file->model()));
   std::unique_ptr<Engine> engine(new Engine(std::move(file), backend));
   engine->threads_ = options.threads;
+  engine->vectors_ = options.vectors;
   LINNET_ASSIGN(engine->bounds_, bind(engine->model(), backend, options));
   LINNET_ASSIGN(engine->plan_, plan_for(engine->model(), backend, engine->bounds_, options.threads));
   const plan::Plan& plan = engine->plan_;
@@ -164,8 +173,9 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   // Work is zeroed once so that over-reads and padding are never NaN, and its pages are resident from the
   // start.
   if (!engine->work_.empty()) std::memset(engine->work_.data(), 0, engine->work_.size());
-  LINNET_ASSIGN(engine->executable_, backend.compile({*engine->file_, engine->bounds_, engine->plan_,
-                                                      options.threads, engine->work_, engine->state_}));
+  LINNET_ASSIGN(engine->executable_,
+                backend.compile({*engine->file_, engine->bounds_, engine->plan_, options.threads,
+                                 engine->work_, engine->state_, engine->vectors_}));
   engine->id_limits_ = id_limits(engine->model());
   engine->state_key_ = key_of(engine->file_->model_id(), engine->model(), plan, engine->bounds_);
   engine->keeps_every_row_ = keeps_every_row(engine->model(), plan, engine->bounds_);
@@ -175,10 +185,15 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   return engine;
 }
 
-Result<void> Engine::check_run(size_t method, std::span<const int64_t> symbols) const {
+Result<void> Engine::check_usable() const {
   if (poisoned_)
     return fail(ErrorCode::kPoisoned,
                 "the session failed earlier and its state is undefined: reset or restore it");
+  return {};
+}
+
+Result<void> Engine::check_run(size_t method, std::span<const int64_t> symbols) const {
+  LINNET_TRY(check_usable());
   if (method >= plan_.methods.size() || symbols.size() != bounds_.symbols.size())
     return fail(ErrorCode::kInvalidArgument, "no such method, or a wrong number of symbol values");
   for (size_t i = 0; i < symbols.size(); ++i)
@@ -243,6 +258,55 @@ Result<void> Engine::write_value(size_t method, size_t value, std::span<const st
 }
 Result<void> Engine::read_value(size_t method, size_t value, std::span<std::byte> bytes) {
   return executable_->read_value(method, value, bytes);
+}
+
+Result<void> Engine::check_slice(const VectorSlice& slice, size_t elements) const {
+  std::optional<size_t> planned;
+  if (slice.method < 0) {
+    if (slice.index < vectors_.elements.size()) planned = vectors_.elements[slice.index];
+  } else {
+    for (const VectorSlice& value : vectors_.values)
+      if (value.method == slice.method && value.index == slice.index)
+        planned = plan_.methods[static_cast<size_t>(slice.method)].values[slice.index].bytes / sizeof(float);
+  }
+  if (!planned)
+    return fail(ErrorCode::kInvalidArgument,
+                "a vector or value was asked for that the session was not created with");
+  if (slice.first <= *planned && elements <= *planned - slice.first) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              strf("{} elements from {} on were asked for of a vector or value for which {} were planned",
+                   elements, slice.first, *planned));
+}
+
+Result<void> Engine::check_vector_op(const VectorOp& op) const {
+  Result<void> checked;
+  const VectorSlice* value = nullptr;
+  for_each_slice(op, [&](const VectorSlice& slice) {
+    if (checked) checked = check_slice(slice, op.elements);
+    if (checked && slice.method >= 0 && value &&
+        (slice.method != value->method || slice.index != value->index))
+      checked = fail(ErrorCode::kInvalidArgument, "an operation on vectors takes one value of a method");
+    if (slice.method >= 0) value = &slice;
+  });
+  return checked;
+}
+
+Result<void> Engine::write_vector(size_t vector, std::span<const float> values) {
+  LINNET_TRY(check_slice({-1, vector, 0}, values.size()));
+  return executable_->write_vector(vector, values);
+}
+Result<void> Engine::read_vector(size_t vector, std::span<float> values) {
+  LINNET_TRY(check_slice({-1, vector, 0}, values.size()));
+  return executable_->read_vector(vector, values);
+}
+
+Result<bool> Engine::apply(std::span<const VectorOp> ops, const Watched& watched) {
+  LINNET_TRY(check_usable());
+  for (const VectorOp& op : ops) LINNET_TRY(check_vector_op(op));
+  if (watched.elements > 0) LINNET_TRY(check_slice(watched.slice, watched.elements));
+  auto applied = executable_->apply(ops, watched);
+  if (!applied) poisoned_ = true;
+  return applied;
 }
 
 Result<void> Engine::reset() {

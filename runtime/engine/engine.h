@@ -25,6 +25,7 @@ struct EngineOptions {
   std::span<std::byte> work, state;
   // Most memory for keys and values that left their window, so that rewind() reaches them (RowHistory).
   size_t history_bytes = 0;
+  VectorPlan vectors;  // what apply() works on
 };
 
 struct MemoryRequired {
@@ -34,6 +35,7 @@ struct MemoryRequired {
   size_t work_bytes = 0;
   size_t backend_bytes = 0;  // outside the plan: thread pool, device copies
   size_t history_bytes = 0;
+  size_t vectors_bytes = 0;  // where the model runs
 };
 
 // Not thread safe: one call at a time. Several engines may share one ModelFile and one Backend.
@@ -71,6 +73,14 @@ class Engine {
     return executable_->host_value(method, value);
   }
 
+  // Of EngineOptions::vectors. More elements than a vector has, and slices beyond what was planned, are
+  // refused.
+  Result<void> write_vector(size_t vector, std::span<const float> values);
+  Result<void> read_vector(size_t vector, std::span<float> values);
+  // Does the operations in order. False, and nothing done, if a watched element is not finite. An error
+  // poisons the engine.
+  Result<bool> apply(std::span<const VectorOp> ops, const Watched& watched = {});
+
   int64_t position() const { return position_; }  // tokens the state has seen
   // True if rewind() can go back at all.
   bool can_rewind() const { return keeps_every_row_ || history_ != nullptr; }
@@ -93,7 +103,10 @@ class Engine {
  private:
   Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend)
       : file_(std::move(file)), backend_(backend) {}
+  Result<void> check_usable() const;  // not poisoned
   Result<void> check_run(size_t method, std::span<const int64_t> symbols) const;
+  Result<void> check_slice(const VectorSlice& slice, size_t elements) const;
+  Result<void> check_vector_op(const VectorOp& op) const;
   // The end of a run: moves the position on, or poisons.
   void finish_run(bool ran, int64_t advance);
   struct Free {
@@ -105,6 +118,7 @@ class Engine {
   const Backend& backend_;
   plan::Bounds bounds_;
   plan::Plan plan_;
+  VectorPlan vectors_;
   int threads_ = 1;
   std::unique_ptr<std::byte[], Free> owned_work_, owned_state_;
   std::span<std::byte> work_, state_;

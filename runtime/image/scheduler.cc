@@ -10,15 +10,18 @@ namespace {
 
 constexpr int kMostSteps = 1000;
 
-// x = a x + b y
-void mix(std::span<float> x, double a, std::span<const float> y, double b) {
-  const auto fa = static_cast<float>(a), fb = static_cast<float>(b);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = fa * x[i] + fb * y[i];
+// TrigFlow's time in [0, 1] of an angle, and the root by which it is normed.
+struct TrigTime {
+  double s, root;
+};
+TrigTime trig_time(double angle) {
+  const double s = std::sin(angle) / (std::cos(angle) + std::sin(angle));
+  return {s, std::sqrt(s * s + (1 - s) * (1 - s))};
 }
 
 }  // namespace
 
-Result<Scheduler> Scheduler::create(const fb::SchedulerT& config, int steps, size_t elements) {
+Result<Scheduler> Scheduler::create(const fb::SchedulerT& config, int steps) {
   if (config.train_steps < 2 || config.train_steps > 100000 || config.solver_order < 1 ||
       config.solver_order > 3 || !(config.flow_shift > 0) || !(config.sigma_data > 0))
     return fail(ErrorCode::kInvalidFile, "the file's sampler has values that make no sense");
@@ -41,9 +44,6 @@ Result<Scheduler> Scheduler::create(const fb::SchedulerT& config, int steps, siz
     default:
       LINNET_TRY(scheduler.make_timesteps(steps));
   }
-  const bool multistep = config.kind == fb::SchedulerKind::DpmSolver;
-  scheduler.history_.resize(multistep ? static_cast<size_t>(config.solver_order) : 1);
-  for (auto& clean : scheduler.history_) clean.assign(elements, 0.0f);
   return scheduler;
 }
 
@@ -61,30 +61,42 @@ bool Scheduler::takes_noise(int i) const {
   }
 }
 
-void Scheduler::step(int i, std::span<float> sample, std::span<const float> prediction,
-                     std::span<const float> variance, std::span<const float> noise) {
+float Scheduler::told(int i, float scale) const {
+  return trig() ? static_cast<float>(trig_time(timestep(i)).s) : timestep(i) * scale;
+}
+
+void Scheduler::input(int i, const SamplerVectors& v, const VectorSlice& to, Ops& ops) const {
+  const double scale = trig() ? trig_time(timestep(i)).root / config_.sigma_data : 1;
+  ops.push_back(sum_of(to, v.elements, {{v.sample, scale}}));
+}
+
+void Scheduler::answer(int i, const SamplerVectors& v, Ops& ops) const {
+  if (!trig()) return;
+  const auto [s, root] = trig_time(timestep(i));
+  // The denoiser's input is the sample times root / sigma_data.
+  ops.push_back(
+      sum_of(v.prediction, v.elements,
+             {{v.prediction, (1 - 2 * s + 2 * s * s) / root * config_.sigma_data}, {v.sample, 1 - 2 * s}}));
+}
+
+void Scheduler::step(int i, const SamplerVectors& v, Ops& ops) const {
   switch (config_.kind) {
     case fb::SchedulerKind::DpmSolver:
-      return solver_step(i, sample, prediction, noise);
+      return solver_step(i, v, ops);
     case fb::SchedulerKind::FlowEuler:
-      return flow_euler_step(i, sample, prediction, noise);
+      return flow_euler_step(i, v, ops);
     case fb::SchedulerKind::Scm:
-      return trig_step(i, sample, prediction, noise);
+      return trig_step(i, v, ops);
     case fb::SchedulerKind::Ddim:
-      return ddim_step(i, sample, prediction);
+      return ddim_step(i, v, ops);
     default:
-      return ddpm_step(i, sample, prediction, variance, noise);
+      return ddpm_step(i, v, ops);
   }
 }
 
-void Scheduler::clip(std::span<float> clean) const {
-  if (config_.clip_range <= 0) return;
-  for (float& x : clean) x = std::clamp(x, -config_.clip_range, config_.clip_range);
-}
-
-// clean = what the prediction says the sample is without noise, in x = alpha clean + sigma noise.
-static void predict_clean(fb::Prediction kind, double alpha, double sigma, std::span<const float> sample,
-                          std::span<const float> prediction, std::span<float> clean) {
+// What the prediction says the sample is without noise, in sample = alpha clean + sigma noise.
+VectorOp Scheduler::predict_clean(int i, const SamplerVectors& v, fb::Prediction kind, double alpha,
+                                  double sigma) const {
   double x = 0, p = 1;
   switch (kind) {
     case fb::Prediction::Epsilon:
@@ -102,64 +114,73 @@ static void predict_clean(fb::Prediction kind, double alpha, double sigma, std::
     default:
       break;
   }
-  const auto fx = static_cast<float>(x), fp = static_cast<float>(p);
-  for (size_t i = 0; i < clean.size(); ++i) clean[i] = fx * sample[i] + fp * prediction[i];
+  return sum_of(clean(i, v), v.elements, {{v.sample, x}, {v.prediction, p}});
 }
 
-void Scheduler::ddpm_step(int i, std::span<float> sample, std::span<const float> prediction,
-                          std::span<const float> variance, std::span<const float> noise) {
+// DDPM's and DDIM's; `now` is the alpha bar of the step.
+VectorOp Scheduler::predict_clipped(int i, const SamplerVectors& v, double now) const {
+  VectorOp op = predict_clean(i, v, config_.prediction, std::sqrt(now), std::sqrt(1 - now));
+  if (config_.clip_range > 0) op.limit = config_.clip_range;
+  return op;
+}
+
+void Scheduler::ddpm_step(int i, const SamplerVectors& v, Ops& ops) const {
   const double now = alpha_bar(static_cast<int64_t>(timestep(i)));
   const double next = i + 1 < steps() ? alpha_bar(static_cast<int64_t>(timestep(i + 1))) : 1.0;
   const double alpha = now / next, beta = 1 - alpha;
-  const std::span<float> clean = history_.back();
-  predict_clean(config_.prediction, std::sqrt(now), std::sqrt(1 - now), sample, prediction, clean);
-  clip(clean);
-  mix(sample, std::sqrt(alpha) * (1 - next) / (1 - now), clean, std::sqrt(next) * beta / (1 - now));
-  if (!takes_noise(i)) return;
   const double small = std::max((1 - next) / (1 - now) * beta, 1e-20);
-  if (config_.variance == fb::VarianceKind::LearnedRange) {
-    const auto low = static_cast<float>(std::log(small)), high = static_cast<float>(std::log(beta));
-    for (size_t j = 0; j < sample.size(); ++j) {
-      const float fraction = (variance[j] + 1) / 2;
-      sample[j] += std::exp(0.5f * (fraction * high + (1 - fraction) * low)) * noise[j];
+  ops.push_back(predict_clipped(i, v, now));
+  double deviation = 0;
+  if (takes_noise(i)) {
+    const bool large = config_.variance == fb::VarianceKind::FixedLarge;
+    deviation = takes_variance() ? 1 : std::sqrt(large ? beta : small);
+  }
+  VectorOp op = sum_of(v.sample, v.elements,
+                       {{v.sample, std::sqrt(alpha) * (1 - next) / (1 - now)},
+                        {clean(i, v), std::sqrt(next) * beta / (1 - now)},
+                        {v.noise, deviation}});
+  if (takes_noise(i) && takes_variance()) {
+    op.gain_of = v.variance;
+    op.gain = VectorOp::Gain::kRoot;
+    if (config_.variance == fb::VarianceKind::LearnedRange) {
+      // Half the logarithm of the variance: -1 and 1 are those of the least and of beta.
+      op.gain = VectorOp::Gain::kExp;
+      op.slope = (std::log(beta) - std::log(small)) / 4;
+      op.offset = (std::log(beta) + std::log(small)) / 4;
     }
-    return;
   }
-  if (config_.variance == fb::VarianceKind::Learned) {
-    for (size_t j = 0; j < sample.size(); ++j) sample[j] += std::sqrt(variance[j]) * noise[j];
-    return;
-  }
-  const bool large = config_.variance == fb::VarianceKind::FixedLarge;
-  mix(sample, 1, noise, std::sqrt(large ? beta : small));
+  ops.push_back(op);
 }
 
-void Scheduler::ddim_step(int i, std::span<float> sample, std::span<const float> prediction) {
+void Scheduler::ddim_step(int i, const SamplerVectors& v, Ops& ops) const {
   const auto t = static_cast<int64_t>(timestep(i));
   const int64_t to = t - config_.train_steps / steps();
   const double now = alpha_bar(t);
   const double next = to >= 0 ? alpha_bar(to) : (config_.last_alpha_is_one ? 1.0 : alpha_bar(0));
-  const std::span<float> clean = history_.back();
-  predict_clean(config_.prediction, std::sqrt(now), std::sqrt(1 - now), sample, prediction, clean);
-  const auto a = static_cast<float>(std::sqrt(now)), s = static_cast<float>(std::sqrt(1 - now));
-  const auto a_next = static_cast<float>(std::sqrt(next)), s_next = static_cast<float>(std::sqrt(1 - next));
-  for (size_t j = 0; j < sample.size(); ++j) {
-    // The noise is that of the unclipped prediction.
-    float epsilon = prediction[j];
-    if (config_.prediction == fb::Prediction::Sample) epsilon = (sample[j] - a * clean[j]) / s;
-    if (config_.prediction == fb::Prediction::Velocity) epsilon = a * prediction[j] + s * sample[j];
-    if (config_.clip_range > 0) clean[j] = std::clamp(clean[j], -config_.clip_range, config_.clip_range);
-    sample[j] = a_next * clean[j] + s_next * epsilon;
+  ops.push_back(predict_clipped(i, v, now));
+  // The noise is that of the unclipped prediction.
+  const double alpha = std::sqrt(now), sigma = std::sqrt(1 - now);
+  double x = 0, p = 1;
+  if (config_.prediction == fb::Prediction::Sample) {
+    x = 1 / sigma;
+    p = -alpha / sigma;
+  } else if (config_.prediction == fb::Prediction::Velocity) {
+    x = sigma;
+    p = alpha;
   }
+  const double sigma_next = std::sqrt(1 - next);
+  ops.push_back(
+      sum_of(v.sample, v.elements,
+             {{clean(i, v), std::sqrt(next)}, {v.sample, sigma_next * x}, {v.prediction, sigma_next * p}}));
 }
 
-void Scheduler::flow_euler_step(int i, std::span<float> sample, std::span<const float> prediction,
-                                std::span<const float> noise) {
+void Scheduler::flow_euler_step(int i, const SamplerVectors& v, Ops& ops) const {
   const double now = sigmas_[static_cast<size_t>(i)], next = sigmas_[static_cast<size_t>(i) + 1];
-  const std::span<float> clean = history_.back();
-  predict_clean(fb::Prediction::Flow, 1 - now, now, sample, prediction, clean);
-  if (!config_.stochastic) return mix(sample, 1, prediction, next - now);
-  for (size_t j = 0; j < sample.size(); ++j)
-    sample[j] = static_cast<float>(1 - next) * clean[j] + static_cast<float>(next) * noise[j];
+  ops.push_back(predict_clean(i, v, fb::Prediction::Flow, 1 - now, now));
+  if (config_.stochastic)
+    ops.push_back(sum_of(v.sample, v.elements, {{clean(i, v), 1 - next}, {v.noise, next}}));
+  else
+    ops.push_back(sum_of(v.sample, v.elements, {{v.sample, 1}, {v.prediction, next - now}}));
 }
 
 Scheduler::Level Scheduler::level(size_t i) const {
@@ -185,7 +206,7 @@ int Scheduler::order_at(int i) const {
 }
 
 // DPM-Solver++ and its SDE form: x' = sample x + d0 D0 + d1 D1 + d2 D2 + noise n, where D0 is the newest
-// clean sample and D1, D2 are differences of the history.
+// clean sample and D1, D2 are differences of the last ones.
 Scheduler::Coefficients Scheduler::solver(int i, int order) const {
   const Level from = level(static_cast<size_t>(i)), to = level(static_cast<size_t>(i) + 1);
   const double h = to.lambda - from.lambda, decay = std::exp(-h);
@@ -213,63 +234,40 @@ Scheduler::Coefficients Scheduler::solver(int i, int order) const {
   return c;
 }
 
-void Scheduler::solver_step(int i, std::span<float> sample, std::span<const float> prediction,
-                            std::span<const float> noise) {
-  std::rotate(history_.begin(), history_.begin() + 1, history_.end());
-  const Level now = level(static_cast<size_t>(i));
-  predict_clean(config_.prediction, now.alpha, now.sigma, sample, prediction, history_.back());
+void Scheduler::solver_step(int i, const SamplerVectors& v, Ops& ops) const {
+  const auto at = static_cast<size_t>(i);
+  const Level now = level(at);
+  ops.push_back(predict_clean(i, v, config_.prediction, now.alpha, now.sigma));
   const int order = order_at(i);
   const Coefficients c = solver(i, order);
-  const double h = level(static_cast<size_t>(i) + 1).lambda - now.lambda;
-  double r0 = 1, r1 = 1;
-  const float *m0 = history_.back().data(), *m1 = m0, *m2 = m0;
+  const double h = level(at + 1).lambda - now.lambda;
+  // What the differences are multiplied by: of the newest two clean samples and of the two before.
+  double newer = 0, older = 0;
   if (order >= 2) {
-    r0 = (now.lambda - level(static_cast<size_t>(i) - 1).lambda) / h;
-    m1 = history_[history_.size() - 2].data();
-  }
-  if (order == 3) {
-    r1 = (level(static_cast<size_t>(i) - 1).lambda - level(static_cast<size_t>(i) - 2).lambda) / h;
-    m2 = history_[history_.size() - 3].data();
-  }
-  for (size_t j = 0; j < sample.size(); ++j) {
-    double x = c.sample * sample[j] + c.d0 * m0[j];
-    if (order >= 2) {
-      double d1 = (m0[j] - m1[j]) / r0;
-      if (order == 3) {
-        const double older = (m1[j] - m2[j]) / r1;
-        x += c.d2 * (d1 - older) / (r0 + r1);
-        d1 += r0 / (r0 + r1) * (d1 - older);
-      }
-      x += c.d1 * d1;
+    const double r0 = (now.lambda - level(at - 1).lambda) / h;
+    newer = c.d1 / r0;
+    if (order == 3) {
+      // D1 = d + r0 / (r0 + r1) (d - e) and D2 = (d - e) / (r0 + r1), d and e being the differences over r0
+      // and r1.
+      const double r1 = (level(at - 1).lambda - level(at - 2).lambda) / h;
+      const double both = (c.d1 * r0 + c.d2) / (r0 + r1);
+      newer += both / r0;
+      older = -both / r1;
     }
-    if (config_.stochastic) x += c.noise * noise[j];
-    sample[j] = static_cast<float>(x);
   }
+  const VectorSlice& m0 = clean(i, v);
+  const VectorSlice& m1 = order >= 2 ? clean(i - 1, v) : m0;
+  const VectorSlice& m2 = order == 3 ? clean(i - 2, v) : m0;
+  ops.push_back(sum_of(
+      v.sample, v.elements,
+      {{v.sample, c.sample}, {m0, c.d0 + newer}, {m1, older - newer}, {m2, -older}, {v.noise, c.noise}}));
 }
 
-float Scheduler::trig_input(int i, std::span<const float> sample, std::span<float> input) const {
-  const double t = timestep(i), s = std::sin(t) / (std::cos(t) + std::sin(t));
-  const auto scale = static_cast<float>(std::sqrt(s * s + (1 - s) * (1 - s)) / config_.sigma_data);
-  for (size_t j = 0; j < sample.size(); ++j) input[j] = sample[j] * scale;
-  return static_cast<float>(s);
-}
-
-void Scheduler::trig_output(int i, std::span<const float> input, std::span<float> answer) const {
-  const double t = timestep(i), s = std::sin(t) / (std::cos(t) + std::sin(t));
-  const double root = std::sqrt(s * s + (1 - s) * (1 - s)), data = config_.sigma_data;
-  mix(answer, (1 - 2 * s + 2 * s * s) / root * data, input, (1 - 2 * s) / root * data);
-}
-
-void Scheduler::trig_step(int i, std::span<float> sample, std::span<const float> prediction,
-                          std::span<const float> noise) {
+void Scheduler::trig_step(int i, const SamplerVectors& v, Ops& ops) const {
   const double now = sigmas_[static_cast<size_t>(i)], next = sigmas_[static_cast<size_t>(i) + 1];
-  const std::span<float> clean = history_.back();
-  for (size_t j = 0; j < sample.size(); ++j)
-    clean[j] = static_cast<float>(std::cos(now) * sample[j] - std::sin(now) * prediction[j]);
-  const auto keep = static_cast<float>(std::cos(next));
-  const auto fresh = static_cast<float>(std::sin(next) * config_.sigma_data);
-  for (size_t j = 0; j < sample.size(); ++j)
-    sample[j] = keep * clean[j] + (noise.empty() ? 0.0f : fresh * noise[j]);
+  ops.push_back(sum_of(clean(i, v), v.elements, {{v.sample, std::cos(now)}, {v.prediction, -std::sin(now)}}));
+  const double fresh = takes_noise(i) ? std::sin(next) * config_.sigma_data : 0;
+  ops.push_back(sum_of(v.sample, v.elements, {{clean(i, v), std::cos(next)}, {v.noise, fresh}}));
 }
 
 }  // namespace linnet::image

@@ -323,30 +323,227 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
   CHECK(q8_psnr > 35);
 }
 
-TEST_CASE("lit-fashion paints the same on the CPU and on a GPU") {
-  const Backend* vulkan = vulkan_test_backend();
-  if (!vulkan) return;
+namespace {
+
+std::shared_ptr<const Model> lit_fashion() {
   auto model = Model::open(LINNET_GOLDEN "/../../models/lit-fashion/lit-fashion.lnt");
   REQUIRE_MESSAGE(model, (model ? "" : model.error().message));
+  return *model;
+}
+
+std::unique_ptr<ImageSession> image_session(std::shared_ptr<const Model> model, const Backend& backend,
+                                            const ImageOptions& options = {}) {
+  auto session = ImageSession::create(std::move(model), backend, options);
+  REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
+  return std::move(*session);
+}
+
+ImageResult painted(ImageSession& session, const ImageRequest& request, const OnImageStep& on_step = {}) {
+  auto result = session.generate(request, on_step);
+  REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
+  return std::move(*result);
+}
+
+}  // namespace
+
+TEST_CASE("lit-fashion paints the same on the CPU and on a GPU, with every sampler it has") {
+  const Backend* vulkan = vulkan_test_backend();
+  if (!vulkan) return;
   const auto cpu = cpu_backend();
   REQUIRE(cpu);
-  const auto paint = [&](const Backend& backend) {
-    auto session = ImageSession::create(*model, backend, {});
-    REQUIRE_MESSAGE(session, (session ? "" : session.error().message));
-    ImageRequest request;
-    request.class_label = 8;
-    request.steps = 6;
-    request.seed = 3;
-    auto result = (*session)->generate(request);
-    REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
-    return result->planes;
+  const auto gpu = image_session(lit_fashion(), *vulkan);
+  ImageRequest request;
+  request.class_label = 8;
+  request.steps = 6;
+  request.seed = 3;
+  const auto apart = [&](const Backend& backend) {
+    const auto session = image_session(lit_fashion(), backend);
+    return psnr(painted(*gpu, request).planes, painted(*session, request).planes, 2);
   };
   // Weights in q8, for which the CPU rounds activations to 8 bits.
-  const double apart = psnr(paint(*vulkan), paint(**cpu), 2);
-  CAPTURE(apart);
-  CHECK(apart > 40);
+  CHECK(apart(**cpu) > 40);
+  request.steps = 2;
+  for (const std::string sampler : {"ddpm", "ddim", "dpm++"}) {
+    CAPTURE(sampler);
+    request.sampler = sampler;
+    CHECK(apart(reference_backend()) > 80);
+  }
   check_vulkan_messages();
 }
+
+TEST_CASE("SANA-Sprint on a GPU: TrigFlow's steps") {
+  const Backend* vulkan = vulkan_test_backend();
+  if (!vulkan) return;
+  const auto cpu = cpu_backend();
+  REQUIRE(cpu);
+  const auto model = converted(kGolden / "sana_sprint_pipeline" / "model", "f32");
+  ImageOptions options;
+  options.height = options.width = 32;
+  const auto on_gpu = image_session(model, *vulkan, options), on_cpu = image_session(model, **cpu, options);
+  for (const int steps : {1, 4}) {
+    ImageRequest request;
+    request.prompt = "a small robot";
+    request.steps = steps;
+    request.seed = 5;
+    std::vector<std::vector<float>> expected;
+    const auto keep = [&](const ImageStep& step) {
+      expected.emplace_back(step.latents.begin(), step.latents.end());
+      expected.emplace_back(step.preview.begin(), step.preview.end());
+      return true;
+    };
+    size_t seen = 0;
+    const auto compare = [&](const ImageStep& step) {
+      CHECK(relative_error(step.latents, expected[seen++]) < 1e-3);
+      CHECK(relative_error(step.preview, expected[seen++]) < 1e-3);
+      return true;
+    };
+    const ImageResult host = painted(*on_cpu, request, keep), found = painted(*on_gpu, request, compare);
+    CHECK(seen == 2 * static_cast<size_t>(steps));
+    CHECK(relative_error(found.latents, host.latents) < 1e-3);
+    CHECK(psnr(found.planes, host.planes, 2) > 40);
+  }
+  check_vulkan_messages();
+}
+
+#if LINNET_HAS_VULKAN
+namespace {
+
+// What generating a picture adds to the backend's counts; nothing is made anew in it.
+VulkanCounts counted(const VulkanBackend& backend, ImageSession& session, const ImageRequest& request,
+                     const OnImageStep& on_step) {
+  const VulkanCounts before = backend.counts();
+  painted(session, request, on_step);
+  VulkanCounts after = backend.counts();
+  CHECK(after.allocations == before.allocations);
+  CHECK(after.recordings == before.recordings);
+  after.read_bytes -= before.read_bytes;
+  after.written_bytes -= before.written_bytes;
+  after.submits -= before.submits;
+  return after;
+}
+
+}  // namespace
+
+TEST_CASE("denoising on a GPU: the latents stay there") {
+  if (!vulkan_test_backend()) return;
+  const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");
+  for (const bool staging : {false, true}) {
+    CAPTURE(staging);
+    VulkanOptions device;
+    device.staging = staging;
+    const auto backend = open_test_vulkan(device);
+    REQUIRE(backend);
+    ImageOptions options;
+    options.height = options.width = 32;
+    const auto session = image_session(model, **backend, options);
+    uint64_t told[2] = {};  // bytes given to the device in each step
+    for (const bool large : {false, true}) {
+      CAPTURE(large);
+      ImageRequest request;
+      request.prompt = "a bird";
+      request.height = request.width = large ? 32 : 16;
+      request.guidance = 3;
+      request.steps = 1;
+      const ImageResult first = painted(*session, request);  // keeps the encoding of the prompt
+      const size_t latents = first.latents.size() * sizeof(float);
+      const size_t picture = first.planes.size() * sizeof(float);
+      const auto count = [&](int steps, bool with_latents, bool calls) {
+        request.steps = steps;
+        request.with_latents = with_latents;
+        size_t seen = 0;
+        const auto on_step = [&](const ImageStep& step) {
+          seen += step.latents.size_bytes() + step.preview.size_bytes();
+          return true;
+        };
+        const VulkanCounts counts =
+            counted(**backend, *session, request, calls ? OnImageStep(on_step) : OnImageStep());
+        CHECK(seen == (calls && with_latents ? static_cast<size_t>(steps) * 2 * latents : 0));
+        return counts;
+      };
+      // The denoiser runs twice in a step, and each time four bytes say whether all it gave was finite.
+      constexpr size_t kFlags = 2 * sizeof(uint32_t);
+      const VulkanCounts two = count(2, false, true), four = count(4, false, true);
+      CHECK(two.read_bytes == picture + 2 * kFlags);
+      CHECK(four.read_bytes == picture + 4 * kFlags);
+      // Each run, and what comes before the next.
+      CHECK(four.submits - two.submits == 2 * 4);
+      // The first noise, and what the runs are told.
+      told[large] = (four.written_bytes - two.written_bytes) / 2;
+      CHECK(two.written_bytes == latents + 2 * told[large]);
+      CHECK(count(2, true, false).read_bytes == picture + 2 * kFlags + latents);
+      CHECK(count(2, true, true).read_bytes == picture + 2 * (kFlags + 2 * latents) + latents);
+    }
+    CHECK(told[0] == told[1]);
+    check_silent(**backend);
+  }
+}
+
+TEST_CASE("denoising on a GPU: a sampler's noise alone is given to each step") {
+  const VulkanBackend* vulkan = vulkan_test_backend();
+  if (!vulkan) return;
+  const auto session = image_session(lit_fashion(), *vulkan);
+  ImageRequest request;
+  request.class_label = 8;
+  request.guidance = 1;
+  request.with_latents = false;
+  // The timestep and the class.
+  constexpr size_t kTold = sizeof(float) + sizeof(int32_t);
+  for (const std::string sampler : {"ddim", "ddpm"}) {
+    CAPTURE(sampler);
+    request.sampler = sampler;
+    request.steps = 3;
+    const VulkanCounts counts = counted(*vulkan, *session, request, {});
+    const size_t picture = 28 * 28 * sizeof(float);  // and the latents: there is no decoder
+    CHECK(counts.read_bytes == picture + 3 * sizeof(uint32_t));
+    CHECK(counts.written_bytes == picture + 3 * kTold + (sampler == "ddpm" ? 3 * picture : 0));
+  }
+  check_vulkan_messages();
+}
+
+TEST_CASE("latents that are not finite on a GPU are traced to their node") {
+  if (!vulkan_test_backend()) return;
+  const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");
+  for (const bool staging : {false, true}) {
+    CAPTURE(staging);
+    VulkanOptions device;
+    device.staging = staging;
+    const auto backend = open_test_vulkan(device);
+    REQUIRE(backend);
+    ImageOptions options;
+    options.height = options.width = 16;
+    const auto session = image_session(model, **backend, options);
+    ImageRequest request;
+    request.prompt = "a bird";
+    request.steps = 2;
+    request.seed = 5;
+    const ImageResult fine = painted(*session, request);
+    std::vector<float> bad(fine.latents.size(), 0.5f);
+    bad.back() = std::nanf("");
+    request.latents = bad;
+    const auto nan = session->generate(request);
+    REQUIRE_FALSE(nan);
+    CHECK(nan.error().code == ErrorCode::kNumeric);
+    CHECK(nan.error().message.find("step 1 of 2") != std::string::npos);
+    CHECK(nan.error().message.find("node '") != std::string::npos);
+    request.latents = {};
+    CHECK(painted(*session, request).planes == fine.planes);
+    check_silent(**backend);
+  }
+}
+
+TEST_CASE("what a picture takes on a GPU is said beforehand") {
+  const VulkanBackend* vulkan = vulkan_test_backend();
+  if (!vulkan) return;
+  const auto model = lit_fashion();
+  const auto need = ImageSession::memory_required(*model, *vulkan, {});
+  REQUIRE(need);
+  const uint64_t before = vulkan->counts().device_bytes;
+  const auto session = image_session(model, *vulkan);
+  const uint64_t taken = vulkan->counts().device_bytes - before;
+  CHECK(taken >= need->backend_bytes);
+  CHECK(taken <= need->backend_bytes + need->buffers_bytes + (uint64_t{1} << 20));
+}
+#endif
 
 TEST_CASE("a session refuses what it cannot do and stays usable") {
   const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");

@@ -35,13 +35,16 @@ struct ImageRequest {
   uint64_t seed = 0;
   // The first latents [channels, height, width] of N(0, 1); empty: drawn from the seed as torch.randn draws.
   std::span<const float> latents;
+  // Whether ImageStep::latents and preview and ImageResult::latents are filled in. Without them nothing but
+  // the picture is read back from a GPU.
+  bool with_latents = true;
 };
 
 struct ImageStep {
   int step = 0, steps = 0;         // this many are done
   double seconds = 0;              // the last one took
   std::span<const float> latents;  // [channels, height, width], valid during the call
-  std::span<const float> preview;  // the clean latents as predicted so far
+  std::span<const float> preview;  // the clean latents as predicted so far; both empty if not asked for
 };
 // Return false to stop: generate() then fails with kCancelled.
 using OnImageStep = std::function<bool(const ImageStep&)>;
@@ -50,7 +53,7 @@ struct ImageResult {
   int channels = 0;
   int64_t height = 0, width = 0;
   std::vector<float> planes;   // [channels, height, width] in [-1, 1]
-  std::vector<float> latents;  // what was decoded, before scaling
+  std::vector<float> latents;  // what was decoded, before scaling; empty if not asked for
   int64_t prompt_tokens = 0;
   bool truncated = false;  // the prompt had more tokens than the model reads
   double text_seconds = 0, denoise_seconds = 0, decode_seconds = 0;
