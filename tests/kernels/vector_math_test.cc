@@ -47,6 +47,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -117,6 +118,7 @@ TEST_CASE("elementary functions are within their stated errors on every target")
     for (const Bound& bound : kBounds) {
       double worst = 0;
       float worst_at = 0;
+      bool any_nan = false;
       std::vector<float> x, y;
       const auto check = [&] {
         y.resize(x.size());
@@ -125,11 +127,11 @@ TEST_CASE("elementary functions are within their stated errors on every target")
           const double want = exact(bound.function, static_cast<double>(x[i]));
           if (std::fabs(want) < static_cast<double>(std::numeric_limits<float>::min())) continue;
           const double error = ulps(y[i], want);
-          if (error <= worst) continue;  // NaN would stay: it is caught below
+          if (!(error > worst)) continue;
           worst = error;
           worst_at = x[i];
         }
-        for (const float v : y) REQUIRE_FALSE(std::isnan(v));
+        any_nan |= std::ranges::any_of(y, [](float v) { return std::isnan(v); });
         x.clear();
       };
       for (uint64_t bits = 0; bits < uint64_t{1} << 32; bits += step) {
@@ -142,6 +144,8 @@ TEST_CASE("elementary functions are within their stated errors on every target")
       INFO(std::string(target_name(target))
            << " " << bound.name << " at " << worst_at << ": " << worst << " ULP");
       CHECK(worst < bound.ulps);
+      CHECK_FALSE(any_nan);
+      if (step == 1) MESSAGE(target_name(target), " ", bound.name, ": ", worst, " ULP at ", worst_at);
     }
   }
 }
