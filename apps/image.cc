@@ -249,7 +249,8 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
   const std::string class_name = names.empty()                 ? ""
                                  : options.class_name == "all" ? "all"
                                                                : names[static_cast<size_t>(labels[0])];
-  if (options.sheet || all == 1) {
+  const bool one_file = options.sheet || all == 1;
+  if (one_file) {
     const int columns = options.sheet ? (labels.size() > 1 ? static_cast<int>(labels.size())
                                                            : std::min<int>(4, static_cast<int>(all)))
                                       : 1;
@@ -261,8 +262,11 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
                                   describe(options, *session, class_name, options.seed + i)));
   }
   if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, tensors));
+  const std::string written =
+      one_file ? options.output
+               : strf("{} to {}", numbered(options.output, 0), numbered(options.output, all - 1));
   std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step; %s s for the text, %s s to decode\n",
-               options.output.c_str(), all, all == 1 ? "" : "s",
+               written.c_str(), all, all == 1 ? "" : "s",
                fixed(seconds / static_cast<double>(std::max<int64_t>(steps, 1)), 3).c_str(),
                fixed(text_seconds, 2).c_str(), fixed(decode_seconds, 2).c_str());
   return {};

@@ -116,6 +116,8 @@ TEST_CASE("several pictures count their seeds up, side by side or one file each"
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   CHECK_FALSE(fs::exists(output));
+  CHECK(contains(outcome.err, "many-1.png to "));
+  CHECK(contains(outcome.err, "many-2.png: 2 pictures"));
   const Painted first = read(scratch() / "many-1.png"), second = read(scratch() / "many-2.png");
   CHECK(first.of("Seed") == "3");
   CHECK(second.of("Seed") == "4");
