@@ -33,6 +33,15 @@ inline Result<std::unique_ptr<VulkanBackend>> open_test_vulkan(VulkanOptions opt
   return create_vulkan_backend(options);
 }
 
+// The device of vulkan_test_backend() anew, with memory out of the host's sight if `staging`.
+inline std::unique_ptr<VulkanBackend> staged_vulkan(bool staging) {
+  VulkanOptions options;
+  options.staging = staging;
+  auto backend = open_test_vulkan(options);
+  REQUIRE(backend);
+  return std::move(*backend);
+}
+
 // Null where there is none, said once. Lives as long as the process: drivers do not survive being unloaded
 // among the destructors of static objects.
 inline const VulkanBackend* vulkan_test_backend() {

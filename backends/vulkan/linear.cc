@@ -47,7 +47,7 @@ Result<void> run(Lowering& l) {
                            (l.shapes.has_in(2) ? 16u : 0u);
     const Form form = form_of(l, rows, w.dtype, args.gated ? second : w.dtype);
     const bool tiles = form != Form::kPlain;
-    const uint32_t whole = !tiles && k % kGroupSize == 0 ? 32u : 0u;
+    const uint32_t whole = tiles ? 0u : whole_groups(k);
     const MatrixUnit unit = l.device().abilities().matrix_unit;
     const uint32_t tile = tiles ? kTiledTokens : product_tile(rows);
     // Both matrices of a gate may be cut, and differently where their types differ.

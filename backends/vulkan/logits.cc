@@ -11,7 +11,7 @@ Result<void> run(Lowering& l) {
   for (const PanelRange& range : panel_ranges(l, 0, -1)) {
     Dispatch d;
     d.shader = "logits";
-    d.constants = {product_threads(l, k), code(w.dtype), 0, 0, k % kGroupSize == 0 ? 32u : 0u, tile};
+    d.constants = {product_threads(l, k), code(w.dtype), 0, 0, whole_groups(k), tile};
     d.bindings = {l.in(0), {range.first, false}, l.out(0)};
     d.push = {u32(rows),
               u32(l.shapes.in[0].dims[0] - rows),

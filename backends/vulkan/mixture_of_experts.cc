@@ -37,13 +37,12 @@ struct Experts {
 void hidden(Lowering& l, const Experts& e, const Binding& chosen) {
   const auto& args = l.args<fb::MixtureOfExpertsT>();
   const Shape& x = l.shapes.in[0];
-  const auto panels = static_cast<uint32_t>(ceil_div(e.inner, format::kPanelRows));
+  const auto panels = u32(format::panel_count(e.inner));
   for (const PanelRange& range : panel_ranges(l, e.gate, static_cast<int>(e.up))) {
     Dispatch d;
     d.shader = "mixture_of_experts_hidden";
     d.constants = {product_threads(l, x.channels()), code(l.shapes.weights[e.gate].dtype),
-                   code(l.shapes.weights[e.up].dtype), code(args.activation),
-                   x.channels() % kGroupSize == 0 ? 1u : 0u};
+                   code(l.shapes.weights[e.up].dtype), code(args.activation), whole_groups(x.channels())};
     d.bindings = {l.in(0), {range.first, false}, {range.second, false}, chosen, e.hidden};
     d.push = {u32(e.slots),      u32(x.channels()), u32(e.inner),      panels, range.first_panel,
               range.panels,      range.first_skip,  range.second_skip, 0,      0,
@@ -58,14 +57,14 @@ void hidden(Lowering& l, const Experts& e, const Binding& chosen) {
 void down(Lowering& l, const Experts& e, const Binding& chosen, const Binding& weights, bool first) {
   const auto& args = l.args<fb::MixtureOfExpertsT>();
   const Shape& x = l.shapes.in[0];
-  const auto panels = static_cast<uint32_t>(ceil_div(x.channels(), format::kPanelRows));
+  const auto panels = u32(format::panel_count(x.channels()));
   Binding read_hidden = e.hidden;
   read_hidden.writes = false;
   for (const PanelRange& range : panel_ranges(l, e.down, -1)) {
     Dispatch d;
     d.shader = "mixture_of_experts";
     d.constants = {product_threads(l, e.inner), code(l.shapes.weights[e.down].dtype), 0, 0,
-                   e.inner % kGroupSize == 0 ? 1u : 0u};
+                   whole_groups(e.inner)};
     d.bindings = {read_hidden, {range.first, false}, chosen, weights, l.in(1), l.out(0)};
     const uint32_t flags = (e.shared ? 1u : 0u) | (first ? 0u : 2u) | (first && l.shapes.has_in(1) ? 4u : 0u);
     d.push = {u32(e.slots),
@@ -103,7 +102,7 @@ Result<void> run(Lowering& l) {
                    code(l.shapes.weights[0].dtype),
                    0,
                    0,
-                   x.channels() % kGroupSize == 0 ? 32u : 0u,
+                   whole_groups(x.channels()),
                    tile};
     d.bindings = {l.in(0), {range.first, false}, part(at.logits, at.chosen, true)};
     d.push = {u32(x.dims[0]),   0, u32(x.channels()), u32(args.experts), range.first_panel, range.panels,

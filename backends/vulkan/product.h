@@ -57,6 +57,8 @@ inline bool tiled(const Lowering& l, int64_t rows) {
 }
 
 inline constexpr uint32_t kProductThreads = 128;
+// The flag WHOLE of shaders/product.glsl and expert.glsl.
+inline uint32_t whole_groups(int64_t k) { return k % kGroupSize == 0 ? 32u : 0u; }
 inline uint32_t product_tile(int64_t rows) { return rows == 1 ? 1u : rows <= 4 ? 4u : 8u; }
 // Four threads for each eight inputs (shaders/slices.glsl), as far as that pays, and whole subgroups.
 inline uint32_t product_threads(const Lowering& l, int64_t k) {

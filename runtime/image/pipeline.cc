@@ -131,8 +131,7 @@ size_t weights_of(const fb::ModelT& m, size_t method, int64_t ids) {
     const fb::WeightT& weight = *m.weights[i];
     if (used[i] == Use::kWhole) bytes += weight.bytes;
     if (used[i] == Use::kLookedUp && weight.shape.size() == 2 && weight.shape[0] > 0) {
-      const auto panel =
-          weight.bytes / static_cast<size_t>((weight.shape[0] + format::kPanelRows - 1) / format::kPanelRows);
+      const auto panel = weight.bytes / static_cast<size_t>(format::panel_count(weight.shape[0]));
       bytes += std::min<size_t>(weight.bytes, panel * static_cast<size_t>(ids));
     }
   }

@@ -429,13 +429,10 @@ TEST_CASE("denoising on a GPU: the latents stay there") {
   const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");
   for (const bool staging : {false, true}) {
     CAPTURE(staging);
-    VulkanOptions device;
-    device.staging = staging;
-    const auto backend = open_test_vulkan(device);
-    REQUIRE(backend);
+    const auto backend = staged_vulkan(staging);
     ImageOptions options;
     options.height = options.width = 32;
-    const auto session = image_session(model, **backend, options);
+    const auto session = image_session(model, *backend, options);
     uint64_t told[2] = {};  // bytes given to the device in each step
     for (const bool large : {false, true}) {
       CAPTURE(large);
@@ -456,7 +453,7 @@ TEST_CASE("denoising on a GPU: the latents stay there") {
           return true;
         };
         const VulkanCounts counts =
-            counted(**backend, *session, request, calls ? OnImageStep(on_step) : OnImageStep());
+            counted(*backend, *session, request, calls ? OnImageStep(on_step) : OnImageStep());
         CHECK(seen == (calls && with_latents ? static_cast<size_t>(steps) * 2 * latents : 0));
         return counts;
       };
@@ -474,7 +471,7 @@ TEST_CASE("denoising on a GPU: the latents stay there") {
       CHECK(count(2, true, true).read_bytes == picture + 2 * (kFlags + 2 * latents) + latents);
     }
     CHECK(told[0] == told[1]);
-    check_silent(**backend);
+    check_silent(*backend);
   }
 }
 
@@ -505,13 +502,10 @@ TEST_CASE("latents that are not finite on a GPU are traced to their node") {
   const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");
   for (const bool staging : {false, true}) {
     CAPTURE(staging);
-    VulkanOptions device;
-    device.staging = staging;
-    const auto backend = open_test_vulkan(device);
-    REQUIRE(backend);
+    const auto backend = staged_vulkan(staging);
     ImageOptions options;
     options.height = options.width = 16;
-    const auto session = image_session(model, **backend, options);
+    const auto session = image_session(model, *backend, options);
     ImageRequest request;
     request.prompt = "a bird";
     request.steps = 2;
@@ -527,7 +521,7 @@ TEST_CASE("latents that are not finite on a GPU are traced to their node") {
     CHECK(nan.error().message.find("node '") != std::string::npos);
     request.latents = {};
     CHECK(painted(*session, request).planes == fine.planes);
-    check_silent(**backend);
+    check_silent(*backend);
   }
 }
 

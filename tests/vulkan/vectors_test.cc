@@ -46,9 +46,7 @@ std::vector<std::unique_ptr<VulkanBackend>> devices() {
   std::vector<std::unique_ptr<VulkanBackend>> all;
   for (const bool staging : {false, true}) {
     if (!vulkan_test_backend()) break;
-    VulkanOptions options;
-    options.staging = staging;
-    all.push_back(must(open_test_vulkan(options)));
+    all.push_back(staged_vulkan(staging));
   }
   return all;
 }
