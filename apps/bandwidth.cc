@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{512} << 20;
 constexpr size_t kSmallestBufferBytes = size_t{256} << 20;
-constexpr int kPasses = 6;
+constexpr int kReadPasses = 6;
 
 // Half of the memory that is free, within limits: a probe must not push the model out.
 size_t buffer_bytes() {
@@ -83,7 +83,7 @@ double BandwidthProbe::measure() {
   const auto* words = static_cast<const uint64_t*>(impl_->data);
   const auto count = static_cast<int64_t>(impl_->bytes / sizeof(uint64_t));
   double best = 0;
-  for (int pass = 0; pass < kPasses; ++pass) {
+  for (int pass = 0; pass < kReadPasses; ++pass) {
     const auto start = std::chrono::steady_clock::now();
     impl_->pool.parallel_for(count, 1, [&](int64_t begin, int64_t end) {
       impl_->sink += read_all(words + begin, static_cast<size_t>(end - begin));

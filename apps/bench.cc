@@ -28,7 +28,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-struct Options {
+struct BenchArguments {
   std::string path;
   int64_t prompt_tokens = 512, decode_tokens = 64, depth = 0;
   int repeats = 5;
@@ -78,7 +78,7 @@ struct Probes {
 };
 
 // Decodes without a pause: a machine that heats up or runs out of its boost shows it.
-Result<void> sustain(const Options& options, Bench& bench, std::span<const int32_t> answer,
+Result<void> sustain(const BenchArguments& options, Bench& bench, std::span<const int32_t> answer,
                      std::span<const std::byte> start, ProgressBar& bar) {
   constexpr int kStretches = 30;
   const double total = options.minutes * 60;
@@ -133,7 +133,7 @@ Result<void> count_on_device(Bench& bench, const Backend& backend, std::span<con
 }
 
 // A session of its own, so that the clocks do not disturb what is measured.
-Result<void> profile_nodes(const Options& options, Bench& bench) {
+Result<void> profile_nodes(const BenchArguments& options, Bench& bench) {
 #if LINNET_HAS_VULKAN
   VulkanOptions vulkan;
   vulkan.device = options.bounds.device;
@@ -197,7 +197,7 @@ void print_profile(const Json& profile) {
   }
 }
 
-Result<void> measure(const Options& options, Bench& bench, const Backend& backend, Probes& probes,
+Result<void> measure(const BenchArguments& options, Bench& bench, const Backend& backend, Probes& probes,
                      ProgressBar& bar) {
   Session& session = *bench.session;
   std::mt19937_64 random(options.seed);
@@ -275,7 +275,7 @@ Result<void> measure(const Options& options, Bench& bench, const Backend& backen
                                                 : Result<void>{};
 }
 
-Json report(const Options& options, const Bench& bench) {
+Json report(const BenchArguments& options, const Bench& bench) {
   const SessionMemory memory = bench.session->memory();
   Json out = {{"model", options.path},
               {"backend", options.bounds.backend},
@@ -323,7 +323,7 @@ Json report(const Options& options, const Bench& bench) {
   return out;
 }
 
-void print(const Json& out) {
+void print_figures(const Json& out) {
   std::printf("%s, %s, threads: %s, median of %s rounds (minimum, best)\n",
               out["model"].get<std::string>().c_str(), out["backend"].get<std::string>().c_str(),
               out["threads"].dump().c_str(), out["repeats"].dump().c_str());
@@ -374,7 +374,7 @@ void print(const Json& out) {
   if (out.contains("profile")) print_profile(out["profile"]);
 }
 
-int bench(Options options) {
+int bench(BenchArguments options) {
   if (options.prompt_tokens == 0 && options.decode_tokens == 0)
     return complain(
         {ErrorCode::kInvalidArgument, "--prompt-tokens 0 and --decode-tokens 0 leave nothing to measure"});
@@ -410,14 +410,14 @@ int bench(Options options) {
   if (options.json)
     std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   else
-    print(out);
+    print_figures(out);
   return kOk;
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<BenchArguments>();
   CLI::App* command =
       app.add_subcommand("bench", "Prefill and decode speed, and the memory bandwidth they use");
   command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();

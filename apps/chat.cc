@@ -22,7 +22,7 @@
 namespace linnet::app {
 namespace {
 
-struct Options {
+struct ChatArguments {
   std::string path;
   std::optional<std::string> prompt, system, save, load;
   ChatOptions chat;
@@ -262,7 +262,7 @@ int from_pipe(Conversation& conversation, bool json) {
 }
 
 // `backend` outlives the chat.
-Result<std::unique_ptr<Chat>> open(const Options& options, bool one_prompt,
+Result<std::unique_ptr<Chat>> open(const ChatArguments& options, bool one_prompt,
                                    std::shared_ptr<const Backend>& backend) {
   LINNET_TRY(check_bounds(options.bounds));
   LINNET_ASSIGN(backend, find_backend(options.bounds));
@@ -294,7 +294,7 @@ void return_large_blocks() {
 #endif
 }
 
-int chat(const Options& options) {
+int chat(const ChatArguments& options) {
   return_large_blocks();
   const bool terminal = !options.prompt && stdin_is_terminal() && !options.json;
   std::shared_ptr<const Backend> backend;
@@ -340,7 +340,7 @@ void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
 }  // namespace
 
 void add_chat(CLI::App& app, Action& action) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ChatArguments>();
   options->chat.max_tokens = 2048;
   CLI::App* command = app.add_subcommand("chat", "Talk to a language model");
   command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();

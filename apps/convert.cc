@@ -18,7 +18,7 @@
 namespace linnet::app {
 namespace {
 
-struct Options {
+struct ConvertArguments {
   convert::ConvertOptions convert;
   std::vector<std::string> keep;
   bool no_self_test = false, force = false;
@@ -39,7 +39,7 @@ Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<
 }
 
 // What can be known to be wrong before any work.
-Result<void> check_paths(const Options& options) {
+Result<void> check_paths(const ConvertArguments& options) {
   const std::string& source = options.convert.source;
   const std::string& output = options.convert.output;
   std::error_code error;
@@ -61,7 +61,7 @@ Result<void> check_paths(const Options& options) {
   return {};
 }
 
-void print(const Options& options, const convert::ConvertReport& report) {
+void print(const ConvertArguments& options, const convert::ConvertReport& report) {
   std::fprintf(stderr, "wrote %s: %s, %s parameters, %s\n", options.convert.output.c_str(),
                report.architecture.c_str(), human_count(report.parameters).c_str(),
                human_bytes(report.file_bytes).c_str());
@@ -74,7 +74,7 @@ void print(const Options& options, const convert::ConvertReport& report) {
         report.mean_kl, report.largest_error, 100 * report.agreement);
 }
 
-int run(Options options) {
+int run(ConvertArguments options) {
   auto keep = parse_keep(options.keep);
   if (!keep) return complain(keep.error());
   if (auto checked = check_paths(options); !checked) return complain_input(checked.error());
@@ -106,7 +106,7 @@ int run(Options options) {
 }  // namespace
 
 void add_convert(CLI::App& app, Action& action) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ConvertArguments>();
   CLI::App* command = app.add_subcommand(
       "convert", "Turn a checkpoint (Hugging Face or diffusers folder, GGUF file) into a Linnet file");
   command

@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct ImageArguments {
   std::string path, prompt, negative, class_name, output, sampler, latents, tensors, device, backend = "cpu",
                                                                                              cache = "f32";
   int64_t height = 0, width = 0;
@@ -62,7 +62,7 @@ Result<int> find_class(const std::vector<std::string>& names, const std::string&
                                                 names.size(), some, names.size() > 20 ? "; ..." : ""));
 }
 
-Result<void> check_output(const Options& options) {
+Result<void> check_output(const ImageArguments& options) {
   std::error_code error;
   if (options.output.empty())
     return fail(ErrorCode::kInvalidArgument, "-o is required: the PNG file to write");
@@ -93,8 +93,8 @@ void print_memory(const Model& model, const ImageMemory& m) {
        "resident at once");
 }
 
-image::TextChunks describe(const Options& options, const ImageSession& session, const std::string& class_name,
-                           uint64_t seed) {
+image::TextChunks describe(const ImageArguments& options, const ImageSession& session,
+                           const std::string& class_name, uint64_t seed) {
   const Model& model = session.model();
   image::TextChunks text = {{"Software", std::string("linnet ") + LINNET_VERSION},
                             {"Model", std::string(model.metadata("name"))}};
@@ -158,7 +158,8 @@ std::string numbered(const std::string& path, size_t i) {
   return (p.parent_path() / strf("{}-{}{}", p.stem().string(), i + 1, p.extension().string())).string();
 }
 
-Result<void> make(Options& options, const std::shared_ptr<const Model>& model, const Backend& backend) {
+Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& model,
+                  const Backend& backend) {
   ImageOptions bounds;
   bounds.threads = options.threads;
   bounds.height = options.height;
@@ -272,7 +273,7 @@ Result<void> make(Options& options, const std::shared_ptr<const Model>& model, c
   return {};
 }
 
-int run(Options options) {
+int run(ImageArguments options) {
   if (!options.size.empty()) {
     options.width = options.size[0];
     options.height = options.size.size() > 1 ? options.size[1] : options.size[0];
@@ -289,7 +290,7 @@ int run(Options options) {
 }  // namespace
 
 void add_image(CLI::App& app, Action& action) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ImageArguments>();
   options->threads = default_threads();
   CLI::App* command = app.add_subcommand("image", "Make a picture from a prompt or a class");
   command->add_option("MODEL", options->path, "a Linnet file (.lnt) of an image model")->required();

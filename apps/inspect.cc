@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct InspectArguments {
   std::string path;
   bool tensors = false, nodes = false, memory = false, verify = false, json = false, devices = false;
   std::vector<std::string> symbols;
@@ -61,7 +61,7 @@ Json methods_json(const fb::ModelT& model, bool nodes) {
   return methods;
 }
 
-Json describe(const Model& loaded, const Options& options) {
+Json describe(const Model& loaded, const InspectArguments& options) {
   const fb::ModelT& model = loaded.file().model();
   Json out = {{"file", loaded.file().name()},
               {"file_bytes", loaded.file().file_bytes()},
@@ -100,7 +100,7 @@ Json describe(const Model& loaded, const Options& options) {
   return out;
 }
 
-Result<Json> memory_json(const Model& loaded, const Options& options) {
+Result<Json> memory_json(const Model& loaded, const InspectArguments& options) {
   LINNET_TRY(check_bounds(options.bounds));
   LINNET_ASSIGN(const auto symbols, parse_symbols(options.symbols));
   LINNET_ASSIGN(const std::shared_ptr<const Backend> backend, find_backend(options.bounds));
@@ -197,7 +197,7 @@ void print_states(const Json& states) {
   for (const auto& [line, count] : groups) std::printf("state %4d x %s\n", count, line.c_str());
 }
 
-void print(const Json& out) {
+void print_description(const Json& out) {
   std::printf("file      %s, %s, format version %s, id %s\n", text(out["file"]).c_str(),
               human_bytes(out["file_bytes"].get<uint64_t>()).c_str(), text(out["format_version"]).c_str(),
               text(out["model_id"]).c_str());
@@ -223,7 +223,7 @@ void print(const Json& out) {
   print_memory(out["memory"]);
 }
 
-int inspect(const Options& options) {
+int inspect(const InspectArguments& options) {
   if (options.devices) return list_devices(options.json);
   if (options.path.empty())
     return complain({ErrorCode::kInvalidArgument, "which MODEL? Give a Linnet file (.lnt), or --devices"});
@@ -247,7 +247,7 @@ int inspect(const Options& options) {
   if (options.json) {
     std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   } else {
-    print(out);
+    print_description(out);
     if (options.verify) std::printf("checksums ok\n");
   }
   return kOk;
@@ -256,7 +256,7 @@ int inspect(const Options& options) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Action& action) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<InspectArguments>();
   CLI::App* command =
       app.add_subcommand("inspect", "What a model file holds, and the memory that running it takes");
   command->add_option("MODEL", options->path, "a Linnet file (.lnt)");

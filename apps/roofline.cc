@@ -10,7 +10,7 @@
 namespace linnet::app {
 namespace {
 
-constexpr int kPasses = 4;
+constexpr int kPeakPasses = 4;
 constexpr int64_t kIterations = 200000;
 
 }  // namespace
@@ -19,7 +19,7 @@ double ArithmeticProbe::measure(double (*probe)(int64_t iterations)) {
   if (!probe) return 0;
   double best = 0;
   std::vector<double> done(static_cast<size_t>(pool_.threads()));
-  for (int pass = 0; pass < kPasses; ++pass) {
+  for (int pass = 0; pass < kPeakPasses; ++pass) {
     const auto start = std::chrono::steady_clock::now();
     pool_.parallel_for_thread(pool_.threads(), 1, [&](int thread, int64_t begin, int64_t end) {
       double& operations = done[static_cast<size_t>(thread)];

@@ -15,7 +15,7 @@
 namespace linnet::app {
 namespace {
 
-struct Options {
+struct RunArguments {
   std::string path, method = "forward", inputs, outputs;
   std::vector<std::string> symbols;
   BoundsOptions bounds;
@@ -131,7 +131,7 @@ class MethodRun {
     logit_tokens_symbol_ = graph::find_symbol(model_, "logit_tokens");
   }
 
-  Result<Tensors> run(const Options& options, const Backend& backend, ProgressBar& bar) {
+  Result<Tensors> run(const RunArguments& options, const Backend& backend, ProgressBar& bar) {
     LINNET_TRY(bind(options));
     BoundsOptions bounds = options.bounds;
     if (bounds.attention == "full" && !bounds.context_given) bounds.context = total_;
@@ -162,7 +162,7 @@ class MethodRun {
   const fb::ValueT& value(int index) const { return *method().values[static_cast<size_t>(index)]; }
 
   // Symbol values from the inputs' shapes and from --symbol.
-  Result<void> bind(const Options& options) {
+  Result<void> bind(const RunArguments& options) {
     SymbolValues symbols(model_.symbols.size());
     LINNET_ASSIGN(const auto given, parse_symbols(options.symbols));
     for (const auto& [name, number] : given) {
@@ -266,7 +266,7 @@ class MethodRun {
   int64_t total_ = 1, chunk_ = 1;
 };
 
-int run(Options options) {
+int run(RunArguments options) {
   // Exactness is what this command is for: full attention and f32 caches unless the user says otherwise.
   if (!options.attention_given && !options.bounds.window_given) options.bounds.attention = "full";
   if (!options.cache_given) options.bounds.cache = "f32";
@@ -316,7 +316,7 @@ int run(Options options) {
 }  // namespace
 
 void add_run(CLI::App& app, Action& action) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<RunArguments>();
   CLI::App* command =
       app.add_subcommand("run", "Run a method of a model on tensors from a file, state fresh");
   command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();

@@ -28,21 +28,25 @@ endif()
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-  if(LINNET_PRECOMPILE)
+  if(LINNET_TOGETHER)
     # What ccache asks for before it stores what was compiled with a precompiled header.
     list(PREPEND CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros)
   endif()
 endif()
 
-# linnet_precompile(name [HEADER header OPTIONS option...]): with LINNET_PRECOMPILE the headers that most files share are
-# parsed once for all targets that name the same header; the options are those that such targets have of their own. A
-# missing #include of what is in it goes unnoticed there; the README's first command builds without. Executables are
-# compiled with -fPIC there, as libraries are, because a precompiled header serves one setting only.
-function(linnet_precompile name)
-  if(NOT LINNET_PRECOMPILE)
+# linnet_together(name [APART] [HEADER header OPTIONS option...]): with LINNET_TOGETHER the files of a target are compiled
+# eight at a time (not if APART), and the headers that most share are parsed once for all targets that name the same header;
+# the options are those that such targets have of their own. A missing #include goes unnoticed there; the README's first
+# command builds without. Executables are compiled with -fPIC there, as libraries are, because a precompiled header serves
+# one setting only.
+function(linnet_together name)
+  if(NOT LINNET_TOGETHER)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "HEADER" "OPTIONS" ${ARGN})
+  cmake_parse_arguments(ARG "APART" "HEADER" "OPTIONS" ${ARGN})
+  if(NOT ARG_APART)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
   if(NOT ARG_HEADER)
     set(ARG_HEADER cmake/precompiled.h)
   endif()
@@ -65,9 +69,13 @@ function(linnet_precompile name)
   endif()
 endfunction()
 
-# linnet_library(name dir... [DEPS target...]): every .cc file of the folders, found by name.
+# linnet_library(name dir... [APART] [DEPS target...]): every .cc file of the folders, found by name.
 function(linnet_library name)
-  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "APART" "" "DEPS" ${ARGN})
+  set(apart "")
+  if(ARG_APART)
+    set(apart APART)
+  endif()
   set(sources "")
   foreach(dir ${ARG_UNPARSED_ARGUMENTS})
     file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cc)
@@ -77,7 +85,7 @@ function(linnet_library name)
     add_library(${name} STATIC ${sources})
     target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE linnet_options)
     target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
-    linnet_precompile(${name})
+    linnet_together(${name} ${apart})
   else()
     add_library(${name} INTERFACE)
     target_link_libraries(${name} INTERFACE ${ARG_DEPS})
@@ -94,6 +102,6 @@ function(linnet_executable name)
   if(sources)
     add_executable(${name} ${sources})
     target_link_libraries(${name} PRIVATE ${ARG_DEPS} linnet_options)
-    linnet_precompile(${name})
+    linnet_together(${name})
   endif()
 endfunction()

@@ -128,7 +128,10 @@ ${rows}  };
   target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
   target_include_directories(linnet_vulkan PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
   target_compile_definitions(linnet_vulkan PUBLIC LINNET_HAS_VULKAN=1)
-  linnet_precompile(linnet_vulkan)
+  # The shaders' hundreds of small files together; each kernel's file has a `run` of its own.
+  linnet_together(linnet_vulkan)
+  set_target_properties(linnet_vulkan PROPERTIES UNITY_BUILD_BATCH_SIZE 64)
+  set_source_files_properties(${sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   set_source_files_properties(${generated} ${out}/shader_table.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
 

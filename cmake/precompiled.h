@@ -1,4 +1,4 @@
-// What most files include, for a build with LINNET_PRECOMPILE. A file names what it needs itself all the
+// What most files include, for a build with LINNET_TOGETHER. A file names what it needs itself all the
 // same.
 #pragma once
 

@@ -28,10 +28,6 @@ T load(std::span<const std::byte> bytes, size_t at) {
   return value;
 }
 
-std::unexpected<Error> invalid(std::string message) {
-  return fail(ErrorCode::kInvalidFile, std::move(message));
-}
-
 // What the first bytes suggest, for a person who gave the wrong file.
 Result<void> check_magic(std::span<const std::byte> file) {
   const std::string_view start(reinterpret_cast<const char*>(file.data()), std::min<size_t>(file.size(), 10));

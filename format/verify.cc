@@ -19,10 +19,6 @@ static_assert(to_dtype(fb::DType::Q4A) == DType::kQ4A && to_dtype(fb::DType::I32
 constexpr int64_t kMaxSymbolicTerm = int64_t{1} << 31;
 constexpr size_t kMaxNameBytes = 512;
 
-std::unexpected<Error> invalid(std::string message) {
-  return fail(ErrorCode::kInvalidFile, std::move(message));
-}
-
 // Names reach terminals and messages: no control bytes.
 Result<void> check_name(std::string_view name, std::string_view what, size_t index) {
   if (name.empty()) return invalid(strf("{} {} has no name", what, index));

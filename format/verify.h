@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <utility>
 
 #include "format/model_generated.h"
 #include "linnet/result.h"
@@ -19,6 +21,11 @@ inline constexpr size_t kMaxRank = 8;
 inline constexpr int64_t kMaxDim = int64_t{1} << 40;              // of a plain tensor
 inline constexpr int64_t kMaxMatrixDim = (int64_t{1} << 31) - 1;  // rows and inputs of a matrix
 inline constexpr int64_t kMaxElements = int64_t{1} << 48;
+
+// The refusal of a file's content.
+inline std::unexpected<Error> invalid(std::string message) {
+  return fail(ErrorCode::kInvalidFile, std::move(message));
+}
 
 // Bytes a weight takes in the file. Errors (kInvalidFile): a shape out of bounds, a block format that is not
 // in panels, a panel that is not of rank 2 or 3.

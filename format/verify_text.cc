@@ -10,10 +10,6 @@ namespace {
 // Vocabularies have up to 300,000 pieces; the bound keeps tables indexed by id small.
 constexpr size_t kMaxTokens = size_t{1} << 24;
 
-std::unexpected<Error> invalid(std::string message) {
-  return fail(ErrorCode::kInvalidFile, std::move(message));
-}
-
 Result<void> verify_tokenizer(const fb::TokenizerT& tokenizer) {
   const size_t pieces = tokenizer.pieces.size();
   if (pieces == 0) return invalid("the tokenizer has no pieces");

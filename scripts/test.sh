@@ -8,14 +8,14 @@ install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_TEST_PACKAGES[@]}"
 
 jobs=$(nproc)
 echo "== build and test"
-cmake -S . -B build/test -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON -DLINNET_PRECOMPILE=ON >/dev/null
+cmake -S . -B build/test -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON -DLINNET_TOGETHER=ON >/dev/null
 cmake --build build/test -j "$jobs"
 # A machine without a Vulkan device fails here rather than skipping.
 LINNET_TEST_VULKAN=1 LP_NUM_THREADS=1 ctest --test-dir build/test --output-on-failure -j "$jobs"
 
 echo "== sanitizers"
 cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g1" \
-  -DLINNET_SANITIZE=ON -DLINNET_PRECOMPILE=ON -DLINNET_OWN_TARGETS_ONLY=ON -DLINNET_VULKAN=OFF >/dev/null
+  -DLINNET_SANITIZE=ON -DLINNET_TOGETHER=ON -DLINNET_OWN_TARGETS_ONLY=ON -DLINNET_VULKAN=OFF >/dev/null
 cmake --build build/sanitize -j "$jobs" --target linnet_fast_tests
 # Without Vulkan: the software driver leaks at exit and is compiled without the sanitizer. So the part of the build that has it
 # would not be run, and this is the test that a build without it works.

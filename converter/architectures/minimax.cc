@@ -54,7 +54,7 @@ Value lightning_layer(Importer& in, const std::string& p, Value h, const Lightni
 }
 
 // Which layers are lightning attention.
-std::vector<bool> read_layers(Importer& in, int64_t layers) {
+std::vector<bool> lightning_layers(Importer& in, int64_t layers) {
   std::vector<bool> lightning(static_cast<size_t>(layers));
   const char* key = in.has_key("attn_type_list") ? "attn_type_list" : "layer_types";
   for (int64_t i = 0; i < layers; ++i) {
@@ -91,7 +91,7 @@ void import_minimax(Importer& in) {
   const auto epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-5));
   const fb::Activation act = in.activation("hidden_act", "silu");
   const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
-  const std::vector<bool> lightning = read_layers(in, layers);
+  const std::vector<bool> lightning = lightning_layers(in, layers);
   check_experts(in, experts, top_k);
   if (attention.heads < 1 || attention.heads > 65536 || attention.head_dim < 1)
     in.fail(

@@ -110,7 +110,7 @@ Value delta_net_layer(Importer& in, const std::string& p, Value h, const DeltaNe
 }
 
 // Which layers are softmax attention.
-std::vector<bool> read_layers(Importer& in, int64_t layers) {
+std::vector<bool> softmax_layers(Importer& in, int64_t layers) {
   std::vector<bool> softmax(static_cast<size_t>(layers));
   const int64_t interval = in.integer("full_attention_interval", 4);
   if (interval < 1) return in.fail("config.json: 'full_attention_interval' must be 1 or more"), softmax;
@@ -195,7 +195,7 @@ void import_hybrid(Importer& in, int64_t experts, int64_t top_k) {
   in.expect("attn_output_gate", true);
   in.expect("use_sliding_window", false);
   const DeltaNet delta_net = read_delta_net(in, hidden, epsilon);
-  const std::vector<bool> softmax = read_layers(in, layers);
+  const std::vector<bool> softmax = softmax_layers(in, layers);
   const Moe moe = read_moe(in, layers, experts, top_k);
   const bool some_dense = std::find(moe.dense.begin(), moe.dense.end(), true) != moe.dense.end();
   const int64_t intermediate = some_dense ? in.integer("intermediate_size") : 0;

@@ -8,7 +8,7 @@
 namespace linnet::convert {
 namespace {
 
-constexpr float kEpsilon = 1e-6f;
+constexpr float kGroupEpsilon = 1e-6f;
 
 struct Kl {
   int64_t groups;
@@ -18,7 +18,7 @@ Value group_norm(Importer& in, const Kl& m, const std::string& name, Value x, fb
   const int64_t channels = in.graph.channels(x);
   fb::NormT a;
   a.kind = fb::NormKind::Group;
-  a.epsilon = kEpsilon;
+  a.epsilon = kGroupEpsilon;
   a.group = static_cast<int>(channels / m.groups);
   a.activation = activation;
   return in.graph.node(name, GraphBuilder::args(std::move(a)), {x},

@@ -11,7 +11,7 @@ namespace {
 
 // Far above any real file, and low enough that a hostile one cannot ask for the machine's memory.
 constexpr uint64_t kMostKeys = 65536, kMostTensors = 1u << 20, kMostArray = 1u << 24, kMostString = 1u << 26;
-constexpr uint32_t kMostRank = 4;  // GGML_MAX_DIMS
+constexpr uint32_t kMostDimensions = 4;  // GGML_MAX_DIMS
 
 enum class Kind : uint32_t {
   kU8,
@@ -227,8 +227,8 @@ Entry read_entry(Cursor& in) {
   entry.tensor.name = in.text();
   const std::string name = Cursor::printable(entry.tensor.name);
   const auto rank = in.take<uint32_t>();
-  if (rank > kMostRank)
-    in.refuse(strf("tensor '{}' has {} dimensions, at most {} are possible", name, rank, kMostRank));
+  if (rank > kMostDimensions)
+    in.refuse(strf("tensor '{}' has {} dimensions, at most {} are possible", name, rank, kMostDimensions));
   uint64_t elements = 1;
   for (uint32_t i = 0; i < rank && in.ok(); ++i) {
     const auto n = in.take<uint64_t>();

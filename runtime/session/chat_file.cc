@@ -7,8 +7,8 @@
 namespace linnet {
 namespace {
 
-constexpr char kMagic[4] = {'L', 'N', 'C', 'H'};
-constexpr uint32_t kVersion = 1;
+constexpr char kChatMagic[4] = {'L', 'N', 'C', 'H'};
+constexpr uint32_t kChatVersion = 1;
 
 class Writer {
  public:
@@ -74,8 +74,8 @@ class Reader {
 
 std::vector<std::byte> encode_record(const ChatRecord& record) {
   Writer out;
-  out.raw(kMagic, sizeof(kMagic));
-  out.number(kVersion);
+  out.raw(kChatMagic, sizeof(kChatMagic));
+  out.number(kChatVersion);
   out.number(static_cast<uint32_t>(record.kind));
   out.number(static_cast<uint64_t>(record.messages.size()));
   for (const Message& message : record.messages) {
@@ -95,11 +95,11 @@ Result<ChatRecord> decode_record(std::span<const std::byte> bytes) {
   Reader in(bytes);
   char magic[4] = {};
   in.raw(magic, sizeof(magic));
-  if (std::memcmp(magic, kMagic, sizeof(kMagic)) != 0)
+  if (std::memcmp(magic, kChatMagic, sizeof(kChatMagic)) != 0)
     return fail(ErrorCode::kInvalidFile, "holds no conversation");
-  if (const auto version = in.number<uint32_t>(); version != kVersion)
+  if (const auto version = in.number<uint32_t>(); version != kChatVersion)
     return fail(ErrorCode::kInvalidFile,
-                strf("holds a conversation of version {}, this Linnet reads {}", version, kVersion));
+                strf("holds a conversation of version {}, this Linnet reads {}", version, kChatVersion));
   ChatRecord record;
   record.kind = static_cast<ChatRecord::Kind>(in.number<uint32_t>());
   const size_t messages = in.count(2 * sizeof(uint64_t));

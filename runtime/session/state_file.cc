@@ -24,8 +24,8 @@ struct Header {
   uint64_t checksum;
 };
 static_assert(sizeof(Header) == 64);
-constexpr char kMagic[8] = {'L', 'N', 'S', 'T', '\r', '\n', '\x1a', '\n'};
-constexpr uint32_t kVersion = 1, kEndian = 0x01020304;
+constexpr char kStateMagic[8] = {'L', 'N', 'S', 'T', '\r', '\n', '\x1a', '\n'};
+constexpr uint32_t kStateVersion = 1, kEndian = 0x01020304;
 constexpr uint64_t kMostAttachment = uint64_t{1} << 30;
 
 struct Close {
@@ -48,8 +48,8 @@ uint64_t checksum(const Header& header, std::span<const std::byte> attachment,
 Result<void> write_state_file(const std::string& path, const StateKeys& keys,
                               std::span<const std::byte> attachment, std::span<const std::byte> block) {
   Header header{};
-  std::memcpy(header.magic, kMagic, sizeof(kMagic));
-  header.version = kVersion;
+  std::memcpy(header.magic, kStateMagic, sizeof(kStateMagic));
+  header.version = kStateVersion;
   header.endian = kEndian;
   header.state_key = keys.state;
   header.model_id = keys.model;
@@ -85,10 +85,11 @@ Result<StateFile> read_state_file(const std::string& path, const StateKeys& keys
   };
   Header header;
   if (std::fread(&header, sizeof(header), 1, file.get()) != 1) return refuse("is too short to be one");
-  if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) return refuse("is not a Linnet state file");
+  if (std::memcmp(header.magic, kStateMagic, sizeof(kStateMagic)) != 0)
+    return refuse("is not a Linnet state file");
   if (header.endian != kEndian) return refuse("was written on a machine of the other byte order");
-  if (header.version != kVersion)
-    return refuse(strf("has version {}, this Linnet reads {}", header.version, kVersion));
+  if (header.version != kStateVersion)
+    return refuse(strf("has version {}, this Linnet reads {}", header.version, kStateVersion));
   if (header.model_id != keys.model) return refuse("belongs to another model");
   if (header.state_key != keys.state || header.block_bytes != block_bytes)
     return refuse("was saved with another window, context or cache precision: use the same options");

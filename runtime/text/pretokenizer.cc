@@ -8,8 +8,6 @@
 #include "runtime/text/pattern.h"
 
 namespace linnet::text {
-namespace {
-
 template <auto free>
 struct Freed {
   template <typename T>
@@ -20,6 +18,8 @@ struct Freed {
 using Code = std::unique_ptr<pcre2_code, Freed<pcre2_code_free>>;
 using MatchData = std::unique_ptr<pcre2_match_data, Freed<pcre2_match_data_free>>;
 using MatchContext = std::unique_ptr<pcre2_match_context, Freed<pcre2_match_context_free>>;
+
+namespace {
 
 std::string pcre2_message(int code) {
   PCRE2_UCHAR buffer[256];

@@ -7,10 +7,6 @@
 namespace linnet::test {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 void refused(const std::vector<std::string>& args, const std::vector<std::string>& said,
              const std::string& input = "") {
   const Outcome outcome = linnet_command(args, input);

@@ -18,6 +18,10 @@ struct Outcome {
 Outcome linnet_command(const std::vector<std::string>& args, const std::string& input = "",
                        int interrupt_after_ms = -1, rlim_t file_bytes = RLIM_INFINITY);
 
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 // A folder of this test process, removed when it ends.
 const std::filesystem::path& scratch();
 std::string read_file(const std::filesystem::path& path);

@@ -13,10 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 const std::string& painter() {
   static const std::string path = [] {
     const std::string file = (scratch() / "painter.lnt").string();

@@ -38,11 +38,11 @@ class Terminal {
       kill(child_, SIGKILL);
       waitpid(child_, nullptr, 0);
     }
-    close(terminal_);
+    ::close(terminal_);
   }
 
   void type(const std::string& keys) {
-    REQUIRE(write(terminal_, keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()));
+    REQUIRE(::write(terminal_, keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()));
   }
   // Reads until `text` has appeared after what was waited for before.
   bool shows(const std::string& text, int seconds = 20) {
@@ -57,7 +57,7 @@ class Terminal {
       const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(left).count();
       if (ms <= 0 || poll(&ready, 1, static_cast<int>(ms)) <= 0) return false;
       char bytes[4096];
-      const ssize_t n = read(terminal_, bytes, sizeof(bytes));
+      const ssize_t n = ::read(terminal_, bytes, sizeof(bytes));
       if (n <= 0) return screen_.find(text, seen_) != std::string::npos;
       screen_.append(bytes, static_cast<size_t>(n));
     }

@@ -14,10 +14,6 @@
 namespace linnet::test {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // Whether the command was built with Vulkan and finds a device.
 bool device() {
   const char* wish = std::getenv("LINNET_TEST_VULKAN");

@@ -2,6 +2,7 @@
 // wrong.
 #pragma once
 
+#include <doctest/doctest.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -15,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "converter/readers/checkpoint.h"
 #include "linnet/result.h"
 
 namespace linnet::testing {
@@ -52,6 +54,13 @@ inline std::string read_file(const std::string& path) {
 inline std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 inline bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
+}
+
+// A whole tensor as f32.
+inline std::vector<float> values(const convert::Checkpoint& checkpoint, const convert::TensorInfo& tensor) {
+  std::vector<float> result(static_cast<size_t>(tensor.elements()));
+  REQUIRE(checkpoint.read_f32(tensor, 0, tensor.rows(), result.data()));
+  return result;
 }
 
 template <typename T>

@@ -22,12 +22,6 @@ Result<GgufDirectory> parse(const GgufBytes& file) {
   return parsed;
 }
 
-std::vector<float> values(const Checkpoint& checkpoint, const TensorInfo& tensor) {
-  std::vector<float> result(static_cast<size_t>(tensor.elements()));
-  REQUIRE(checkpoint.read_f32(tensor, 0, tensor.rows(), result.data()));
-  return result;
-}
-
 }  // namespace
 
 TEST_CASE("every encoding reads back as the gguf package dequantizes it") {

@@ -14,12 +14,6 @@ using namespace linnet::testing;
 
 namespace {
 
-std::vector<float> values(const Checkpoint& checkpoint, const TensorInfo& tensor) {
-  std::vector<float> result(static_cast<size_t>(tensor.elements()));
-  REQUIRE(checkpoint.read_f32(tensor, 0, tensor.rows(), result.data()));
-  return result;
-}
-
 bool same(float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
 std::string refusal(std::string_view header, std::string_view data) {

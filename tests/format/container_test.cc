@@ -23,10 +23,6 @@ std::string open_error(std::span<const std::byte> bytes) {
   return file ? "" : file.error().message;
 }
 
-bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
 // Reads all that an open file offers, over-read included.
 uint64_t read_everything(const ModelFile& file) {
   uint64_t sum = 0;

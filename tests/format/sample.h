@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "format/container.h"
@@ -45,6 +46,10 @@ inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
   const std::vector<char> chars((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   const auto* data = reinterpret_cast<const std::byte*>(chars.data());
   return std::vector<std::byte>(data, data + chars.size());
+}
+
+inline bool contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
 }
 
 inline void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {

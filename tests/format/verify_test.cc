@@ -14,10 +14,6 @@ using namespace linnet::format::testing;
 
 namespace {
 
-bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
 // The sample with its segments and weights, as a reader sees it.
 fb::ModelT sample_model(uint64_t* head_offset = nullptr) {
   const auto bytes = sample_bytes();

@@ -21,10 +21,6 @@ using namespace linnet::format::testing;
 
 namespace {
 
-bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
 // Both ways of keeping the unfinished file out of sight.
 constexpr WriterOptions kBothWays[] = {{.expected_bytes = 0, .unnamed = true},
                                        {.expected_bytes = 0, .unnamed = false}};

@@ -50,7 +50,7 @@ EngineOptions options_for(int64_t chunk, int64_t context) {
   return options;
 }
 
-std::shared_ptr<const format::ModelFile> converted(const fs::path& source, const std::string& name) {
+std::shared_ptr<const format::ModelFile> converted_file(const fs::path& source, const std::string& name) {
   const fs::path file = fs::temp_directory_path() / ("linnet_" + name + ".lnt");
   convert::ConvertOptions options;
   options.source = source.string();
@@ -101,7 +101,7 @@ void check_case(const fs::path& folder) {
   const Golden golden = read_golden(folder);
   REQUIRE_MESSAGE((convert::find_architecture(golden.model_type) != nullptr), golden.model_type,
                   " has no importer");
-  const auto model = converted(folder / "model", folder.filename().string());
+  const auto model = converted_file(folder / "model", folder.filename().string());
   const auto total = static_cast<int64_t>(golden.ids.size());
   const auto context = total + static_cast<int64_t>(golden.greedy.size());
 
@@ -137,7 +137,7 @@ void check_case(const fs::path& folder) {
 void check_gguf(const fs::path& file) {
   const std::string name = file.stem().string();
   const Golden golden = read_golden(fs::path(LINNET_GOLDEN "/language") / name);
-  const auto model = converted(file, name + "_gguf");
+  const auto model = converted_file(file, name + "_gguf");
   const auto total = static_cast<int64_t>(golden.ids.size());
   const auto cpu = cpu_backend();
   REQUIRE(cpu);

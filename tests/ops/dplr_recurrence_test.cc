@@ -8,7 +8,7 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-static void any_case(OpBuilder& op, Random& random) {
+static void any_dplr_case(OpBuilder& op, Random& random) {
   const int64_t heads = random.pick(1, 4), K = random.choice({1, 4, 24, 64}),
                 V = random.choice({1, 5, 33, 64});
   fb::DplrRecurrenceT args;
@@ -55,14 +55,14 @@ static void any_case(OpBuilder& op, Random& random) {
 }
 
 TEST_CASE("dplr_recurrence: like the reference with and without each optional operand") {
-  check_op(40, any_case);
+  check_op(40, any_dplr_case);
 }
 
 TEST_CASE(
     "dplr_recurrence: a state kept in f16, rounded by every token; pieces and single tokens bit for bit as "
     "one call") {
   check_op(20, [](OpBuilder& op, Random& random) {
-    any_case(op, random);
+    any_dplr_case(op, random);
     op.options().state_dtype = DType::kF16;
     op.tolerance(0.01, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });

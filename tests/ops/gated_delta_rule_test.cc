@@ -8,7 +8,7 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-static void any_case(OpBuilder& op, Random& random) {
+static void any_delta_rule_case(OpBuilder& op, Random& random) {
   const int64_t keys = random.pick(1, 3), heads = keys * random.pick(1, 3);
   const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
   const bool per_channel = random.chance(0.5);
@@ -42,14 +42,14 @@ static void any_case(OpBuilder& op, Random& random) {
 }
 
 TEST_CASE("gated_delta_rule: like the reference for every decay, map and grouping of heads") {
-  check_op(50, any_case);
+  check_op(50, any_delta_rule_case);
 }
 
 TEST_CASE(
     "gated_delta_rule: a state kept in f16, rounded by every token; pieces and single tokens bit for bit as "
     "one call") {
   check_op(20, [](OpBuilder& op, Random& random) {
-    any_case(op, random);
+    any_delta_rule_case(op, random);
     op.options().state_dtype = DType::kF16;
     op.tolerance(0.01, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });

@@ -68,19 +68,19 @@ void build_case(OpBuilder& op, Random& random, Form form) {
   op.output({kTokens, outputs * V});
 }
 
-void any_case(OpBuilder& op, Random& random) { build_case(op, random, Form::kAny); }
+void any_gated_case(OpBuilder& op, Random& random) { build_case(op, random, Form::kAny); }
 
 }  // namespace
 
 TEST_CASE("gated_linear_attention: like the reference for every decay, map and sharing of heads") {
-  check_op(60, any_case);
+  check_op(60, any_gated_case);
 }
 
 TEST_CASE(
     "gated_linear_attention: a state kept in f16, rounded by every token; pieces and single tokens bit for "
     "bit as one call") {
   check_op(20, [](OpBuilder& op, Random& random) {
-    any_case(op, random);
+    any_gated_case(op, random);
     op.options().state_dtype = DType::kF16;
     op.tolerance(0.003, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
   });

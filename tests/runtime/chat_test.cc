@@ -23,12 +23,6 @@ ChatOptions sampled(uint64_t seed = 1) {
   return options;
 }
 
-std::vector<std::byte> state_of(const Session& session) {
-  std::vector<std::byte> block(session.state_bytes());
-  must(session.snapshot(block));
-  return block;
-}
-
 std::string text_of(const Chat& chat) { return tiny_model()->tokenizer()->decode(chat.tokens(), true); }
 
 constexpr int32_t kStart = 1, kEnd = 2;  // <|im_start|>, <|im_end|>

@@ -120,6 +120,7 @@ TEST_CASE("the floor of a history rises with the conversation, and a restored st
 }
 
 TEST_CASE("undo, regenerate and edit at 4,000 tokens take under 50 ms before the first token is computed") {
+  constexpr int kTokens = testing::kSanitized ? 1000 : 4000;
   for (const bool recurrent : {false, true}) {
     INFO(std::string(recurrent ? "fla_gla" : "llama"));
     SessionOptions bounds;
@@ -132,7 +133,8 @@ TEST_CASE("undo, regenerate and edit at 4,000 tokens take under 50 ms before the
     auto session = session_of(recurrent ? "fla_gla" : "llama", bounds);
     CHECK(session->can_rewind() == !recurrent);
     const auto chat = must(Chat::create(std::move(session), options));
-    while (chat->session().position() < 4000) must(chat->send("Tell me more about it, and then some more."));
+    while (chat->session().position() < kTokens)
+      must(chat->send("Tell me more about it, and then some more."));
     const auto before_first = [](const Turn& turn) {
       return turn.stats.first_token_seconds - turn.stats.prefill_seconds;
     };
@@ -144,7 +146,7 @@ TEST_CASE("undo, regenerate and edit at 4,000 tokens take under 50 ms before the
     const Turn other = must(chat->send("Something else, please."));
     CHECK(before_first(other) < 0.05);
     CHECK(other.stats.rerun_tokens == 0);
-    CHECK(other.stats.reused_tokens > 3500);
+    CHECK(other.stats.reused_tokens > kTokens - 500);
     // The second message before the last, changed; what was before it stays.
     std::vector<Message> history = chat->messages();
     history.resize(history.size() - 3);
@@ -152,7 +154,7 @@ TEST_CASE("undo, regenerate and edit at 4,000 tokens take under 50 ms before the
     must(chat->edit(history));
     const Turn edited = must(chat->regenerate());
     CHECK(before_first(edited) < 0.05);
-    CHECK(edited.stats.reused_tokens > 3000);
+    CHECK(edited.stats.reused_tokens > kTokens - 700);
     CHECK(edited.stats.rerun_tokens + edited.stats.new_tokens < 60);
   }
 }

@@ -10,12 +10,6 @@
 namespace linnet::test {
 namespace {
 
-std::vector<std::byte> state_of(const Session& session) {
-  std::vector<std::byte> block(session.state_bytes());
-  must(session.snapshot(block));
-  return block;
-}
-
 std::vector<float> logits_of(Session& session, std::vector<int32_t> tokens) {
   const auto logits = must(session.prefill(tokens));
   return {logits.begin(), logits.end()};

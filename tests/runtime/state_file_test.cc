@@ -19,12 +19,6 @@ void write_all(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
-std::vector<std::byte> state_of(const Session& session) {
-  std::vector<std::byte> block(session.state_bytes());
-  must(session.snapshot(block));
-  return block;
-}
-
 std::vector<int32_t> some_tokens() {
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < 40; ++i) tokens.push_back(i * 7 % 320);

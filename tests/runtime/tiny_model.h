@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
@@ -61,6 +62,13 @@ inline const Backend& cpu() {
 
 inline std::unique_ptr<Session> tiny_session(SessionOptions options = {}) {
   return must(Session::create(tiny_model(), cpu(), options));
+}
+
+// What a session has in its state.
+inline std::vector<std::byte> state_of(const Session& session) {
+  std::vector<std::byte> block(session.state_bytes());
+  must(session.snapshot(block));
+  return block;
 }
 
 inline std::unique_ptr<Chat> tiny_chat(ChatOptions options = {}, SessionOptions session = {}) {
