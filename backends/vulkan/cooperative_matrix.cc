@@ -19,18 +19,12 @@ bool has_features(VkPhysicalDevice device) {
   return found.all();
 }
 
-// Subgroups of `size` threads, all of them there, can be asked for in compute shaders that use the units.
-bool has_subgroups(VkPhysicalDevice device, uint32_t size) {
+bool in_compute_shaders(VkPhysicalDevice device) {
   VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix{};
   matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
-  VkPhysicalDeviceSubgroupSizeControlPropertiesEXT subgroup{};
-  subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT;
-  subgroup.pNext = &matrix;
-  VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &subgroup, {}};
+  VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &matrix, {}};
   vkGetPhysicalDeviceProperties2(device, &all);
-  return (matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
-         (subgroup.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
-         size >= subgroup.minSubgroupSize && size <= subgroup.maxSubgroupSize && kTiledThreads % size == 0;
+  return matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
 }
 
 bool fits(const VkCooperativeMatrixPropertiesKHR& p) {
@@ -44,7 +38,7 @@ bool fits(const VkCooperativeMatrixPropertiesKHR& p) {
 
 MatrixUnit find_matrix_unit(VkInstance instance, VkPhysicalDevice device, uint32_t subgroup) {
   if (std::ranges::find(shaders(), kCooperativeShader, &Shader::name) == shaders().end()) return {};
-  if (!has_features(device) || !has_subgroups(device, subgroup)) return {};
+  if (kTiledThreads % subgroup != 0 || !has_features(device) || !in_compute_shaders(device)) return {};
   const auto list = reinterpret_cast<PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR>(
       vkGetInstanceProcAddr(instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
   uint32_t count = 0;
@@ -62,11 +56,8 @@ MatrixUnit find_matrix_unit(VkInstance instance, VkPhysicalDevice device, uint32
 }
 
 void* MatrixUnitFeatures::chain(void* next) {
-  subgroup_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
-  subgroup_.pNext = next;
-  subgroup_.subgroupSizeControl = subgroup_.computeFullSubgroups = VK_TRUE;
   memory_model_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES;
-  memory_model_.pNext = &subgroup_;
+  memory_model_.pNext = next;
   // The scope of atomics, which other shaders have: once the model is on it must be too.
   memory_model_.vulkanMemoryModel = memory_model_.vulkanMemoryModelDeviceScope = VK_TRUE;
   matrix_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
@@ -77,8 +68,7 @@ void* MatrixUnitFeatures::chain(void* next) {
 
 bool MatrixUnitFeatures::all() const {
   return matrix_.cooperativeMatrix && memory_model_.vulkanMemoryModel &&
-         memory_model_.vulkanMemoryModelDeviceScope && subgroup_.subgroupSizeControl &&
-         subgroup_.computeFullSubgroups;
+         memory_model_.vulkanMemoryModelDeviceScope;
 }
 
 #else

@@ -19,11 +19,13 @@ struct MatrixUnit {
 // The shader that uses them: the one whose subgroups must be whole and as large as said.
 inline constexpr std::string_view kCooperativeShader = "linear_tiled_cooperative";
 
-// Extensions that a device must report beside f16 arithmetic and that are then switched on.
-inline constexpr const char* kMatrixUnitExtensions[] = {
-    "VK_KHR_cooperative_matrix", "VK_KHR_vulkan_memory_model", "VK_EXT_subgroup_size_control"};
+// Extensions that a device must report beside f16 arithmetic and whole subgroups (subgroup_sizes.h), and that
+// are then switched on.
+inline constexpr const char* kMatrixUnitExtensions[] = {"VK_KHR_cooperative_matrix",
+                                                        "VK_KHR_vulkan_memory_model"};
 
-// Of the units that a device with those extensions reports the largest that fits.
+// Of the units that a device with those extensions reports the largest that fits, for subgroups of `subgroup`
+// threads, which it must allow.
 MatrixUnit find_matrix_unit(VkInstance instance, VkPhysicalDevice device, uint32_t subgroup);
 
 // The features that a device must have and that are then switched on: in the chain of vkCreateDevice, or of
@@ -38,7 +40,6 @@ class MatrixUnitFeatures {
 #ifdef VK_KHR_cooperative_matrix
   VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix_{};
   VkPhysicalDeviceVulkanMemoryModelFeatures memory_model_{};
-  VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup_{};
 #endif
 };
 

@@ -177,7 +177,7 @@ Result<void> Device::open_device(const VulkanOptions& options) {
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT subgroup{};
   subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
   subgroup.subgroupSizeControl = subgroup.computeFullSubgroups = VK_TRUE;
-  if (abilities_.shuffles > 0 && !abilities_.matrix_unit) {  // that has these features in its chain
+  if (abilities_.shuffles > 0 || abilities_.matrix_unit) {
     extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     subgroup.pNext = const_cast<void*>(create.pNext);
     create.pNext = &subgroup;

@@ -7,6 +7,7 @@
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/product.h"
 #include "backends/vulkan/quirks.h"
+#include "backends/vulkan/subgroup_sizes.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::vulkan {
@@ -45,23 +46,11 @@ int preference(const VulkanDevice& device) {
 
 // Threads of the subgroups that shaders/slices.glsl wants: whole, of the size that the device prefers, and
 // eight or more. 0: it cannot have them.
-uint32_t shuffling_subgroup(VkPhysicalDevice device, const VkPhysicalDeviceSubgroupProperties& subgroup) {
-  VkPhysicalDeviceSubgroupSizeControlFeaturesEXT able{};
-  able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT;
-  VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &able, {}};
-  vkGetPhysicalDeviceFeatures2(device, &features);
-  VkPhysicalDeviceSubgroupSizeControlPropertiesEXT sizes{};
-  sizes.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT;
-  VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &sizes, {}};
-  vkGetPhysicalDeviceProperties2(device, &all);
+uint32_t shuffling_subgroup(const SubgroupSizes& sizes, const VkPhysicalDeviceSubgroupProperties& subgroup) {
   const uint32_t size = subgroup.subgroupSize;
-  const bool fits = able.subgroupSizeControl && able.computeFullSubgroups &&
-                    (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
-                    (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
-                    (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) &&
-                    size >= sizes.minSubgroupSize && size <= sizes.maxSubgroupSize && size >= 8 &&
-                    kProductThreads % size == 0 &&
-                    sizes.maxComputeWorkgroupSubgroups >= kProductThreads / size;
+  const bool fits = (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                    (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT) && sizes.allow(size) &&
+                    size >= 8 && kProductThreads % size == 0 && sizes.most >= kProductThreads / size;
   return fits ? size : 0;
 }
 
@@ -99,9 +88,11 @@ void add_features(VkInstance instance, VkPhysicalDevice device,
     vkGetPhysicalDeviceFeatures2(device, &features);
     p.fp16 = able.shaderFloat16 == VK_TRUE;
   }
-  if (p.fp16 && std::ranges::all_of(kMatrixUnitExtensions, has))
+  SubgroupSizes sizes;
+  if (has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) sizes = subgroup_sizes(device);
+  p.shuffles = shuffling_subgroup(sizes, subgroup);
+  if (p.fp16 && sizes.allow(info.subgroup) && std::ranges::all_of(kMatrixUnitExtensions, has))
     p.matrix_unit = find_matrix_unit(instance, device, info.subgroup);
-  if (has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) p.shuffles = shuffling_subgroup(device, subgroup);
   if (has("VK_EXT_external_memory_host")) {
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
     host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;
