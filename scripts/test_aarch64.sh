@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The kernel, op and model tests on AArch64: cross-compiled with Debian's compiler against Debian's arm64 packages, run under
 # qemu-user with every feature it has (-cpu max), so that the NEON, dot product, i8mm and bf16 kernels all run.
-# usage: scripts/test_aarch64.sh [test target...]     (default: linnet_kernels_tests linnet_ops_tests linnet_models_tests)
-# Not part of scripts/test.sh: a second whole build, and an emulated processor. Speed says nothing here.
+# usage: scripts/test_aarch64.sh [folder of tests...]     (default: kernels ops models)
+# Not part of scripts/test.sh: a third whole build, and an emulated processor. Speed says nothing here, and repeated random
+# cases are a third of the usual number (tests/sanitized.h).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/packages.sh
@@ -11,8 +12,10 @@ install_packages "${LINNET_BUILD_PACKAGES[@]}" "${LINNET_TEST_PACKAGES[@]}" "${L
 readonly root=$PWD/build/aarch64-root
 readonly mirror=${DEBIAN_MIRROR:-}  # empty: debootstrap's own
 readonly release=${DEBIAN_RELEASE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
-tests=("$@")
-if [ ${#tests[@]} -eq 0 ]; then tests=(linnet_kernels_tests linnet_ops_tests linnet_models_tests); fi
+folders=("$@")
+if [ ${#folders[@]} -eq 0 ]; then folders=(kernels ops models); fi
+targets=("${folders[@]/#/linnet_}")
+targets=("${targets[@]/%/_tests}")
 
 step() { echo "== $*" >&2; }
 
@@ -35,17 +38,16 @@ set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_SYSROOT $root)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -cpu max -L $root)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
 EOF
-cmake -S . -B build/aarch64 -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON -DLINNET_VULKAN=OFF \
-  -DCMAKE_TOOLCHAIN_FILE="$PWD/build/aarch64.cmake" >/dev/null
-cmake --build build/aarch64 -j "$(nproc)" --target "${tests[@]}"
+cmake -S . -B build/aarch64 -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_WERROR=ON -DLINNET_TOGETHER=ON -DLINNET_VULKAN=OFF \
+  -DCMAKE_CXX_FLAGS=-DLINNET_EMULATED -DCMAKE_TOOLCHAIN_FILE="$PWD/build/aarch64.cmake" >/dev/null
+cmake --build build/aarch64 -j "$(nproc)" --target "${targets[@]}"
 
-for test in "${tests[@]}"; do
-  step "$test"
-  qemu-aarch64-static -cpu max -L "$root" "build/aarch64/tests/$test" --no-intro
-done
+step "tests of ${folders[*]}"
+ctest --test-dir build/aarch64 --output-on-failure -j "$(nproc)" -R "^($(IFS='|'; echo "${folders[*]}"))/"
