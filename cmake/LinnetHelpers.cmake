@@ -34,8 +34,8 @@ if(CCACHE_PROGRAM)
   endif()
 endif()
 
-# linnet_together(name [APART] [HEADER header OPTIONS option...]): with LINNET_TOGETHER the files of a target are compiled
-# eight at a time (not if APART), and the headers that most share are parsed once for all targets that name the same header;
+# linnet_together(name [HEADER header OPTIONS option...]): with LINNET_TOGETHER the files of a target are compiled
+# eight at a time, and the headers that most share are parsed once for all targets that name the same header;
 # the options are those that such targets have of their own. A missing #include goes unnoticed there; the README's first
 # command builds without. Executables are compiled with -fPIC there, as libraries are, because a precompiled header serves
 # one setting only.
@@ -43,10 +43,8 @@ function(linnet_together name)
   if(NOT LINNET_TOGETHER)
     return()
   endif()
-  cmake_parse_arguments(ARG "APART" "HEADER" "OPTIONS" ${ARGN})
-  if(NOT ARG_APART)
-    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
-  endif()
+  cmake_parse_arguments(ARG "" "HEADER" "OPTIONS" ${ARGN})
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
   if(NOT ARG_HEADER)
     set(ARG_HEADER cmake/precompiled.h)
   endif()
@@ -69,13 +67,9 @@ function(linnet_together name)
   endif()
 endfunction()
 
-# linnet_library(name dir... [APART] [DEPS target...]): every .cc file of the folders, found by name.
+# linnet_library(name dir... [DEPS target...]): every .cc file of the folders, found by name.
 function(linnet_library name)
-  cmake_parse_arguments(ARG "APART" "" "DEPS" ${ARGN})
-  set(apart "")
-  if(ARG_APART)
-    set(apart APART)
-  endif()
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   set(sources "")
   foreach(dir ${ARG_UNPARSED_ARGUMENTS})
     file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cc)
@@ -85,7 +79,7 @@ function(linnet_library name)
     add_library(${name} STATIC ${sources})
     target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE linnet_options)
     target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
-    linnet_together(${name} ${apart})
+    linnet_together(${name})
   else()
     add_library(${name} INTERFACE)
     target_link_libraries(${name} INTERFACE ${ARG_DEPS})

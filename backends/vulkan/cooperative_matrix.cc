@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "backends/vulkan/product.h"
+#include "backends/vulkan/queries.h"
 #include "backends/vulkan/shaders.h"
 
 namespace linnet::vulkan {
@@ -20,10 +21,8 @@ bool has_features(VkPhysicalDevice device) {
 }
 
 bool in_compute_shaders(VkPhysicalDevice device) {
-  VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix{};
-  matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
-  VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &matrix, {}};
-  vkGetPhysicalDeviceProperties2(device, &all);
+  const auto matrix = properties_of<VkPhysicalDeviceCooperativeMatrixPropertiesKHR>(
+      device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR);
   return matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
 }
 

@@ -6,6 +6,7 @@
 
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/product.h"
+#include "backends/vulkan/queries.h"
 #include "backends/vulkan/quirks.h"
 #include "backends/vulkan/subgroup_sizes.h"
 #include "runtime/core/strings.h"
@@ -70,22 +71,16 @@ void add_features(VkInstance instance, VkPhysicalDevice device,
                            "VK_EXT_subgroup_size_control", "VK_EXT_external_memory_host"})
     if (has(name)) info.features.emplace_back(name);
   if (has("VK_KHR_shader_integer_dot_product")) {
-    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR able{};
-    able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR;
-    VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &able, {}};
-    vkGetPhysicalDeviceFeatures2(device, &features);
-    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR fast{};
-    fast.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR;
-    VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &fast, {}};
-    vkGetPhysicalDeviceProperties2(device, &all);
+    const auto able = features_of<VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR>(
+        device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR);
+    const auto fast = properties_of<VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR>(
+        device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR);
     p.integer_dot = able.shaderIntegerDotProduct == VK_TRUE;
     p.fast_integer_dot = fast.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
   }
   if (has("VK_KHR_shader_float16_int8")) {
-    VkPhysicalDeviceShaderFloat16Int8Features able{};
-    able.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES;
-    VkPhysicalDeviceFeatures2 features{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &able, {}};
-    vkGetPhysicalDeviceFeatures2(device, &features);
+    const auto able = features_of<VkPhysicalDeviceShaderFloat16Int8Features>(
+        device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
     p.fp16 = able.shaderFloat16 == VK_TRUE;
   }
   SubgroupSizes sizes;
@@ -94,10 +89,8 @@ void add_features(VkInstance instance, VkPhysicalDevice device,
   if (p.fp16 && sizes.allow(info.subgroup) && std::ranges::all_of(kMatrixUnitExtensions, has))
     p.matrix_unit = find_matrix_unit(instance, device, info.subgroup);
   if (has("VK_EXT_external_memory_host")) {
-    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{};
-    host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT;
-    VkPhysicalDeviceProperties2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &host, {}};
-    vkGetPhysicalDeviceProperties2(device, &all);
+    const auto host = properties_of<VkPhysicalDeviceExternalMemoryHostPropertiesEXT>(
+        device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT);
     p.import_alignment = static_cast<size_t>(host.minImportedHostPointerAlignment);
   }
 }

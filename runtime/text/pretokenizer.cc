@@ -8,6 +8,8 @@
 #include "runtime/text/pattern.h"
 
 namespace linnet::text {
+
+// Not in the unnamed namespace: a field of PreTokenizer::Step, which others can name, has this type.
 template <auto free>
 struct Freed {
   template <typename T>
@@ -16,10 +18,11 @@ struct Freed {
   }
 };
 using Code = std::unique_ptr<pcre2_code, Freed<pcre2_code_free>>;
-using MatchData = std::unique_ptr<pcre2_match_data, Freed<pcre2_match_data_free>>;
-using MatchContext = std::unique_ptr<pcre2_match_context, Freed<pcre2_match_context_free>>;
 
 namespace {
+
+using MatchData = std::unique_ptr<pcre2_match_data, Freed<pcre2_match_data_free>>;
+using MatchContext = std::unique_ptr<pcre2_match_context, Freed<pcre2_match_context_free>>;
 
 std::string pcre2_message(int code) {
   PCRE2_UCHAR buffer[256];

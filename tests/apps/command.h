@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/contains.h"
+
 namespace linnet::test {
 
 struct Outcome {
@@ -18,9 +20,7 @@ struct Outcome {
 Outcome linnet_command(const std::vector<std::string>& args, const std::string& input = "",
                        int interrupt_after_ms = -1, rlim_t file_bytes = RLIM_INFINITY);
 
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
+using testing::contains;
 
 // A folder of this test process, removed when it ends.
 const std::filesystem::path& scratch();

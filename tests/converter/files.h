@@ -18,6 +18,7 @@
 
 #include "converter/readers/checkpoint.h"
 #include "linnet/result.h"
+#include "tests/contains.h"
 
 namespace linnet::testing {
 
@@ -52,9 +53,6 @@ inline std::string read_file(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 inline std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
-inline bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
 
 // A whole tensor as f32.
 inline std::vector<float> values(const convert::Checkpoint& checkpoint, const convert::TensorInfo& tensor) {

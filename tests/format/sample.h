@@ -9,15 +9,17 @@
 #include <fstream>
 #include <iterator>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "format/container.h"
 #include "format/head.h"
 #include "format/model_generated.h"
 #include "format/writer.h"
+#include "tests/contains.h"
 
 namespace linnet::format::testing {
+
+using linnet::testing::contains;
 
 // A folder that is empty at first and gone with the object.
 class TempFolder {
@@ -46,10 +48,6 @@ inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
   const std::vector<char> chars((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   const auto* data = reinterpret_cast<const std::byte*>(chars.data());
   return std::vector<std::byte>(data, data + chars.size());
-}
-
-inline bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
 }
 
 inline void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {

@@ -99,9 +99,12 @@ struct Bound {
 };
 // Where the result or e^-x would leave the normal numbers, bounds end.
 constexpr Bound kBounds[] = {
-    {Function::kExp, "exp", -87.33, 88.72, 1.1},         {Function::kTanh, "tanh", -100, 100, 2},
-    {Function::kSigmoid, "sigmoid", -87, 100, 4},        {Function::kSilu, "silu", -87, 100, 4},
-    {Function::kGelu, "gelu", -12.5, 100, 2.2},          {Function::kSoftplus, "softplus", -87, 100, 4},
+    {Function::kExp, "exp", -87.33, 88.72, 1.1},
+    {Function::kTanh, "tanh", -100, 100, 2},
+    {Function::kSigmoid, "sigmoid", -87, 100, 4},
+    {Function::kSilu, "silu", -87, 100, 4},
+    {Function::kGelu, "gelu", -12.5, 100, 2},
+    {Function::kSoftplus, "softplus", -87, 100, 4},
     {Function::kLogSigmoid, "log_sigmoid", -100, 87, 4},
 };
 
@@ -129,10 +132,8 @@ void compare(Function function, const std::vector<float>& x, std::span<const Cpu
   for (size_t t = 0; t < targets.size(); ++t) {
     LINNET_CHOOSE(targets[t], apply)(function, x.data(), static_cast<int64_t>(x.size()), y.data());
     for (size_t i = 0; i < x.size(); ++i) {
-      found[t].any_nan |= std::isnan(y[i]);
-      if (std::fabs(want[i]) < static_cast<double>(std::numeric_limits<float>::min())) continue;
-      const double error = ulps(y[i], want[i]);
-      if (error > found[t].ulps) found[t].ulps = error, found[t].at = x[i];
+      const bool normal = std::fabs(want[i]) >= static_cast<double>(std::numeric_limits<float>::min());
+      found[t].take({normal ? ulps(y[i], want[i]) : 0, x[i], std::isnan(y[i])});
     }
   }
 }
@@ -169,7 +170,9 @@ TEST_CASE("elementary functions are within their stated errors on every target")
       const std::string text =
           strf("{} {}: {} ULP at {}", target_name(targets[t]), bound.name, worst.ulps, worst.at);
       INFO(text);
-      CHECK(worst.ulps < bound.ulps);
+      // The one that a missing fused multiply-add takes over its bound.
+      const bool apart = bound.function == Function::kGelu && targets[t] == CpuTarget::kPortable;
+      CHECK(worst.ulps < (apart ? 2.2 : bound.ulps));
       CHECK(worst.ulps > 0);
       CHECK_FALSE(worst.any_nan);
       if (every) MESSAGE(text);
