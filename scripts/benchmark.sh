@@ -23,9 +23,9 @@ mkdir -p "$folder"
 models=()
 if [ -f "$smollm2" ]; then models+=("$smollm2"); else step "SKIPPED SmolLM2: scripts/quickstart.sh fetches it"; fi
 if "$python" -c 'import gguf, llama_cpp' 2>/dev/null; then
-  for name in mamba2-370m rwkv7-0.4b qwen35-0.8b llama-1b; do
-    file=$folder/$name.q4_0.gguf
-    [ -f "$file" ] || "$python" tests/bench/random_gguf.py "$name" "$file" --type q4_0 >&2
+  for name in mamba2-370m.q4_0 rwkv7-0.4b.q4_0 qwen35-0.8b.q4_0 llama-1b.q4_0 llama-1b.q8_0; do
+    file=$folder/$name.gguf
+    [ -f "$file" ] || "$python" tests/bench/random_gguf.py "${name%.*}" "$file" --type "${name##*.}" >&2
     models+=("$file")
   done
 else
@@ -52,7 +52,10 @@ if "$python" -c 'import diffusers, torch, transformers' 2>/dev/null; then
     build/release/linnet convert "$folder/sana-0.6b" -o "$sana" --quantize q8 --keep 'layers.*=q4' --keep 'embed_tokens*=q4' >&2
     rm -r "$folder/sana-0.6b"
   fi
-  "$python" tests/bench/compare_diffusers.py build/release/tests/bench/linnet_image_bench "$sana" --rounds "$rounds"
+  compare=("$python" tests/bench/compare_diffusers.py build/release/tests/bench/linnet_image_bench "$sana")
+  "${compare[@]}" --what denoise --rounds "$rounds"
+  "${compare[@]}" --what decode_image --sizes 512 --rounds "$rounds"
+  "${compare[@]}" --what decode_image --sizes 1024 --threads 2 --rounds 1  # minutes a call without VNNI
 else
   step "SKIPPED: $python has no torch, diffusers and transformers"
 fi

@@ -56,6 +56,10 @@ struct LinearPass {
   const float* skip;  // of the first query; null: none
 };
 
+// Vectors of a tile: each y is one chain of additions, four cycles a link, and so many chains keep both pipes
+// busy. (The tiles of delta rules have two chains a vector.)
+inline constexpr int kWideTile = 4;
+
 // S <- diag(f) S + k (step v)^T (f over rows, or over columns); o = S^T q
 template <int N, bool kDecayColumns, typename S, typename A>
 void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
@@ -66,11 +70,18 @@ void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
   for (int64_t t = 0; t < p.tokens; ++t, record += at.floats) {
     const float* scalars = record + at.scalars;
     const float *key = p.keys.of(t), *query = p.queries.of(t), *value = p.values.of(t) + column;
-    FloatVec v[N], x[N], f[N], y[N];
+    // The next token's values and outputs lie a row of the activations further, where no hardware prefetcher
+    // looks.
+    if (t + 1 < p.tokens) {
+      const float* next = p.values.of(t + 1) + column;
+      float* next_out = p.out + (t + 1) * p.out_step + column;
+      for (int64_t i = 0; i < N * kLanes; i += 16)
+        __builtin_prefetch(next + i), __builtin_prefetch(next_out + i, 1);
+    }
+    FloatVec x[N], f[N], y[N];
     LINNET_UNROLL
     for (int n = 0; n < N; ++n) {
-      v[n] = access.load(value + n * kLanes);
-      x[n] = hn::Mul(set(scalars[0]), v[n]);
+      x[n] = hn::Mul(set(scalars[0]), access.load(value + n * kLanes));
       if constexpr (kDecayColumns) f[n] = access.load(record + at.factor + column + n * kLanes);
       y[n] = hn::Zero(FloatTag());
     }
@@ -102,7 +113,7 @@ void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
       LINNET_UNROLL
       for (int n = 0; n < N; ++n) {
         auto o = hn::Mul(y[n], scale);
-        if (p.skip) o = hn::MulAdd(set(p.skip[r]), v[n], o);
+        if (p.skip) o = hn::MulAdd(set(p.skip[r]), access.load(value + n * kLanes), o);
         access.store(o, p.out + t * p.out_step + r * V + column + n * kLanes);
       }
     }
@@ -191,13 +202,14 @@ void run_gated_linear_attention(const KernelContext& c) {
             pass.values = plain_values ? TokenRows{value_row(t, h), args.value_heads * V} : mapped(at.value);
             pass.queries =
                 plain_queries ? TokenRows{query_row(t, h), args.query_heads * K} : mapped(at.query);
-            for_columns(first_column, last_column, [&](auto access, auto tile, int64_t column) HWY_ATTR {
-              constexpr int kVectors = decltype(tile)::kVectors;
-              if (args.decay_values)
-                linear_tile<kVectors, true>(pass, access, column);
-              else
-                linear_tile<kVectors, false>(pass, access, column);
-            });
+            for_columns<kWideTile>(first_column, last_column,
+                                   [&](auto access, auto tile, int64_t column) HWY_ATTR {
+                                     constexpr int kVectors = decltype(tile)::kVectors;
+                                     if (args.decay_values)
+                                       linear_tile<kVectors, true>(pass, access, column);
+                                     else
+                                       linear_tile<kVectors, false>(pass, access, column);
+                                   });
           }
         });
   });

@@ -16,7 +16,7 @@ inline constexpr size_t kFloatRows = 12, kFloatPanels = 2;
 inline constexpr size_t kHalfRows = 12, kHalfPanels = 1;
 inline constexpr size_t kPairRows = 6, kPairPanels = 2;
 #elif HWY_TARGET == HWY_AVX2  // 16 registers of 8 rows
-inline constexpr size_t kQuantizedRows = 8, kQuantizedPanels = 1;
+inline constexpr size_t kQuantizedRows = kPartsTogether ? 4 : 8, kQuantizedPanels = 1;
 inline constexpr size_t kFloatRows = 6, kFloatPanels = 1;
 inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
 #else                         // NEON: 32 registers of 4 rows

@@ -54,8 +54,8 @@ HWY_INLINE void dot_row_pairs(const VI8 (&weight)[8], const ActivationGroup* con
 }
 #endif
 
-// One block format: the integer dot products of a group, for part `s` of the rows of each panel. Parts come
-// one after another because sixteen registers do not hold the sums of two.
+// One block format: the integer dot products of a group, for one part of the rows of each panel, or for all
+// parts of one panel (kPartsTogether).
 struct BlockQ8 {
   static constexpr size_t kScales = 32;
   static constexpr size_t kBytes = 544;
@@ -150,27 +150,36 @@ template <class Block>
 struct QuantizedTile {
   static size_t panel_bytes(int64_t k) { return group_count(k) * Block::kBytes; }
 
-  // Adds the products of one group.
+  // Adds the products of one group. Parts one after another, or all at once as if they were panels of their
+  // own: then an input is broadcast once for all of them.
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void add_group(const std::byte* w, size_t panel_stride,
                                    const ActivationGroup* const (&row)[Rows],
                                    VF32 (&sum)[Panels][Rows][kParts]) {
-    LINNET_FOR (s, kParts) {
-      if constexpr (kParts > 1) forget_loads();
-      VI32 dots[Panels][Rows];
-      Block::template dot<Rows, Panels>(w + Block::kScales + s * kVectorBytes, panel_stride, row, dots);
+    if constexpr (kPartsTogether) {
       LINNET_FOR (p, Panels) {
-        const std::byte* scales = w + p * panel_stride + s * kLanes * 2;
-        const VF32 scale = load_halfs(scales);
+        VI32 dots[kParts][Rows];
+        Block::template dot<Rows, kParts>(w + p * panel_stride + Block::kScales, kVectorBytes, row, dots);
         LINNET_FOR (r, Rows)
-          sum[p][r][s] = hn::MulAdd(hn::ConvertTo(DF32(), dots[p][r]),
-                                    hn::Mul(scale, hn::Set(DF32(), row[r]->d)), sum[p][r][s]);
-        if constexpr (Block::kMinimum) {
-          const VF32 minimum = load_halfs(scales + 32);
-          LINNET_FOR (r, Rows) sum[p][r][s] = hn::MulAdd(minimum, hn::Set(DF32(), row[r]->sum), sum[p][r][s]);
-        }
+          LINNET_FOR (s, kParts)
+            add_scaled(w + p * panel_stride + s * kLanes * 2, *row[r], dots[s][r], sum[p][r][s]);
+      }
+    } else {
+      LINNET_FOR (s, kParts) {
+        if constexpr (kParts > 1) forget_loads();
+        VI32 dots[Panels][Rows];
+        Block::template dot<Rows, Panels>(w + Block::kScales + s * kVectorBytes, panel_stride, row, dots);
+        LINNET_FOR (p, Panels)
+          LINNET_FOR (r, Rows)
+            add_scaled(w + p * panel_stride + s * kLanes * 2, *row[r], dots[p][r], sum[p][r][s]);
       }
     }
+  }
+
+  static HWY_INLINE void add_scaled(const std::byte* scales, const ActivationGroup& x, VI32 dots, VF32& sum) {
+    const VF32 scale = hn::Mul(load_halfs(scales), hn::Set(DF32(), x.d));
+    sum = hn::MulAdd(hn::ConvertTo(DF32(), dots), scale, sum);
+    if constexpr (Block::kMinimum) sum = hn::MulAdd(load_halfs(scales + 32), hn::Set(DF32(), x.sum), sum);
   }
 
   template <size_t Rows, size_t Panels>

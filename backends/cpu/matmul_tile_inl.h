@@ -16,6 +16,14 @@ namespace linnet::cpu {
 namespace {
 
 inline constexpr size_t kPanel = 16;
+// Sixteen registers hold the sums of 8 rows for one part of a panel, or of 4 rows for both parts. The second
+// broadcasts every input once instead of twice, which maddubs gains from: the number of instructions is its
+// limit. With AVX-VNNI it was not tried.
+#if HWY_TARGET == HWY_AVX2 && !defined(__AVXVNNI__)
+inline constexpr bool kPartsTogether = true;
+#else
+inline constexpr bool kPartsTogether = false;
+#endif
 
 // Hardware prefetchers stop at page ends; this distance spans a page's end and hides a memory access.
 inline constexpr size_t kPrefetchAhead = 4096;
@@ -61,6 +69,12 @@ HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_
   LINNET_FOR (p, Panels)
     LINNET_FOR (r, Rows)
       LINNET_FOR (s, kParts) sum[p][r][s] = hn::Zero(DF32());
+  // The lines of y come while the tile is computed. Else each row's store waits for its line, stores retire in
+  // order, and those of the next tile's sums fill the queue behind it.
+  if constexpr (Rows > 1)
+    LINNET_FOR (p, Panels)
+      LINNET_FOR (r, Rows)
+        __builtin_prefetch(args.y + (row + r) * static_cast<size_t>(args.y_stride) + (panel + p) * kPanel, 1);
   if (!args.x_segments) {
     Tile::template run<Rows, Panels>(args.weights + panel * panel_bytes, panel_bytes,
                                      static_cast<const std::byte*>(args.x) + row * args.x_stride,

@@ -7,6 +7,8 @@ usage: compare_diffusers.py BENCH MODEL.lnt [--what denoise,decode_image] [--siz
 BENCH is linnet_image_bench; MODEL.lnt the converted folder of sana_random.py. Both sides are one process each for a
 number of threads, with models loaded and warmed up; then one call of each in turn. PyTorch runs diffusers' modules with
 random weights (time does not depend on them) in f32 and bf16. What is not installed is skipped aloud with exit code 0.
+A type that takes five times as long as the peer's fastest (bf16 where the processor has no instructions for it) is said
+so aloud and left out after its first call.
 Absolute figures of shared machines move from minute to minute: read the ratios, medians of the rounds.
 """
 import argparse
@@ -109,11 +111,20 @@ def main():
             for size in args.sizes.split(','):
                 seconds = {name: [] for name in ['ours'] + types}
                 for turn in range(args.rounds + 1):  # the first warms up
-                    for name in seconds:
+                    first = {}
+                    for name in list(seconds):
                         side, line = (ours, '%s %s' % (what, size)) if name == 'ours' else (peer, '%s %s %s' % (what, size, name))
                         took = side.ask(line)
                         if turn > 0:
                             seconds[name].append(took)
+                        elif name != 'ours':
+                            first[name] = took[0]
+                    for name, took in first.items():
+                        if took > 5 * min(first.values()):
+                            print('LEFT OUT %s: its first %s at %s px took %.1f s, where %.1f s is the fastest of the peer' %
+                                  (name, what, size, took, min(first.values())), file=sys.stderr, flush=True)
+                            types.remove(name)
+                            del seconds[name]
                 rows.append(dict(what=what, size=int(size), threads=int(threads), seconds=seconds))
                 for clock, label in enumerate((what, '  processor')):  # what other programs take does not count there
                     own = [s[clock] for s in seconds['ours']]
