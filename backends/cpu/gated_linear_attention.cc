@@ -60,8 +60,11 @@ struct LinearPass {
 // busy. (The tiles of delta rules have two chains a vector.)
 inline constexpr int kWideTile = 4;
 
+// What the factors of a token belong to; one of the whole head is the same number in all of them.
+enum class DecayOf { kRows, kColumns, kHead };
+
 // S <- diag(f) S + k (step v)^T (f over rows, or over columns); o = S^T q
-template <int N, bool kDecayColumns, typename S, typename A>
+template <int N, DecayOf kDecay, typename S, typename A>
 void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
   const int64_t K = p.key_dim, V = p.value_dim;
   const MixerRecord& at = p.heads->record;
@@ -82,16 +85,18 @@ void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
     LINNET_UNROLL
     for (int n = 0; n < N; ++n) {
       x[n] = hn::Mul(set(scalars[0]), access.load(value + n * kLanes));
-      if constexpr (kDecayColumns) f[n] = access.load(record + at.factor + column + n * kLanes);
+      if constexpr (kDecay == DecayOf::kColumns) f[n] = access.load(record + at.factor + column + n * kLanes);
       y[n] = hn::Zero(FloatTag());
     }
+    auto row_factor = set(record[at.factor]);
+    LINNET_UNROLL_TWICE
     for (int64_t i = 0; i < K; ++i) {
       const auto k = set(key[i]), q = set(query[i]);
-      const auto row_factor = set(record[at.factor + (kDecayColumns ? 0 : i)]);
+      if constexpr (kDecay == DecayOf::kRows) row_factor = set(record[at.factor + i]);
       LINNET_UNROLL
       for (int n = 0; n < N; ++n) {
         auto s = load_state(access, state + i * V + n * kLanes);
-        s = hn::Mul(kDecayColumns ? f[n] : row_factor, s);
+        s = hn::Mul(kDecay == DecayOf::kColumns ? f[n] : row_factor, s);
         s = hn::MulAdd(k, x[n], s);
         s = store_state(access, s, state + i * V + n * kLanes);
         y[n] = hn::MulAdd(q, s, y[n]);
@@ -206,9 +211,11 @@ void run_gated_linear_attention(const KernelContext& c) {
                                    [&](auto access, auto tile, int64_t column) HWY_ATTR {
                                      constexpr int kVectors = decltype(tile)::kVectors;
                                      if (args.decay_values)
-                                       linear_tile<kVectors, true>(pass, access, column);
+                                       linear_tile<kVectors, DecayOf::kColumns>(pass, access, column);
+                                     else if (decay.of_head())
+                                       linear_tile<kVectors, DecayOf::kHead>(pass, access, column);
                                      else
-                                       linear_tile<kVectors, false>(pass, access, column);
+                                       linear_tile<kVectors, DecayOf::kRows>(pass, access, column);
                                    });
           }
         });

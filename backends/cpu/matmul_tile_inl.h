@@ -69,8 +69,8 @@ HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_
   LINNET_FOR (p, Panels)
     LINNET_FOR (r, Rows)
       LINNET_FOR (s, kParts) sum[p][r][s] = hn::Zero(DF32());
-  // The lines of y come while the tile is computed. Else each row's store waits for its line, stores retire in
-  // order, and those of the next tile's sums fill the queue behind it.
+  // The lines of y come while the tile is computed. Else each row's store waits for its line, stores retire
+  // in order, and those of the next tile's sums fill the queue behind it.
   if constexpr (Rows > 1)
     LINNET_FOR (p, Panels)
       LINNET_FOR (r, Rows)

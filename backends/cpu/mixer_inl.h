@@ -81,20 +81,23 @@ struct DecayInput {
   Tensor x, rate, offset;
   int64_t heads, channels;
 
+  // One factor for all channels of a head.
+  int64_t width() const { return x ? x.channels() : heads; }
+  bool of_head() const { return width() == heads; }
+
   // exp(g) of row t of x and head h to f[0 .. channels); returns the step of a Softplus decay per head.
   float factors(int64_t t, int64_t h, float* f) const {
     const auto ones = set(1.0f), zero = hn::Zero(FloatTag());
     const auto head_rate = rate ? set(rate.as()[h]) : ones;
-    const int64_t width = x ? x.channels() : heads;
-    if (width == heads) {  // one for all channels
-      const auto own = x ? set(x.as()[t * width + h]) : zero;
+    if (of_head()) {
+      const auto own = x ? set(x.as()[t * heads + h]) : zero;
       const auto own_offset = offset ? set(offset.as()[h]) : zero;
       const auto factor = decay_factor(*args, own, head_rate, own_offset);
       for_lanes(channels, [&](auto lanes, int64_t i) HWY_ATTR { lanes.store(factor, f + i); });
       if (args->kind != fb::DecayKind::Softplus) return 1.0f;
       return hn::GetLane(decay_step(*args, hn::Add(own, own_offset)));
     }
-    const float* row = x.as() + t * width + h * channels;
+    const float* row = x.as() + t * width() + h * channels;
     const float* shift = offset ? offset.as() + h * channels : nullptr;
     for_lanes(channels, [&](auto lanes, int64_t i) HWY_ATTR {
       const auto own_offset = shift ? lanes.load(shift + i) : zero;
@@ -231,8 +234,8 @@ template <int N>
 struct TileOf {
   static constexpr int kVectors = N;
 };
-// f(access, tile, column): all columns [begin, end) in tiles of tile.kVectors vectors, first as many wide ones
-// as fit, then single vectors, then the rest.
+// f(access, tile, column): all columns [begin, end) in tiles of tile.kVectors vectors, first as many wide
+// ones as fit, then single vectors, then the rest.
 template <int kWideVectors = kTileVectors, typename F>
 HWY_INLINE void for_columns(int64_t begin, int64_t end, const F& f) {
   using Tile = TileOf<kTileVectors>;
