@@ -82,8 +82,7 @@ struct DecayInput {
   int64_t heads, channels;
 
   // One factor for all channels of a head.
-  int64_t width() const { return x ? x.channels() : heads; }
-  bool of_head() const { return width() == heads; }
+  bool of_head() const { return !x || x.channels() == heads; }
 
   // exp(g) of row t of x and head h to f[0 .. channels); returns the step of a Softplus decay per head.
   float factors(int64_t t, int64_t h, float* f) const {
@@ -97,7 +96,7 @@ struct DecayInput {
       if (args->kind != fb::DecayKind::Softplus) return 1.0f;
       return hn::GetLane(decay_step(*args, hn::Add(own, own_offset)));
     }
-    const float* row = x.as() + t * width() + h * channels;
+    const float* row = x.as() + t * x.channels() + h * channels;
     const float* shift = offset ? offset.as() + h * channels : nullptr;
     for_lanes(channels, [&](auto lanes, int64_t i) HWY_ATTR {
       const auto own_offset = shift ? lanes.load(shift + i) : zero;
