@@ -228,7 +228,7 @@ void run_convolution_2d(const KernelContext& c) {
     first = (first < 0 ? 0 : first) / v.up;
     last = (last >= v.height ? v.height - 1 : last) / v.up;
     const Lines lines{c.scratch, zeros, first};
-    c.pool->parallel_for(last - first + 1, 1, [&](int64_t begin, int64_t end) {
+    c.pool->parallel_for_pieces(last - first + 1, 1, [&](int, int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n)
         prepare_line(c, v, l, v.source((first + n) * v.up),
                      c.scratch + static_cast<size_t>(n) * l.line_bytes);
@@ -240,7 +240,7 @@ void run_convolution_2d(const KernelContext& c) {
       tile = (tile + 3) / 4 * 2;
     const int64_t tiles = v.args->gated ? 1 : (panels + tile - 1) / tile * l.groups;
     const int64_t tiles_of_group = v.args->gated ? 1 : tiles / l.groups;
-    c.pool->parallel_for_thread(tiles * pieces, 1, [&](int thread, int64_t begin, int64_t end) {
+    c.pool->parallel_for_pieces(tiles * pieces, 1, [&](int thread, int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t t = item / pieces, piece = item % pieces, panel = t % tiles_of_group * tile;
         convolve_piece(c, v, l, lines, row + piece / chunks, piece % chunks * kChunk, t / tiles_of_group,

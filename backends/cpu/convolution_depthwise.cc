@@ -73,7 +73,7 @@ void run_depthwise(const KernelContext& c) {
   const float* residual = c.in.size() > 1 ? c.in[1].as() : nullptr;
   const int64_t blocks = (v.written + kChannels - 1) / kChannels;
   const int64_t grain = 32768 / ((v.out_width + 1) * kChannels * v.kh * v.kw) + 1;
-  c.pool->parallel_for(v.out_rows * blocks, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
+  c.pool->parallel_for_pieces(v.out_rows * blocks, grain, [&](int, int64_t begin, int64_t end) HWY_ATTR {
     HWY_ALIGN float second[kPixels * kChannels];
     const float* source[64];
     for (int64_t item = begin; item < end; ++item) {

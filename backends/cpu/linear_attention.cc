@@ -152,7 +152,7 @@ void run_linear_attention(const KernelContext& c) {
   const int64_t heads = args.heads, K = args.head_dim, V = args.value_dim, rows = c.in[0].rows();
   auto* states = reinterpret_cast<float*>(c.scratch);
   float* buffers = states + heads * kMostChunks * l.state;
-  c.pool->parallel_for_thread(heads * l.chunks, 1, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
+  c.pool->parallel_for_pieces(heads * l.chunks, 1, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
     float* buffer = buffers + thread * l.thread_floats;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t head = item / l.chunks, first = item % l.chunks * l.chunk;
@@ -177,7 +177,7 @@ void run_linear_attention(const KernelContext& c) {
     }
   });
   const int64_t tiles = (rows + kTile - 1) / kTile;
-  c.pool->parallel_for_thread(
+  c.pool->parallel_for_pieces(
       heads * tiles, 65536 / (kTile * K * V) + 1, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
         float* buffer = buffers + thread * l.thread_floats;
         for (int64_t item = begin; item < end; ++item) {

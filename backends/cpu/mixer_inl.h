@@ -343,18 +343,25 @@ inline void finish_delta_record(const MixerRecord& at, int64_t key_dim, float be
   });
 }
 
-// Heads cut into tiles of columns over the threads: f(thread, head, first column, last column).
+// Heads over the threads, cut into tiles of columns where they are few: f(thread, head, first column, last
+// column). What a head's tiles share is prepared again by every thread that has some of them.
 template <typename F>
 void for_heads(const KernelContext& c, int64_t heads, int64_t key_dim, int64_t value_dim, bool whole_heads,
                const F& f) {
-  const int64_t tiles = whole_heads ? 1 : (value_dim + kTileColumns - 1) / kTileColumns;
-  const int64_t cost = c.in[0].dims[0] * key_dim * (whole_heads ? value_dim : kTileColumns);
-  c.pool->parallel_for_thread(heads * tiles, 32768 / cost + 1, [&](int thread, int64_t begin, int64_t end) {
+  const int64_t tokens = c.in[0].dims[0];
+  if (whole_heads || heads >= 4 * c.threads)
+    return c.pool->parallel_for_pieces(heads, 32768 / (tokens * key_dim * value_dim) + 1,
+                                       [&](int thread, int64_t begin, int64_t end) {
+                                         for (; begin < end; ++begin) f(thread, begin, 0, value_dim);
+                                       });
+  const int64_t tiles = (value_dim + kTileColumns - 1) / kTileColumns;
+  const int64_t grain = 32768 / (tokens * key_dim * kTileColumns) + 1;
+  c.pool->parallel_for_thread(heads * tiles, grain, [&](int thread, int64_t begin, int64_t end) {
     while (begin < end) {
       const int64_t head = begin / tiles, last = end < (head + 1) * tiles ? end : (head + 1) * tiles;
       const int64_t first_column = (begin - head * tiles) * kTileColumns;
       int64_t last_column = (last - head * tiles) * kTileColumns;
-      if (whole_heads || last_column > value_dim) last_column = value_dim;
+      if (last_column > value_dim) last_column = value_dim;
       f(thread, head, first_column, last_column);
       begin = last;
     }

@@ -140,7 +140,7 @@ void for_jobs(const KernelContext& c, const ExpertJob* jobs, int64_t count, cons
   };
   int64_t total = 0;
   for (int64_t j = 0; j < count; ++j) total += cost(jobs[j]) * panels(jobs[j]);
-  c.pool->parallel_for_thread(total, 32768, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
+  c.pool->parallel_for_pieces(total, 32768, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
     int64_t before = 0;
     for (int64_t j = 0; j < count; ++j) {
       const int64_t own = cost(jobs[j]), most = panels(jobs[j]), tile = tile_panels(jobs[j].rows);
@@ -289,7 +289,7 @@ void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int
 
   const float* residual = host::operand(c.in, 1).as();
   const float* shared_gate = host::operand(c.weights, 8).as();
-  c.pool->parallel_for(n, 16384 / (d * (k + 1)) + 1, [&](int64_t first, int64_t last) HWY_ATTR {
+  c.pool->parallel_for_pieces(n, 16384 / (d * (k + 1)) + 1, [&](int, int64_t first, int64_t last) HWY_ATTR {
     for (int64_t t = first; t < last; ++t) {
       auto own_share = set(1.0f);
       if (shared && shared_gate) {

@@ -146,7 +146,7 @@ template <bool Square, typename Done>
 void image_totals(const KernelContext& c, const ImageScratch& s, const Done& done) {
   const int64_t d = c.in[0].channels(), rows = c.in[0].rows(), group = c.args<fb::NormT>().group;
   const int64_t groups = d / group, blocks = (rows + kImageBlock - 1) / kImageBlock;
-  c.pool->parallel_for_thread(
+  c.pool->parallel_for_pieces(
       blocks, kNormGrain / (kImageBlock * d) + 1, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
         float* sums = s.sums + thread * d;
         for (int64_t b = begin; b < end; ++b) {
@@ -194,19 +194,20 @@ void run_image_norm(const KernelContext& c) {
   whole.scale = args.scale_part >= 0 ? modulation + args.scale_part * d : nullptr;
   whole.shift = args.shift_part >= 0 ? modulation + args.shift_part * d : nullptr;
   with_activation(args.activation, [&](auto act) HWY_ATTR {
-    c.pool->parallel_for(c.in[0].rows(), kNormGrain / d + 1, [&](int64_t begin, int64_t end) HWY_ATTR {
-      NormGroup g = whole;
-      for (int64_t r = begin; r < end; ++r) {
-        g.residual = c.in.size() > 3 && c.in[3] ? c.in[3].as() + r * d : nullptr;
-        const float* x = c.in[0].as() + r * d;
-        float* y = c.out[0].as() + r * d;
-        for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
-          auto v = hn::Mul(hn::Sub(lanes.load(x + i), lanes.load(s.mean + i)), lanes.load(s.factor + i));
-          if (g.bias) v = hn::Add(v, lanes.load(g.bias + i));
-          lanes.store(finish(g, act, lanes, i, v), y + i);
+    c.pool->parallel_for_pieces(
+        c.in[0].rows(), kNormGrain / d + 1, [&](int, int64_t begin, int64_t end) HWY_ATTR {
+          NormGroup g = whole;
+          for (int64_t r = begin; r < end; ++r) {
+            g.residual = c.in.size() > 3 && c.in[3] ? c.in[3].as() + r * d : nullptr;
+            const float* x = c.in[0].as() + r * d;
+            float* y = c.out[0].as() + r * d;
+            for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
+              auto v = hn::Mul(hn::Sub(lanes.load(x + i), lanes.load(s.mean + i)), lanes.load(s.factor + i));
+              if (g.bias) v = hn::Add(v, lanes.load(g.bias + i));
+              lanes.store(finish(g, act, lanes, i, v), y + i);
+            });
+          }
         });
-      }
-    });
   });
 }
 
@@ -233,7 +234,7 @@ void run_norm(const KernelContext& c) {
   const float* scale = args.scale_part >= 0 ? modulation + args.scale_part * d : nullptr;
   const float* shift = args.shift_part >= 0 ? modulation + args.shift_part * d : nullptr;
   const int64_t grain = kNormGrain / group + 1;
-  c.pool->parallel_for(c.in[0].rows() * per_row, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
+  c.pool->parallel_for_pieces(c.in[0].rows() * per_row, grain, [&](int, int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * group, index = i % per_row;
       norm_group(args,

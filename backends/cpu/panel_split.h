@@ -31,7 +31,7 @@ inline MatmulInput prepare_input(const KernelContext& c, const float* x, int64_t
                                  bool quantize, std::byte* scratch, Refine refine = Refine::kNone) {
   if (!quantize) return {x, rows, k, nullptr, refine};
   const QuantizeFunction quantize_rows = constants(c).matmul->quantize_rows;
-  c.pool->parallel_for(rows, 32768 / k + 1, [&](int64_t begin, int64_t end) {
+  c.pool->parallel_for_pieces(rows, 32768 / k + 1, [&](int, int64_t begin, int64_t end) {
     quantize_rows(x + begin * k, end - begin, k, k, refine, scratch + quantized_rows_bytes(begin, k, refine));
   });
   return {x, rows, k, scratch, refine};
@@ -64,12 +64,17 @@ constexpr int64_t tile_panels(int64_t rows) {
   return panels < 2 ? 2 : panels > 64 ? 64 : panels;
 }
 
-// Rows of the input that stay in the second-level cache while a thread's panels pass by.
+// Rows of a block of the input that stays in the second-level cache while a thread's panels pass by: blocks
+// of one size, of which every kernel's tiles make up a whole number.
 inline int64_t block_rows(const MatmulInput& input) {
+  constexpr int64_t kTiles = 24;
   const size_t row = input.quantized ? quantized_row_bytes(input.k, input.refine)
                                      : static_cast<size_t>(input.k) * sizeof(float);
-  const int64_t rows = static_cast<int64_t>(size_t{384} * 1024 / row) / 24 * 24;
-  return std::min(std::max<int64_t>(rows, 96), std::max<int64_t>(input.rows, 1));
+  const int64_t most =
+      std::max<int64_t>(static_cast<int64_t>(size_t{384} * 1024 / row) / kTiles * kTiles, 96);
+  if (input.rows <= most) return std::max<int64_t>(input.rows, 1);
+  const int64_t blocks = (input.rows + most - 1) / most, rows = (input.rows + blocks - 1) / blocks;
+  return (rows + kTiles - 1) / kTiles * kTiles;
 }
 inline MatmulInput rows_of(const MatmulInput& input, int64_t first, int64_t count) {
   return {input.x + first * input.k, count, input.k,
@@ -77,36 +82,56 @@ inline MatmulInput rows_of(const MatmulInput& input, int64_t first, int64_t coun
           input.refine};
 }
 
+// The panels of several matrices laid end to end, `step` panels at a time, which take cost(m) places.
+// f(matrix, panel, panel_end) covers those whose first place is in [begin, end), in runs of at most `tile`
+// panels.
+template <typename Panels, typename Cost, typename F>
+void panels_between(size_t count, int64_t begin, int64_t end, int64_t step, int64_t tile,
+                    const Panels& panels, const Cost& cost, const F& f) {
+  int64_t before = 0;
+  for (size_t m = 0; m < count; ++m) {
+    const int64_t most = panels(m), own = cost(m), steps = (most + step - 1) / step;
+    const auto first_from = [&](int64_t at) {
+      return at <= before ? 0 : std::min(most, (at - before + own - 1) / own * step);
+    };
+    const int64_t last = first_from(end);
+    for (int64_t p = first_from(begin); p < last; p += tile) f(m, p, std::min(last, p + tile));
+    before += own * steps;
+  }
+}
+
 // f(thread, matrix, panel, panel_end, row, row_end) covers all panels of matrices 0 .. count - 1 for all
 // rows; bytes(m) and panels(m) are the bytes of a panel of matrix m and how many it has.
 template <typename Panels, typename Bytes, typename F>
 void for_panels(const KernelContext& c, size_t count, const MatmulInput& input, const Panels& panels,
                 const Bytes& bytes, const F& f) {
-  // One row streams weights: time goes by bytes. Several rows compute: by multiplications, and pairs of
-  // panels go faster than single ones.
-  const bool one_row = input.rows == 1;
-  const auto cost = [&](size_t m) { return one_row ? static_cast<int64_t>(bytes(m)) : input.rows * input.k; };
-  const int64_t step = one_row ? 1 : 2;
-  int64_t total = 0;
-  for (size_t m = 0; m < count; ++m) total += cost(m) * panels(m);
+  if (input.rows == 1) {  // streams weights: time goes by bytes
+    int64_t total = 0;
+    for (size_t m = 0; m < count; ++m) total += static_cast<int64_t>(bytes(m)) * panels(m);
+    // 32 KiB stream about as long as waking a thread takes.
+    c.pool->parallel_for_pieces(total, 32768, [&](int thread, int64_t begin, int64_t end) {
+      panels_between(
+          count, begin, end, 1, tile_panels(1), panels,
+          [&](size_t m) { return static_cast<int64_t>(bytes(m)); },
+          [&](size_t m, int64_t p, int64_t last) { f(thread, m, p, last, 0, 1); });
+    });
+    return;
+  }
+  // Several rows compute: every two panels (which go faster than single ones) take the same time for a block
+  // of rows. All panels of the first block, then those of the next.
+  int64_t steps = 0;
+  for (size_t m = 0; m < count; ++m) steps += (panels(m) + 1) / 2;
   const int64_t block = block_rows(input), tile = tile_panels(block);
-  // 32 KiB stream, and 2^17 multiplications take, about as long as waking a thread.
-  c.pool->parallel_for_thread(total, one_row ? 32768 : 8192, [&](int thread, int64_t begin, int64_t end) {
-    for (int64_t row = 0; row < input.rows; row += block) {
-      const int64_t row_end = std::min(input.rows, row + block);
-      int64_t before = 0;
-      for (size_t m = 0; m < count; ++m) {
-        const int64_t own = cost(m), most = panels(m);
-        const auto first_from = [&](int64_t at) {
-          if (at <= before) return int64_t{0};
-          return std::min(most, (at - before + own * step - 1) / (own * step) * step);
-        };
-        const int64_t last = first_from(end);
-        for (int64_t p = first_from(begin); p < last; p += tile)
-          f(thread, m, p, std::min(last, p + tile), row, row_end);
-        before += own * most;
-      }
-    }
+  const int64_t blocks = (input.rows + block - 1) / block, all = steps * blocks;
+  // 2^17 multiplications take about as long as waking a thread.
+  const int64_t grain = (1 << 17) / (2 * format::kPanelRows * block * input.k) + 1;
+  c.pool->parallel_for_pieces(all, grain, [&](int thread, int64_t begin, int64_t end) {
+    for (int64_t b = begin / steps; b * steps < end; ++b)
+      panels_between(
+          count, begin - b * steps, end - b * steps, 2, tile, panels, [](size_t) { return int64_t{1}; },
+          [&](size_t m, int64_t p, int64_t last) {
+            f(thread, m, p, last, b * block, std::min(input.rows, (b + 1) * block));
+          });
   });
 }
 

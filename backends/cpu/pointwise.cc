@@ -22,7 +22,7 @@ void map(const KernelContext& c, const F& f) {
   const float* a = c.in[0].as();
   const float* b = c.in.size() > 1 ? c.in[1].as() : a;
   float* y = c.out[0].as();
-  c.pool->parallel_for(c.out[0].elements(), kGrain, [&](int64_t begin, int64_t end) HWY_ATTR {
+  c.pool->parallel_for_pieces(c.out[0].elements(), kGrain, [&](int, int64_t begin, int64_t end) HWY_ATTR {
     for_lanes(end - begin, [&](auto lanes, int64_t i) HWY_ATTR {
       i += begin;
       lanes.store(f(lanes.load(a + i), lanes.load(b + i)), y + i);
@@ -34,17 +34,18 @@ void map(const KernelContext& c, const F& f) {
 template <typename F>
 void map_table(const KernelContext& c, const F& f) {
   const int64_t channels = c.out[0].channels(), own = c.in[0].channels();
-  c.pool->parallel_for(c.out[0].rows(), kGrain / channels + 1, [&](int64_t begin, int64_t end) HWY_ATTR {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* a = c.in[0].as() + r * own;
-      for (int64_t first = 0; first < channels; first += own) {
-        const float* b = c.weights[0].as() + first;
-        float* y = c.out[0].as() + r * channels + first;
-        for_lanes(own, [&](auto lanes, int64_t i)
-                           HWY_ATTR { lanes.store(f(lanes.load(a + i), lanes.load(b + i)), y + i); });
-      }
-    }
-  });
+  c.pool->parallel_for_pieces(
+      c.out[0].rows(), kGrain / channels + 1, [&](int, int64_t begin, int64_t end) HWY_ATTR {
+        for (int64_t r = begin; r < end; ++r) {
+          const float* a = c.in[0].as() + r * own;
+          for (int64_t first = 0; first < channels; first += own) {
+            const float* b = c.weights[0].as() + first;
+            float* y = c.out[0].as() + r * channels + first;
+            for_lanes(own, [&](auto lanes, int64_t i)
+                               HWY_ATTR { lanes.store(f(lanes.load(a + i), lanes.load(b + i)), y + i); });
+          }
+        }
+      });
 }
 
 void run_pointwise(const KernelContext& c) {

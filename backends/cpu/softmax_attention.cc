@@ -420,7 +420,7 @@ void run_softmax_attention(const KernelContext& c) {
   }
   const int64_t tiles = (a.tokens + a.tile_tokens - 1) / a.tile_tokens;
   auto* scratch = reinterpret_cast<float*>(c.scratch);
-  c.pool->parallel_for_thread(a.args->kv_heads * tiles, 1, [&](int thread, int64_t begin, int64_t end) {
+  c.pool->parallel_for_pieces(a.args->kv_heads * tiles, 1, [&](int thread, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       // Later tiles see more keys: taking them from both ends in turn gives every run of pieces its share.
       const int64_t order = i % tiles, tile = order % 2 == 0 ? order / 2 : tiles - 1 - order / 2;

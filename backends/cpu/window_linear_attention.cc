@@ -336,7 +336,7 @@ void run_block(WindowPass& p) {
   const WindowLayout& l = p.l;
   const auto own = [&](int thread) { return p.scratch + l.threads + thread * l.thread_floats; };
   const int64_t items = args.heads + args.kv_heads + args.state_heads;
-  c.pool->parallel_for_thread(p.tokens * items, 16384 / (args.head_dim * l.columns) + 1,
+  c.pool->parallel_for_pieces(p.tokens * items, 16384 / (args.head_dim * l.columns) + 1,
                               [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
                                 for (int64_t n = begin; n < end; ++n) {
                                   const int64_t t = n / items, item = n % items;
@@ -356,7 +356,7 @@ void run_block(WindowPass& p) {
               });
             });
   const int64_t tiles = (p.tokens + l.tile - 1) / l.tile;
-  c.pool->parallel_for_thread(args.kv_heads * tiles, 1, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
+  c.pool->parallel_for_pieces(args.kv_heads * tiles, 1, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t n = begin; n < end; ++n) {
       const int64_t first = n % tiles * l.tile;
       attend(p, n / tiles, first, p.tokens - first < l.tile ? p.tokens - first : l.tile, own(thread));

@@ -1,5 +1,6 @@
 #include "backends/host/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <system_error>
@@ -58,16 +59,47 @@ struct alignas(64) ThreadPool::Helper {
   }
 };
 
+// The pieces of a part that nobody took yet, first and end in one word: its thread takes from the front, the
+// others from the back. Whoever takes one is in the loop, so that no piece outlives it.
+struct alignas(64) ThreadPool::Pieces {
+  std::atomic<uint64_t> word{0};
+
+  void reset(uint32_t count) { word.store(uint64_t{count} << 32, std::memory_order_relaxed); }
+  // Returns the piece taken, or -1.
+  int64_t take(bool from_back) {
+    uint64_t now = word.load(std::memory_order_relaxed);
+    for (;;) {
+      const uint32_t first = static_cast<uint32_t>(now), end = static_cast<uint32_t>(now >> 32);
+      if (first == end) return -1;
+      const uint64_t next = from_back ? now - (uint64_t{1} << 32) : now + 1;
+      if (word.compare_exchange_weak(now, next, std::memory_order_relaxed))
+        return from_back ? int64_t{end} - 1 : int64_t{first};
+    }
+  }
+};
+
 struct ThreadPool::Shared {
-  explicit Shared(size_t helpers) : helpers(helpers) {}
+  explicit Shared(size_t threads) : helpers(threads - 1), pieces(threads) {}
   alignas(64) std::atomic<int64_t> left{0};  // parts of the current loop that are not done
   std::vector<Helper> helpers;
+  std::vector<Pieces> pieces;  // of every part of the current loop
   uint32_t turn = 0;
+
+  void work(const Loop& loop, int thread) {
+    if (loop.piece == 0) return loop.part(thread);
+    for (int64_t i = 0, p = thread; i < loop.parts; ++i, p = p + 1 < loop.parts ? p + 1 : 0) {
+      const int64_t begin = loop.begin(p), end = loop.begin(p + 1);
+      for (int64_t at; (at = pieces[static_cast<size_t>(p)].take(i > 0)) >= 0;) {
+        const int64_t first = begin + at * loop.piece;
+        loop.run(loop.function, thread, first, std::min(end, first + loop.piece));
+      }
+    }
+  }
 };
 
 ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
   if (threads_ == 1) return;
-  shared_ = std::make_unique<Shared>(static_cast<size_t>(threads_ - 1));
+  shared_ = std::make_unique<Shared>(static_cast<size_t>(threads_));
   for (int i = 1; i < threads_; ++i) {
     Helper& helper = shared_->helpers[static_cast<size_t>(i - 1)];
     try {
@@ -100,7 +132,7 @@ void ThreadPool::help(Shared& shared, Helper& helper, int index) {
     if (seen % 4 == 2) return;
     if (seen % 4 != 0 || !helper.take(seen)) continue;
     ++seen;
-    helper.loop.part(index);
+    shared.work(helper.loop, index);
     shared.left.fetch_sub(1, std::memory_order_release);
   }
 }
@@ -114,6 +146,12 @@ void ThreadPool::launch(const Loop& loop) {
   }
   Shared& shared = *shared_;
   shared.left.store(loop.parts - 1, std::memory_order_relaxed);
+  if (loop.piece > 0)
+    for (int64_t p = 0; p < loop.parts; ++p) {
+      const int64_t items = loop.begin(p + 1) - loop.begin(p);
+      shared.pieces[static_cast<size_t>(p)].reset(
+          static_cast<uint32_t>((items + loop.piece - 1) / loop.piece));
+    }
   const uint32_t turn = shared.turn += 4;
   for (int64_t p = 1; p < loop.parts; ++p) {
     Helper& helper = shared.helpers[static_cast<size_t>(p - 1)];
@@ -121,10 +159,10 @@ void ThreadPool::launch(const Loop& loop) {
     helper.turn.store(turn, std::memory_order_seq_cst);
     helper.turn.notify_one();
   }
-  loop.part(0);
+  shared.work(loop, 0);
   for (int64_t p = 1; p < loop.parts; ++p) {
     if (!shared.helpers[static_cast<size_t>(p - 1)].take(turn)) continue;
-    loop.part(p);
+    if (loop.piece == 0) loop.part(p);  // else its pieces are all taken
     shared.left.fetch_sub(1, std::memory_order_relaxed);
   }
   const auto done = [&] { return shared.left.load(std::memory_order_acquire) == 0; };

@@ -39,6 +39,40 @@ class ThreadPool {
   // The same with f(thread, begin, end), for per-thread scratch; thread < threads().
   template <typename F>
   void parallel_for_thread(int64_t n, int64_t grain, const F& f) {
+    loop(n, grain, 0, f);
+  }
+  // The same where waiting for the slowest thread would cost more than calling f several times: processors
+  // differ (a small core beside a large one, a neighbour on the same core). A thread takes its own range
+  // piece by piece and then, from the last on, the pieces that others have not begun. Pieces have at least
+  // `grain` items where a range has as many.
+  template <typename F>
+  void parallel_for_pieces(int64_t n, int64_t grain, const F& f) {
+    const int64_t most = int64_t{kPieces} * threads_, piece = (n + most - 1) / most;
+    loop(n, grain, piece > grain ? piece : grain > 0 ? grain : 1, f);
+  }
+
+ private:
+  static constexpr int kPieces = 32;  // of a thread's range, at most
+
+  struct Loop {
+    void (*run)(const void* function, int thread, int64_t begin, int64_t end);
+    const void* function;
+    int64_t n, parts;
+    int64_t piece;  // 0: a part is one piece, and nobody's but its thread's
+
+    int64_t begin(int64_t p) const { return n * p / parts; }
+    void part(int64_t p) const { run(function, static_cast<int>(p), begin(p), begin(p + 1)); }
+  };
+  struct Helper;
+  struct Pieces;
+  struct Shared;
+
+  template <typename F>
+  static void call(const void* function, int thread, int64_t begin, int64_t end) {
+    (*static_cast<const F*>(function))(thread, begin, end);
+  }
+  template <typename F>
+  void loop(int64_t n, int64_t grain, int64_t piece, const F& f) {
     if (n <= 0) return;
     int64_t parts = grain > 0 ? (n + grain - 1) / grain : n;
     if (parts > threads_) parts = threads_;
@@ -46,23 +80,8 @@ class ThreadPool {
       f(0, int64_t{0}, n);
       return;
     }
-    launch({[](const void* function, int thread, int64_t begin, int64_t end) {
-              (*static_cast<const F*>(function))(thread, begin, end);
-            },
-            &f, n, parts});
+    launch({&call<F>, &f, n, parts, piece});
   }
-
- private:
-  struct Loop {
-    void (*run)(const void* function, int thread, int64_t begin, int64_t end);
-    const void* function;
-    int64_t n, parts;
-
-    void part(int64_t p) const { run(function, static_cast<int>(p), n * p / parts, n * (p + 1) / parts); }
-  };
-  struct Helper;
-  struct Shared;
-
   void launch(const Loop& loop);
   static void help(Shared& shared, Helper& helper, int index);
 
