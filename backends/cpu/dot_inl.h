@@ -73,6 +73,31 @@ HWY_INLINE void store_rounded(VF32 v, uint32_t* pairs) {
 #define LINNET_I8MM 0
 #endif
 
+// The nearest integer, ties to even, of values that int32 holds (Highway's NearestInt takes care of others
+// too).
+HWY_INLINE VI32 nearest_in_range(VF32 v) {
+#if HWY_ARCH_X86 && LINNET_WIDE
+  return VI32{_mm512_cvtps_epi32(v.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  return VI32{_mm256_cvtps_epi32(v.raw)};
+#else
+  return hn::NearestInt(v);
+#endif
+}
+
+// 32 integers of 8 bits, in order.
+HWY_INLINE void store_as_bytes(const VI32 (&v)[32 / kLanes], int8_t* out) {
+#if HWY_TARGET == HWY_AVX2
+  const __m256i low = _mm256_packs_epi32(v[0].raw, v[1].raw), high = _mm256_packs_epi32(v[2].raw, v[3].raw);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing went by halves of a register
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                      _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
+#else
+  const hn::Rebind<int8_t, DI32> bytes;
+  for (size_t i = 0; i < 32 / kLanes; ++i) hn::StoreU(hn::DemoteTo(bytes, v[i]), bytes, out + i * kLanes);
+#endif
+}
+
 // Keeps a value in a register at this point of the program. Compilers reassociate integer sums into trees and
 // then spill the branches; they cannot look through this.
 template <class Vector>

@@ -147,6 +147,8 @@ void run_gated_linear_attention(const KernelContext& c) {
   // What nothing changes is read where it lies.
   const bool plain_keys = k_in && is_plain(key_map), plain_queries = R == 1 && is_plain(query_map),
              plain_values = v_in && args.value_activation == fb::Activation::None;
+  // Only linear_tile() reads the factors, and of a head's it reads one.
+  const bool first_factor_only = decay.of_head() && k_in && v_in && !args.normalized && !args.decay_values;
   const auto key_row = [&](int64_t t, int64_t h) {
     return k_in.as() + (t * args.key_heads + h / key_group) * K;
   };
@@ -157,7 +159,7 @@ void run_gated_linear_attention(const KernelContext& c) {
     return c.in[0].as() + (t * args.query_heads + output / query_group) * K;
   };
   const auto prepare = [&](int64_t t, int64_t h, float* record) {
-    const float step = decay.factors(t, h, record + at.factor);
+    const float step = decay.factors(t, h, record + at.factor, first_factor_only);
     float* scalars = record + at.scalars;
     scalars[0] = args.step_scales_write ? step : 1.0f;
     // An absent key or value is what the decay takes away.

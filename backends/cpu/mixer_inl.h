@@ -84,15 +84,19 @@ struct DecayInput {
   // One factor for all channels of a head.
   bool of_head() const { return !x || x.channels() == heads; }
 
-  // exp(g) of row t of x and head h to f[0 .. channels); returns the step of a Softplus decay per head.
-  float factors(int64_t t, int64_t h, float* f) const {
+  // exp(g) of row t of x and head h to f[0 .. channels), or if `first_only`, where a head has one, to f[0]
+  // (and some after it); returns the step of a Softplus decay per head.
+  float factors(int64_t t, int64_t h, float* f, bool first_only = false) const {
     const auto ones = set(1.0f), zero = hn::Zero(FloatTag());
     const auto head_rate = rate ? set(rate.as()[h]) : ones;
     if (of_head()) {
       const auto own = x ? set(x.as()[t * heads + h]) : zero;
       const auto own_offset = offset ? set(offset.as()[h]) : zero;
       const auto factor = decay_factor(*args, own, head_rate, own_offset);
-      for_lanes(channels, [&](auto lanes, int64_t i) HWY_ATTR { lanes.store(factor, f + i); });
+      if (first_only)
+        Whole::store(factor, f);
+      else
+        for_lanes(channels, [&](auto lanes, int64_t i) HWY_ATTR { lanes.store(factor, f + i); });
       if (args->kind != fb::DecayKind::Softplus) return 1.0f;
       return hn::GetLane(decay_step(*args, hn::Add(own, own_offset)));
     }
@@ -105,6 +109,14 @@ struct DecayInput {
     return 1.0f;
   }
 };
+
+// Asks for row t of x, cut into rows of n floats (no tensor and rows beyond the last: nothing). One head's
+// rows lie a whole row of activations apart, where no hardware prefetcher looks; and since those are often
+// whole pages, they would push each other out of the first cache, so the second it is.
+HWY_INLINE void prefetch_row(const Tensor& x, int64_t t, int64_t n) {
+  if (!x || (t + 1) * n > x.elements()) return;
+  for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(x.as() + t * n + i, 0, 2);
+}
 
 // y = x divided by `divisor`; nothing to divide by leaves zeros as they are.
 HWY_INLINE void divide(float* y, int64_t n, float divisor) {

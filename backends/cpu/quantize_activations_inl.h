@@ -12,28 +12,31 @@ inline constexpr float kSmallestMagnitude = 0x1p-100f;
 
 HWY_INLINE void quantize_group(const float* x, ActivationGroup& out) {
   constexpr size_t kVectors = 32 / kLanes;
+  constexpr uint32_t kInfinity = 0x7f800000;
   VF32 v[kVectors];
-  VF32 largest = hn::Zero(DF32()), probe = hn::Zero(DF32());
+  // Without their signs, the bits of floats are in the order of their values; those that are not finite come
+  // last.
+  VI32 largest = hn::Zero(DI32());
   LINNET_FOR (i, kVectors) {
     v[i] = hn::LoadU(DF32(), x + i * kLanes);
-    largest = hn::Max(largest, hn::Abs(v[i]));
-    probe = hn::MulAdd(v[i], hn::Zero(DF32()), probe);  // 0, or NaN where x is not finite (max() drops NaN)
+    largest = hn::Max(largest, hn::BitCast(DI32(), hn::Abs(v[i])));
   }
-  const float magnitude = hn::GetLane(hn::MaxOfLanes(DF32(), largest));
-  const float poison = hn::GetLane(hn::SumOfLanes(DF32(), probe));
-  const bool usable = magnitude >= kSmallestMagnitude && poison == 0.0f;
-  const VF32 inverse = hn::Set(DF32(), usable ? 127.0f / magnitude : 0.0f);
-  VI32 total = hn::Zero(DI32());
+  const auto bits = static_cast<uint32_t>(hn::GetLane(hn::MaxOfLanes(DI32(), largest)));
+  const auto magnitude = __builtin_bit_cast(float, bits);
+  if (!(magnitude >= kSmallestMagnitude) || bits == kInfinity) [[unlikely]] {
+    out = ActivationGroup{};
+    if (bits >= kInfinity) out.d = out.sum = __builtin_nanf("");
+    return;
+  }
+  const VF32 inverse = hn::Set(DF32(), 127.0f / magnitude);
+  VI32 q[kVectors], total = hn::Zero(DI32());
   LINNET_FOR (i, kVectors) {
-    // Selecting by `usable` keeps NaN away from the conversion; |x * inverse| may round up to just over 127.
-    const VF32 scaled = usable ? hn::Mul(v[i], inverse) : hn::Zero(DF32());
-    const VI32 q = hn::NearestInt(scaled);
-    total = hn::Add(total, q);
-    const hn::Rebind<int8_t, DI32> bytes;
-    hn::StoreU(hn::DemoteTo(bytes, q), bytes, out.q + i * kLanes);
+    q[i] = nearest_in_range(hn::Mul(v[i], inverse));  // in [-127, 127]
+    total = hn::Add(total, q[i]);
   }
+  store_as_bytes(q, out.q);
   const int32_t sum = hn::GetLane(hn::SumOfLanes(DI32(), total));
-  out.d = (usable ? magnitude / 127.0f : 0.0f) + poison;
+  out.d = magnitude / 127.0f;
   out.sum = out.d * static_cast<float>(sum);
   out.bias128 = -128 * sum;
   out.bias8 = -8 * sum;
@@ -63,7 +66,13 @@ inline void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_str
       __builtin_memcpy(tail, x + whole * kGroupSize,
                        (static_cast<size_t>(k) - whole * kGroupSize) * sizeof(float));
     const auto input = [&](size_t g) { return g < whole ? x + g * kGroupSize : tail; };
-    for (size_t g = 0; g < groups; ++g) quantize_group(input(g), group[g]);
+    for (size_t g = 0; g < groups; ++g) {
+      // Hardware prefetchers stop at page ends, which rows often are.
+      const float* ahead = x + g * kGroupSize + kPrefetchAhead / sizeof(float);
+      __builtin_prefetch(ahead), __builtin_prefetch(ahead + 16);
+      __builtin_prefetch(group + g + 32, 1);
+      quantize_group(input(g), group[g]);
+    }
     if (refine == Refine::kNone) continue;
     RefinedList list(group + groups, refined_capacity(k, refine));
     list.choose(group, groups);
