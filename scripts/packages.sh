@@ -14,9 +14,9 @@ LINNET_FETCH_PACKAGES=(python3-pip unzip)
 # The Vulkan tests run on Mesa's software device under the validation layer.
 LINNET_TEST_PACKAGES=(doctest-dev clang-format python3 mesa-vulkan-drivers vulkan-validationlayers)
 # To test on AArch64 (scripts/test_aarch64.sh): the cross compiler and the emulator, and what is unpacked for the compiler.
-LINNET_AARCH64_PACKAGES=(g++-aarch64-linux-gnu qemu-user-static debootstrap)
+LINNET_AARCH64_PACKAGES=(g++-aarch64-linux-gnu qemu-user-static)
 LINNET_AARCH64_LIBRARIES=(
-  libc6-dev libstdc++-12-dev libflatbuffers-dev libhwy-dev libpthreadpool-dev libxxhash-dev
+  libc6-dev libflatbuffers-dev libhwy-dev libpthreadpool-dev libxxhash-dev
   libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libedit-dev libpng-dev doctest-dev
 )
 
