@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds with warnings as errors and runs every test, then the fast tests under AddressSanitizer and
 # UndefinedBehaviorSanitizer (which replays the fuzz corpus too), then the format check; at last, as far as thirty minutes
-# reach, the kernel and op tests on AArch64.
+# reach, the kernel, op and model tests on AArch64.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/packages.sh
@@ -35,7 +35,7 @@ else
 fi
 # A third build takes from three minutes, where the compiler cache knows it, to half an hour with its tests: it gets what is
 # left of the thirty minutes that this script has. A failure counts, an end of the time does not.
-for folder in kernels ops; do
+for folder in kernels ops models; do
   room=$((1620 - SECONDS))
   echo "== AArch64 under emulation: $folder"
   if [ "$room" -lt 300 ]; then
