@@ -135,25 +135,17 @@ template <typename Panels, typename F>
 void for_jobs(const KernelContext& c, const ExpertJob* jobs, int64_t count, const Panels& panels,
               size_t panel_bytes, const F& f) {
   // A panel's time: its bytes, once, or its multiplications if there are many rows.
-  const auto cost = [&](const ExpertJob& job) {
-    return static_cast<int64_t>(panel_bytes) * (job.rows < 4 ? 4 : job.rows) / 4;
+  const auto cost = [&](size_t j) {
+    return static_cast<int64_t>(panel_bytes) * (jobs[j].rows < 4 ? 4 : jobs[j].rows) / 4;
   };
+  const auto panels_of = [&](size_t j) { return panels(jobs[j]); };
+  const auto jobs_count = static_cast<size_t>(count);
   int64_t total = 0;
-  for (int64_t j = 0; j < count; ++j) total += cost(jobs[j]) * panels(jobs[j]);
+  for (size_t j = 0; j < jobs_count; ++j) total += cost(j) * panels_of(j);
   c.pool->parallel_for_pieces(total, 32768, [&](int thread, int64_t begin, int64_t end) HWY_ATTR {
-    int64_t before = 0;
-    for (int64_t j = 0; j < count; ++j) {
-      const int64_t own = cost(jobs[j]), most = panels(jobs[j]), tile = tile_panels(jobs[j].rows);
-      const auto first_from = [&](int64_t at) -> int64_t {
-        if (at <= before) return 0;
-        const int64_t panel = (at - before + own - 1) / own;
-        return panel < most ? panel : most;
-      };
-      const int64_t last = first_from(end);
-      for (int64_t p = first_from(begin); p < last; p += tile)
-        f(thread, jobs[j], p, p + tile < last ? p + tile : last);
-      before += own * most;
-    }
+    panels_between(
+        jobs_count, begin, end, 1, panels_of, cost, [&](size_t j) { return tile_panels(jobs[j].rows); },
+        [&](size_t j, int64_t p, int64_t last) HWY_ATTR { f(thread, jobs[j], p, last); });
   });
 }
 

@@ -83,19 +83,19 @@ inline MatmulInput rows_of(const MatmulInput& input, int64_t first, int64_t coun
 }
 
 // The panels of several matrices laid end to end, `step` panels at a time, which take cost(m) places.
-// f(matrix, panel, panel_end) covers those whose first place is in [begin, end), in runs of at most `tile`
+// f(matrix, panel, panel_end) covers those whose first place is in [begin, end), in runs of at most tile(m)
 // panels.
-template <typename Panels, typename Cost, typename F>
-void panels_between(size_t count, int64_t begin, int64_t end, int64_t step, int64_t tile,
-                    const Panels& panels, const Cost& cost, const F& f) {
+template <typename Panels, typename Cost, typename Tile, typename F>
+void panels_between(size_t count, int64_t begin, int64_t end, int64_t step, const Panels& panels,
+                    const Cost& cost, const Tile& tile, const F& f) {
   int64_t before = 0;
   for (size_t m = 0; m < count; ++m) {
     const int64_t most = panels(m), own = cost(m), steps = (most + step - 1) / step;
     const auto first_from = [&](int64_t at) {
       return at <= before ? 0 : std::min(most, (at - before + own - 1) / own * step);
     };
-    const int64_t last = first_from(end);
-    for (int64_t p = first_from(begin); p < last; p += tile) f(m, p, std::min(last, p + tile));
+    const int64_t last = first_from(end), run = tile(m);
+    for (int64_t p = first_from(begin); p < last; p += run) f(m, p, std::min(last, p + run));
     before += own * steps;
   }
 }
@@ -111,8 +111,8 @@ void for_panels(const KernelContext& c, size_t count, const MatmulInput& input, 
     // 32 KiB stream about as long as waking a thread takes.
     c.pool->parallel_for_pieces(total, 32768, [&](int thread, int64_t begin, int64_t end) {
       panels_between(
-          count, begin, end, 1, tile_panels(1), panels,
-          [&](size_t m) { return static_cast<int64_t>(bytes(m)); },
+          count, begin, end, 1, panels, [&](size_t m) { return static_cast<int64_t>(bytes(m)); },
+          [](size_t) { return tile_panels(1); },
           [&](size_t m, int64_t p, int64_t last) { f(thread, m, p, last, 0, 1); });
     });
     return;
@@ -128,7 +128,8 @@ void for_panels(const KernelContext& c, size_t count, const MatmulInput& input, 
   c.pool->parallel_for_pieces(all, grain, [&](int thread, int64_t begin, int64_t end) {
     for (int64_t b = begin / steps; b * steps < end; ++b)
       panels_between(
-          count, begin - b * steps, end - b * steps, 2, tile, panels, [](size_t) { return int64_t{1}; },
+          count, begin - b * steps, end - b * steps, 2, panels, [](size_t) { return int64_t{1}; },
+          [&](size_t) { return tile; },
           [&](size_t m, int64_t p, int64_t last) {
             f(thread, m, p, last, b * block, std::min(input.rows, (b + 1) * block));
           });
