@@ -28,7 +28,7 @@ struct TileF32 {
     const float* x[Rows];
     LINNET_FOR (r, Rows) x[r] = reinterpret_cast<const float*>(x_rows + r * x_stride);
     for (size_t i = 0; i < static_cast<size_t>(k); ++i) {
-      LINNET_FOR (p, Panels) prefetch<64>(reinterpret_cast<const std::byte*>(w + p * stride));
+      LINNET_FOR (p, Panels) prefetch_weights<64>(reinterpret_cast<const std::byte*>(w + p * stride));
       VF32 weight[Panels][kParts];
       LINNET_FOR (p, Panels)
         LINNET_FOR (s, kParts) weight[p][s] = hn::LoadU(DF32(), w + p * stride + s * kLanes);
@@ -88,7 +88,7 @@ struct TileHalf {
         LINNET_FOR (s, 2 * kParts) sums[p][r][s] = hn::Zero(DF32());
     VF32 pair[Rows];
     for (size_t i = 0; i + 2 <= columns; i += 2) {
-      LINNET_FOR (p, Panels) prefetch<64>(w + p * panel_stride);
+      LINNET_FOR (p, Panels) prefetch_weights<64>(w + p * panel_stride);
       LINNET_FOR (r, Rows) pair[r] = broadcast_pair(x[r][i], x[r][i + 1]);
       step<Rows, Panels>(w, panel_stride, pair, sums);
       w += kPanel * 4;
@@ -132,7 +132,7 @@ HWY_INLINE void add_stretch(const std::byte* w, size_t panel_stride, const uint3
       LINNET_FOR (r, Rows)
         LINNET_FOR (s, kParts) sums[o][p][r][s] = hn::Zero(DF32());
   const auto step = [&](size_t i, VF32(&to)[Panels][Rows][kParts]) {
-    LINNET_FOR (p, Panels) prefetch<64>(w + p * panel_stride);
+    LINNET_FOR (p, Panels) prefetch_weights<64>(w + p * panel_stride);
     LINNET_FOR (s, kParts) {
       VU8 weight[Panels];
       LINNET_FOR (p, Panels) weight[p] = load_bytes(w + p * panel_stride + s * kVectorBytes);

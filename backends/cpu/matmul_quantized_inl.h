@@ -189,7 +189,7 @@ struct QuantizedTile {
     const ActivationGroup* row[Rows];
     LINNET_FOR (r, Rows) row[r] = reinterpret_cast<const ActivationGroup*>(x + r * x_stride);
     for (size_t g = 0; g < groups; ++g) {
-      LINNET_FOR (p, Panels) prefetch<Block::kBytes>(w + p * panel_stride);
+      LINNET_FOR (p, Panels) prefetch_weights<Block::kBytes>(w + p * panel_stride);
       add_group<Rows, Panels>(w, panel_stride, row, sum);
       w += Block::kBytes;
       LINNET_FOR (r, Rows) ++row[r];

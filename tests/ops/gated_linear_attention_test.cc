@@ -18,7 +18,7 @@ void build_case(OpBuilder& op, Random& random, Form form) {
                 values = keys == heads && random.chance(0.3) ? 1 : heads;
   const int64_t queries = random.chance(0.2) ? 1 : heads * random.pick(1, 3);
   const int64_t outputs = std::max(queries, heads);
-  const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100});
+  const int64_t K = random.choice({1, 4, 8, 24, 64}), V = random.choice({1, 5, 16, 33, 64, 100, 128});
   // One channel a head would be one decay a head.
   const bool per_channel = K > 1 && V > 1 && random.chance(form == Form::kDecayValues ? 0.8 : 0.5);
   const bool decay_values =
