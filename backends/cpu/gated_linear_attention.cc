@@ -222,7 +222,7 @@ void run_gated_linear_attention(const KernelContext& c) {
               else
                 linear_tile<kVectors, DecayOf::kRows>(pass, access, column);
             };
-            if (tokens == 1 && (last_column - first_column) % (kStepTile * kLanes) == 0)
+            if (tokens == 1)
               for_columns<kStepTile>(first_column, last_column, pass_tile);
             else
               for_columns<kWideTile>(first_column, last_column, pass_tile);

@@ -16,24 +16,21 @@ namespace linnet::cpu {
 namespace {
 
 inline constexpr size_t kPanel = 16;
+#if HWY_TARGET == HWY_AVX2 && !defined(__AVXVNNI__)
+inline constexpr bool kPlainAvx2 = true;  // AVX2 and its maddubs, no VNNI
+#else
+inline constexpr bool kPlainAvx2 = false;
+#endif
 // Sixteen registers hold the sums of 8 rows for one part of a panel, or of 4 rows for both parts. The second
 // broadcasts every input once instead of twice, which maddubs gains from: the number of instructions is its
 // limit. With AVX-VNNI it was not tried.
-#if HWY_TARGET == HWY_AVX2 && !defined(__AVXVNNI__)
-inline constexpr bool kPartsTogether = true;
-#else
-inline constexpr bool kPartsTogether = false;
-#endif
+inline constexpr bool kPartsTogether = kPlainAvx2;
 
 // Hardware prefetchers stop at page ends; this distance spans a page's end and hides a memory access.
 inline constexpr size_t kPrefetchAhead = 4096;
-// For weights the nearer one reads an eighth more of the bandwidth on processors that have no VNNI (Zen 3),
+// For weights the nearer one reads up to an eighth more of the bandwidth on processors without VNNI (Zen 3),
 // and less on newer ones (docs/performance.md).
-#if HWY_TARGET == HWY_AVX2 && !defined(__AVXVNNI__)
-inline constexpr size_t kWeightsAhead = 1024;
-#else
-inline constexpr size_t kWeightsAhead = kPrefetchAhead;
-#endif
+inline constexpr size_t kWeightsAhead = kPlainAvx2 ? 1024 : kPrefetchAhead;
 template <size_t Bytes>
 HWY_INLINE void prefetch_weights(const std::byte* w) {
   LINNET_FOR (i, (Bytes + 63) / 64) __builtin_prefetch(w + kWeightsAhead + i * 64, 0, 3);

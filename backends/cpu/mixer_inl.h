@@ -245,19 +245,19 @@ template <int N>
 struct TileOf {
   static constexpr int kVectors = N;
 };
-// f(access, tile, column): all columns [begin, end) in tiles of tile.kVectors vectors, first as many wide
-// ones as fit, then single vectors, then the rest.
+// f(access, tile, column): all columns [begin, end) in tiles of tile.kVectors vectors: as many of
+// kWideVectors as fit, then of half that, down to kTileVectors, then single vectors, then the rest.
 template <int kWideVectors = kTileVectors, typename F>
 HWY_INLINE void for_columns(int64_t begin, int64_t end, const F& f) {
-  using Tile = TileOf<kTileVectors>;
-  using One = TileOf<1>;
+  static_assert(kWideVectors % kTileVectors == 0);
   int64_t c = begin;
-  if constexpr (kWideVectors > kTileVectors)
-    for (; c + kWideVectors * kLanes <= end; c += kWideVectors * kLanes)
-      f(Whole(), TileOf<kWideVectors>(), c);
-  for (; c + kTileColumns <= end; c += kTileColumns) f(Whole(), Tile(), c);
-  for (; c + kLanes <= end; c += kLanes) f(Whole(), One(), c);
-  if (c < end) f(Part{static_cast<size_t>(end - c)}, One(), c);
+  for (; c + kWideVectors * kLanes <= end; c += kWideVectors * kLanes) f(Whole(), TileOf<kWideVectors>(), c);
+  if constexpr (kWideVectors > kTileVectors) {
+    for_columns<kWideVectors / 2>(c, end, f);
+  } else {
+    for (; c + kLanes <= end; c += kLanes) f(Whole(), TileOf<1>(), c);
+    if (c < end) f(Part{static_cast<size_t>(end - c)}, TileOf<1>(), c);
+  }
 }
 
 HWY_INLINE FloatVec limited(FloatVec u) {
