@@ -32,6 +32,12 @@ inline constexpr size_t kVectorBytes = 32;
 #define LINNET_WIDE 0
 inline constexpr size_t kVectorBytes = 16;
 #endif
+// AVX2 and its maddubs, no VNNI.
+#if HWY_TARGET == HWY_AVX2 && !defined(__AVXVNNI__)
+#define LINNET_PLAIN_AVX2 1
+#else
+#define LINNET_PLAIN_AVX2 0
+#endif
 inline constexpr size_t kParts = 64 / kVectorBytes;
 inline constexpr size_t kLanes = kVectorBytes / 4;
 

@@ -5,6 +5,9 @@
 #include "backends/cpu/matmul_probes_inl.h"
 #include "backends/cpu/matmul_quantized_inl.h"
 #include "backends/cpu/quantize_activations_inl.h"
+#if LINNET_PLAIN_AVX2
+#include "backends/cpu/matmul_unpacked_inl.h"
+#endif
 
 namespace linnet::cpu {
 namespace {
@@ -41,9 +44,15 @@ constexpr MatmulKernels make_kernels(CpuTarget target) {
 #else
   set(DType::kBF16, &matmul<TileHalf<LoadBF16>, kHalfRows, kHalfPanels>);
 #endif
+#if LINNET_PLAIN_AVX2
+  set(DType::kQ8, &UnpackedTile<BlockQ8>::matmul<kQuantizedRows>);
+  set(DType::kQ4, &UnpackedTile<BlockQ4>::matmul<kQuantizedRows>);
+  set(DType::kQ4A, &UnpackedTile<BlockQ4A>::matmul<kQuantizedRows>);
+#else
   set(DType::kQ8, &matmul<QuantizedTile<BlockQ8>, kQuantizedRows, kQuantizedPanels>);
   set(DType::kQ4, &matmul<QuantizedTile<BlockQ4>, kQuantizedRows, kQuantizedPanels>);
   set(DType::kQ4A, &matmul<QuantizedTile<BlockQ4A>, kQuantizedRows, kQuantizedPanels>);
+#endif
   kernels.probes = {&probe_read, &probe_int8, &probe_f32};
   return kernels;
 }

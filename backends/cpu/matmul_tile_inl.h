@@ -16,21 +16,16 @@ namespace linnet::cpu {
 namespace {
 
 inline constexpr size_t kPanel = 16;
-#if HWY_TARGET == HWY_AVX2 && !defined(__AVXVNNI__)
-inline constexpr bool kPlainAvx2 = true;  // AVX2 and its maddubs, no VNNI
-#else
-inline constexpr bool kPlainAvx2 = false;
-#endif
 // Sixteen registers hold the sums of 8 rows for one part of a panel, or of 4 rows for both parts. The second
 // broadcasts every input once instead of twice, which maddubs gains from: the number of instructions is its
 // limit. With AVX-VNNI it was not tried.
-inline constexpr bool kPartsTogether = kPlainAvx2;
+inline constexpr bool kPartsTogether = LINNET_PLAIN_AVX2;
 
 // Hardware prefetchers stop at page ends; this distance spans a page's end and hides a memory access.
 inline constexpr size_t kPrefetchAhead = 4096;
 // For weights the nearer one reads up to an eighth more of the bandwidth on processors without VNNI (Zen 3),
 // and less on newer ones (docs/performance.md).
-inline constexpr size_t kWeightsAhead = kPlainAvx2 ? 1024 : kPrefetchAhead;
+inline constexpr size_t kWeightsAhead = LINNET_PLAIN_AVX2 ? 1024 : kPrefetchAhead;
 template <size_t Bytes>
 HWY_INLINE void prefetch_weights(const std::byte* w) {
   LINNET_FOR (i, (Bytes + 63) / 64) __builtin_prefetch(w + kWeightsAhead + i * 64, 0, 3);
@@ -114,6 +109,10 @@ HWY_INLINE void cover_rows(const MatmulArgs& args, size_t panel_bytes, size_t pa
 
 // Rows go in blocks whose activations stay in the second-level cache while every panel passes by.
 inline constexpr size_t kActivationCacheBytes = 384 * 1024;
+inline size_t rows_of_block(size_t row_bytes, size_t tile_rows) {
+  const size_t fit = kActivationCacheBytes / row_bytes / tile_rows * tile_rows;
+  return fit < 2 * tile_rows ? 2 * tile_rows : fit;
+}
 
 template <class Tile, size_t Rows, size_t Panels>
 void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
@@ -125,8 +124,7 @@ void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
       compute_tile<Tile, 1, 1>(args, panel_bytes, panel, 0);
     return;
   }
-  size_t block = kActivationCacheBytes / (args.x_stride * static_cast<size_t>(args.segments)) / Rows * Rows;
-  if (block < 2 * Rows) block = 2 * Rows;
+  const size_t block = rows_of_block(args.x_stride * static_cast<size_t>(args.segments), Rows);
   for (size_t row = 0; row < rows; row += block) {
     const size_t row_end = row + block < rows ? row + block : rows;
     auto panel = static_cast<size_t>(panel_begin);

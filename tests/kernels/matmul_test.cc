@@ -172,45 +172,92 @@ TEST_CASE("products agree with double precision on every target") {
       check_against_double(matmul_kernels(target), dtype, 1, 1, 1);
       check_against_double(matmul_kernels(target), dtype, 33, 1537, 5);
       check_against_double(matmul_kernels(target), dtype, 40, 300, 101);
+      check_against_double(matmul_kernels(target), dtype, 37, 2081, 35);
     }
 }
 
 TEST_CASE("a row's bits depend neither on its neighbours nor on the split into panels") {
-  for (const CpuTarget target : supported_targets())
-    for (const DType dtype : kTypes) {
-      CAPTURE(target_name(target));
-      CAPTURE(dtype_name(dtype));
-      const MatmulKernels& kernels = matmul_kernels(target);
-      const auto function = kernels.matmul[static_cast<size_t>(dtype)];
-      constexpr int64_t kN = 105, kK = 419, kRows = 33;
-      const Matrix m = make_matrix(dtype, kN, kK, 3);
-      const Input in = make_input(kernels, kRows, kK, 4);
-      const std::vector<float> whole = multiply(kernels, m, in, kRows);
-      bool rows_equal = true, splits_equal = true;
-      for (int64_t t = 0; t < kRows; ++t) {
-        std::vector<float> alone(kN, kUntouched);
-        MatmulArgs args = in.args(m, 1, alone);
-        args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
-        function(args, 0, format::panel_count(kN));
-        for (size_t r = 0; r < kN; ++r)
-          rows_equal &= same_bits(alone[r], whole[static_cast<size_t>(t * (kN + 3)) + r]);
-      }
-      for (const int64_t rows : {1, 2, 5, 6, 8, 13, 33})
-        for (int64_t split = 1; split < format::panel_count(kN); ++split) {
-          std::vector<float> parts(static_cast<size_t>(rows * (kN + 3)), kUntouched);
-          const MatmulArgs args = in.args(m, rows, parts);
-          function(args, split, format::panel_count(kN));
-          function(args, 0, split);
-          splits_equal &= std::memcmp(parts.data(), whole.data(), parts.size() * sizeof(float)) == 0;
+  // Some kernels take many rows through a stretch of the inputs at a time: 2,081 are more than one.
+  for (const auto& [most, k] : {std::pair<int64_t, int64_t>{33, 419}, {35, 2081}})
+    for (const CpuTarget target : supported_targets())
+      for (const DType dtype : kTypes) {
+        CAPTURE(target_name(target));
+        CAPTURE(dtype_name(dtype));
+        CAPTURE(k);
+        const MatmulKernels& kernels = matmul_kernels(target);
+        const auto function = kernels.matmul[static_cast<size_t>(dtype)];
+        constexpr int64_t kN = 105;
+        const Matrix m = make_matrix(dtype, kN, k, 3);
+        const Input in = make_input(kernels, most, k, 4);
+        const std::vector<float> whole = multiply(kernels, m, in, most);
+        bool rows_equal = true, splits_equal = true;
+        for (int64_t t = 0; t < most; ++t) {
+          std::vector<float> alone(kN, kUntouched);
+          MatmulArgs args = in.args(m, 1, alone);
+          args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
+          function(args, 0, format::panel_count(kN));
+          for (size_t r = 0; r < kN; ++r)
+            rows_equal &= same_bits(alone[r], whole[static_cast<size_t>(t * (kN + 3)) + r]);
         }
-      CHECK(rows_equal);
-      CHECK(splits_equal);
-    }
+        for (const int64_t rows :
+             {int64_t{1}, int64_t{2}, int64_t{5}, int64_t{6}, int64_t{8}, int64_t{13}, most - 1, most})
+          for (int64_t split = 1; split<format::panel_count(kN); split += k> 1000 ? 3 : 1) {
+            std::vector<float> parts(static_cast<size_t>(rows * (kN + 3)), kUntouched);
+            const MatmulArgs args = in.args(m, rows, parts);
+            function(args, split, format::panel_count(kN));
+            function(args, 0, split);
+            splits_equal &= std::memcmp(parts.data(), whole.data(), parts.size() * sizeof(float)) == 0;
+          }
+        CHECK(rows_equal);
+        CHECK(splits_equal);
+      }
+}
+
+TEST_CASE("rows in segments give the bits of the same rows in one piece") {
+  // A convolution of 3 x 3: a row is three pixels of each of three lines, and the next row begins a pixel
+  // later.
+  constexpr int64_t kSegments = 3, kPixels = 3, kOutputs = 21, kRows = 37;
+  for (const int64_t channels : {32, 256})
+    for (const CpuTarget target : supported_targets())
+      for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A}) {
+        CAPTURE(target_name(target));
+        CAPTURE(dtype_name(dtype));
+        CAPTURE(channels);
+        const MatmulKernels& kernels = matmul_kernels(target);
+        const Matrix m = make_matrix(dtype, kOutputs, kSegments * kPixels * channels, 6);
+        Input lines[kSegments];
+        const void* starts[kSegments];
+        for (int64_t s = 0; s < kSegments; ++s) {
+          lines[s] = make_input(kernels, kRows + kPixels - 1, channels, 7 + static_cast<uint32_t>(s));
+          starts[s] = lines[s].quantized.data();
+        }
+        const size_t pixel_bytes = quantized_row_bytes(channels), segment_bytes = kPixels * pixel_bytes;
+        Input gathered;
+        gathered.quantized.resize(kRows * kSegments * segment_bytes);
+        for (size_t t = 0; t < kRows; ++t)
+          for (size_t s = 0; s < kSegments; ++s)
+            std::memcpy(gathered.quantized.data() + (t * kSegments + s) * segment_bytes,
+                        lines[s].quantized.data() + t * pixel_bytes, segment_bytes);
+        const std::vector<float> wanted = multiply(kernels, m, gathered, kRows);
+        std::vector<float> y(wanted.size(), kUntouched);
+        MatmulArgs args = gathered.args(m, kRows, y);
+        args.k = kPixels * channels;
+        args.x = nullptr;
+        args.x_stride = pixel_bytes;
+        args.segments = kSegments;
+        args.x_segments = starts;
+        kernels.matmul[static_cast<size_t>(dtype)](args, 0, format::panel_count(kOutputs));
+        CHECK(std::memcmp(y.data(), wanted.data(), y.size() * sizeof(float)) == 0);
+      }
 }
 
 TEST_CASE("second terms make a product more exact, and a row's bits do not depend on its neighbours") {
-  constexpr int64_t kN = 41, kK = 419, kRows = 33;
-  for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A}) {
+  constexpr int64_t kN = 41, kRows = 33;
+  for (const auto& [dtype, kK] : {std::pair<DType, int64_t>{DType::kQ8, 419},
+                                  {DType::kQ4, 419},
+                                  {DType::kQ4A, 419},
+                                  {DType::kQ8, 2081},
+                                  {DType::kQ4A, 2081}}) {
     const Matrix m = make_matrix(dtype, kN, kK, 3);
     std::vector<float> first;  // of the first target with fused multiply-add
     for (const CpuTarget target : supported_targets()) {
