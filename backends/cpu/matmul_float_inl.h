@@ -187,28 +187,12 @@ HWY_NOINLINE void pairs_tile(const PairsBlock& b, size_t panel, size_t row, cons
   VF32 sum[Panels][Rows][kParts];
   const size_t stride = static_cast<size_t>(b.args->y_stride), n = static_cast<size_t>(b.args->n);
   float* y = b.args->y + row * stride + panel * kPanel;
-  alignas(64) float part[kPanel] = {};
   LINNET_FOR (p, Panels)
-    LINNET_FOR (r, Rows) {
-      const size_t left = n - (panel + p) * kPanel;
-      const float* from = y + r * stride + p * kPanel;
-      if (!b.first && left < kPanel) {
-        __builtin_memcpy(part, from, left * sizeof(float));
-        from = part;
-      }
-      LINNET_FOR (s, kParts) sum[p][r][s] = b.first ? hn::Zero(DF32()) : hn::LoadU(DF32(), from + s * kLanes);
-    }
+    LINNET_FOR (r, Rows)
+      begin_panel(b.first, y + r * stride + p * kPanel, n - (panel + p) * kPanel, sum[p][r]);
   add_stretch<Rows, Panels>(b.weights + panel * b.panel_bytes, b.panel_bytes, pairs, b.count, sum);
   LINNET_FOR (p, Panels)
     LINNET_FOR (r, Rows) store_panel(sum[p][r], n - (panel + p) * kPanel, y + r * stride + p * kPanel);
-}
-
-template <size_t Rows, size_t Panels>
-HWY_INLINE void pairs_rows(const PairsBlock& b, size_t panel, size_t row, size_t end, const uint32_t* pairs) {
-  for (; row + Rows <= end; row += Rows, pairs += Rows * (kStretch / 2))
-    pairs_tile<Rows, Panels>(b, panel, row, pairs);
-  if constexpr (Rows > 1)
-    if (row < end) pairs_rows<Rows - 1, Panels>(b, panel, row, end, pairs);
 }
 
 template <size_t Rows, size_t Panels>
@@ -231,9 +215,14 @@ void matmul_bf16_pairs(const MatmulArgs& args, int64_t panel_begin, int64_t pane
         auto panel = static_cast<size_t>(panel_begin);
         const auto last = static_cast<size_t>(panel_end);
         for (; panel + Panels <= last; panel += Panels)
-          pairs_rows<Rows, Panels>(block, panel, row, end, pairs);
+          cover_rows<Rows>(row, end, [&]<size_t R>(size_t at) {
+            pairs_tile<R, Panels>(block, panel, at, pairs + (at - row) * (kStretch / 2));
+          });
         if constexpr (Panels > 1)
-          for (; panel < last; ++panel) pairs_rows<Rows, 1>(block, panel, row, end, pairs);
+          for (; panel < last; ++panel)
+            cover_rows<Rows>(row, end, [&]<size_t R>(size_t at) {
+              pairs_tile<R, 1>(block, panel, at, pairs + (at - row) * (kStretch / 2));
+            });
       }
     }
   }

@@ -29,6 +29,13 @@ inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
 inline constexpr size_t kPairRows = 3, kPairPanels = 1;
 #endif
 
+template <class Block>
+#if LINNET_PLAIN_AVX2
+constexpr MatmulFunction kQuantizedMatmul = &UnpackedTile<Block>::template matmul<kQuantizedRows>;
+#else
+constexpr MatmulFunction kQuantizedMatmul = &matmul<QuantizedTile<Block>, kQuantizedRows, kQuantizedPanels>;
+#endif
+
 constexpr MatmulKernels make_kernels(CpuTarget target) {
   MatmulKernels kernels;
   kernels.target = target;
@@ -44,15 +51,9 @@ constexpr MatmulKernels make_kernels(CpuTarget target) {
 #else
   set(DType::kBF16, &matmul<TileHalf<LoadBF16>, kHalfRows, kHalfPanels>);
 #endif
-#if LINNET_PLAIN_AVX2
-  set(DType::kQ8, &UnpackedTile<BlockQ8>::matmul<kQuantizedRows>);
-  set(DType::kQ4, &UnpackedTile<BlockQ4>::matmul<kQuantizedRows>);
-  set(DType::kQ4A, &UnpackedTile<BlockQ4A>::matmul<kQuantizedRows>);
-#else
-  set(DType::kQ8, &matmul<QuantizedTile<BlockQ8>, kQuantizedRows, kQuantizedPanels>);
-  set(DType::kQ4, &matmul<QuantizedTile<BlockQ4>, kQuantizedRows, kQuantizedPanels>);
-  set(DType::kQ4A, &matmul<QuantizedTile<BlockQ4A>, kQuantizedRows, kQuantizedPanels>);
-#endif
+  set(DType::kQ8, kQuantizedMatmul<BlockQ8>);
+  set(DType::kQ4, kQuantizedMatmul<BlockQ4>);
+  set(DType::kQ4A, kQuantizedMatmul<BlockQ4A>);
   kernels.probes = {&probe_read, &probe_int8, &probe_f32};
   return kernels;
 }

@@ -8,6 +8,8 @@
 // (Refine) follow in the same way.
 #pragma once
 
+#include <concepts>
+
 #include "backends/cpu/dot_inl.h"
 #include "backends/cpu/matmul.h"
 #include "backends/cpu/matmul_tile_inl.h"
@@ -177,9 +179,15 @@ struct QuantizedTile {
   }
 
   static HWY_INLINE void add_scaled(const std::byte* scales, const ActivationGroup& x, VI32 dots, VF32& sum) {
-    const VF32 scale = hn::Mul(load_halfs(scales), hn::Set(DF32(), x.d));
+    add_scaled([&](size_t i) HWY_ATTR { return load_halfs(scales + i * kPanel * 2); }, x, dots, sum);
+  }
+  // of(0) are the scales d_w, of(1) the minima m_w.
+  template <class Scales>
+  requires std::invocable<Scales, size_t>
+  static HWY_INLINE void add_scaled(const Scales& of, const ActivationGroup& x, VI32 dots, VF32& sum) {
+    const VF32 scale = hn::Mul(of(0), hn::Set(DF32(), x.d));
     sum = hn::MulAdd(hn::ConvertTo(DF32(), dots), scale, sum);
-    if constexpr (Block::kMinimum) sum = hn::MulAdd(load_halfs(scales + 32), hn::Set(DF32(), x.sum), sum);
+    if constexpr (Block::kMinimum) sum = hn::MulAdd(of(1), hn::Set(DF32(), x.sum), sum);
   }
 
   template <size_t Rows, size_t Panels>

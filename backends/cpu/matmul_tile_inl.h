@@ -61,6 +61,12 @@ HWY_INLINE void load_panel(const float* y, size_t count, VF32 (&v)[kParts]) {
   LINNET_FOR (s, kParts) v[s] = hn::LoadU(DF32(), y + s * kLanes);
 }
 
+// The sums so far of a row of a panel: zeros at first, then what lies in y.
+HWY_INLINE void begin_panel(bool first, const float* y, size_t count, VF32 (&v)[kParts]) {
+  if (!first) return load_panel(y, count, v);
+  LINNET_FOR (s, kParts) v[s] = hn::Zero(DF32());
+}
+
 // One tile: Rows rows from `row` on, Panels panels from `panel` on.
 template <class Tile, size_t Rows, size_t Panels>
 HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_t panel, size_t row) {
@@ -97,13 +103,13 @@ HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_
       Tile::template add_second_terms<Rows, Panels>(args, panel_bytes, panel, row);
 }
 
-// All rows [row, end) against `Panels` panels, the largest tiles first.
-template <class Tile, size_t Rows, size_t Panels>
-HWY_INLINE void cover_rows(const MatmulArgs& args, size_t panel_bytes, size_t panel, size_t row, size_t end) {
-  for (; row + Rows <= end; row += Rows) compute_tile<Tile, Rows, Panels>(args, panel_bytes, panel, row);
+// tile<R>(row) for all rows [row, end), R of them at a time, the largest tiles first.
+template <size_t Rows, class Function>
+HWY_INLINE void cover_rows(size_t row, size_t end, const Function& tile) {
+  for (; row + Rows <= end; row += Rows) tile.template operator()<Rows>(row);
   if constexpr (Rows > 1) {
     constexpr size_t kNext = Rows > 4 ? Rows / 2 : Rows - 1;
-    if (row < end) cover_rows<Tile, kNext, Panels>(args, panel_bytes, panel, row, end);
+    if (row < end) cover_rows<kNext>(row, end, tile);
   }
 }
 
@@ -129,9 +135,14 @@ void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
     const size_t row_end = row + block < rows ? row + block : rows;
     auto panel = static_cast<size_t>(panel_begin);
     for (; panel + Panels <= end; panel += Panels)
-      cover_rows<Tile, Rows, Panels>(args, panel_bytes, panel, row, row_end);
+      cover_rows<Rows>(row, row_end, [&]<size_t R>(size_t at) {
+        compute_tile<Tile, R, Panels>(args, panel_bytes, panel, at);
+      });
     if constexpr (Panels > 1)
-      for (; panel < end; ++panel) cover_rows<Tile, Rows, 1>(args, panel_bytes, panel, row, row_end);
+      for (; panel < end; ++panel)
+        cover_rows<Rows>(row, row_end, [&]<size_t R>(size_t at) {
+          compute_tile<Tile, R, 1>(args, panel_bytes, panel, at);
+        });
   }
 }
 

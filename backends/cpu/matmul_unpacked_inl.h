@@ -151,40 +151,30 @@ class UnpackedTile {
     }
   }
 
-  template <size_t Rows, class Function>
-  static HWY_INLINE void cover_rows(size_t row, size_t end, const Function& function) {
-    for (; row + Rows <= end; row += Rows) function.template operator()<Rows>(row);
-    if constexpr (Rows > 1)
-      if (row < end) cover_rows<Rows - 1>(row, end, function);
-  }
-
   template <size_t Rows>
   static HWY_NOINLINE void add_stretch(const MatmulArgs& args, const Stretch& stretch, size_t panel,
                                        size_t row) {
     const auto y_stride = static_cast<size_t>(args.y_stride);
     float* const y = args.y + row * y_stride + panel * kPanel;
     const size_t columns = static_cast<size_t>(args.n) - panel * kPanel;
+    const bool first = stretch.begin == 0;
     VF32 sum[Rows][kParts];
     LINNET_FOR (r, Rows) {
       float* const own = y + r * y_stride;
       // The lines of y come while a tile is computed: this one's, as in compute_tile(), or, where sums are
       // read before, the next one's. Rows of y often lie a power of two apart and drive each other out.
-      __builtin_prefetch(stretch.begin == 0 ? own : own + Rows * y_stride, 1);
-      if (stretch.begin == 0) {
-        LINNET_FOR (s, kParts) sum[r][s] = hn::Zero(DF32());
-      } else {
-        load_panel(own, columns, sum[r]);
-      }
+      __builtin_prefetch(first ? own : own + Rows * y_stride, 1);
+      begin_panel(first, own, columns, sum[r]);
     }
     const size_t in_segment = group_count(args.k);
     const Group* group = stretch.unpacked;
     for (size_t g = stretch.begin; g < stretch.end;) {
-      const size_t segment = g / in_segment, first = g % in_segment;
-      const size_t rest = stretch.end - g, count = rest < in_segment - first ? rest : in_segment - first;
+      const size_t segment = g / in_segment, at = g % in_segment;
+      const size_t rest = stretch.end - g, count = rest < in_segment - at ? rest : in_segment - at;
       const auto* inputs = static_cast<const std::byte*>(args.x_segments ? args.x_segments[segment] : args.x);
       const ActivationGroup* x[Rows];
       LINNET_FOR (r, Rows)
-        x[r] = reinterpret_cast<const ActivationGroup*>(inputs + (row + r) * args.x_stride) + first;
+        x[r] = reinterpret_cast<const ActivationGroup*>(inputs + (row + r) * args.x_stride) + at;
       for (const Group* const end = group + count; group != end; ++group) {
         add_group<Rows>(*group, x, sum);
         LINNET_FOR (r, Rows) ++x[r];
@@ -200,13 +190,9 @@ class UnpackedTile {
     VI32 dots[kParts][Rows];
     group.template dot<Rows>(x, dots);
     LINNET_FOR (r, Rows)
-      LINNET_FOR (s, kParts) {
-        const VF32 scale = hn::Mul(hn::Load(DF32(), group.scale[0] + s * kLanes), hn::Set(DF32(), x[r]->d));
-        sum[r][s] = hn::MulAdd(hn::ConvertTo(DF32(), dots[s][r]), scale, sum[r][s]);
-        if constexpr (Block::kMinimum)
-          sum[r][s] = hn::MulAdd(hn::Load(DF32(), group.scale[1] + s * kLanes), hn::Set(DF32(), x[r]->sum),
-                                 sum[r][s]);
-      }
+      LINNET_FOR (s, kParts)
+        Packed::add_scaled([&](size_t i) HWY_ATTR { return hn::Load(DF32(), group.scale[i] + s * kLanes); },
+                           *x[r], dots[s][r], sum[r][s]);
   }
 };
 

@@ -100,6 +100,15 @@ std::vector<float> multiply(const MatmulKernels& kernels, const Matrix& m, const
   return y;
 }
 
+std::vector<float> multiply_alone(const MatmulKernels& kernels, const Matrix& m, const Input& in,
+                                  int64_t row) {
+  std::vector<float> y(static_cast<size_t>(m.n), kUntouched);
+  MatmulArgs args = in.args(m, 1, y);
+  args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(row) * args.x_stride;
+  kernels.matmul[static_cast<size_t>(m.dtype)](args, 0, format::panel_count(m.n));
+  return y;
+}
+
 bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
 // The activations the kernels multiply with: x itself, x rounded to bf16, or d * q.
@@ -187,21 +196,19 @@ TEST_CASE("a row's bits depend neither on its neighbours nor on the split into p
         const MatmulKernels& kernels = matmul_kernels(target);
         const auto function = kernels.matmul[static_cast<size_t>(dtype)];
         constexpr int64_t kN = 105;
+        const int64_t step = k < 1000 ? 1 : 3;
         const Matrix m = make_matrix(dtype, kN, k, 3);
         const Input in = make_input(kernels, most, k, 4);
         const std::vector<float> whole = multiply(kernels, m, in, most);
         bool rows_equal = true, splits_equal = true;
         for (int64_t t = 0; t < most; ++t) {
-          std::vector<float> alone(kN, kUntouched);
-          MatmulArgs args = in.args(m, 1, alone);
-          args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
-          function(args, 0, format::panel_count(kN));
+          const std::vector<float> alone = multiply_alone(kernels, m, in, t);
           for (size_t r = 0; r < kN; ++r)
             rows_equal &= same_bits(alone[r], whole[static_cast<size_t>(t * (kN + 3)) + r]);
         }
         for (const int64_t rows :
              {int64_t{1}, int64_t{2}, int64_t{5}, int64_t{6}, int64_t{8}, int64_t{13}, most - 1, most})
-          for (int64_t split = 1; split<format::panel_count(kN); split += k> 1000 ? 3 : 1) {
+          for (int64_t split = 1; split < format::panel_count(kN); split += step) {
             std::vector<float> parts(static_cast<size_t>(rows * (kN + 3)), kUntouched);
             const MatmulArgs args = in.args(m, rows, parts);
             function(args, split, format::panel_count(kN));
@@ -264,17 +271,13 @@ TEST_CASE("second terms make a product more exact, and a row's bits do not depen
       CAPTURE(target_name(target));
       CAPTURE(dtype_name(dtype));
       const MatmulKernels& kernels = matmul_kernels(target);
-      const auto function = kernels.matmul[static_cast<size_t>(dtype)];
       double error[2] = {};  // by Refine: sum of squares
       for (const Refine refine : {Refine::kNone, Refine::kLargest}) {
         const Input in = make_uneven_input(kernels, kRows, kK, refine, 4);
         const std::vector<float> whole = multiply(kernels, m, in, kRows);
         bool rows_equal = true, untouched = true;
         for (int64_t t = 0; t < kRows; ++t) {
-          std::vector<float> alone(kN, kUntouched);
-          MatmulArgs args = in.args(m, 1, alone);
-          args.x = static_cast<const std::byte*>(args.x) + static_cast<size_t>(t) * args.x_stride;
-          function(args, 0, format::panel_count(kN));
+          const std::vector<float> alone = multiply_alone(kernels, m, in, t);
           const float* y = whole.data() + t * (kN + 3);
           for (int64_t r = 0; r < kN; ++r) {
             rows_equal &= same_bits(alone[static_cast<size_t>(r)], y[r]);
