@@ -1,7 +1,6 @@
 // linnet bench: how fast this machine runs a language model, beside what its memory and its arithmetic could
 // give, all measured in one process and in turn: on shared machines figures move from minute to minute, their
 // ratios hardly.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -416,32 +415,31 @@ int bench(BenchArguments options) {
 
 }  // namespace
 
-void add_bench(CLI::App& app, Action& action) {
+void add_bench(CommandLine& line) {
   const auto options = std::make_shared<BenchArguments>();
-  CLI::App* command =
-      app.add_subcommand("bench", "Prefill and decode speed, and the memory bandwidth they use");
-  command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
-  const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 24);
-  command->add_option("--prompt-tokens", options->prompt_tokens, "tokens of the prefill")
-      ->check(tokens)
-      ->capture_default_str();
-  command->add_option("--decode-tokens", options->decode_tokens, "tokens decoded one by one")
-      ->check(tokens)
-      ->capture_default_str();
-  command->add_option("--depth", options->depth, "tokens the state has seen before")
-      ->check(tokens)
-      ->capture_default_str();
-  command->add_option("--repeats", options->repeats, "rounds, after one that does not count")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_option("--minutes", options->minutes, "then decode for so long without a pause")
-      ->check(CLI::Range(0.0, 1440.0));
-  command->add_option("--seed", options->seed, "of the random token ids")->capture_default_str();
-  command->add_flag("--json", options->json, "one JSON object");
-  command->add_flag("--profile", options->profile,
-                    "also the time of every node on the GPU (all of them with --json)");
-  add_bounds_options(*command, options->bounds);
-  command->callback([options, &action] { action = [options] { return bench(*options); }; });
+  Command command = line.command("bench", "Prefill and decode speed, and the memory bandwidth they use");
+  command.option("MODEL", options->path, "a Linnet file (.lnt)").required();
+  constexpr int64_t kMostTokens = int64_t{1} << 24;
+  command.option("--prompt-tokens", options->prompt_tokens, "tokens of the prefill")
+      .between(int64_t{0}, kMostTokens)
+      .shows_default();
+  command.option("--decode-tokens", options->decode_tokens, "tokens decoded one by one")
+      .between(int64_t{0}, kMostTokens)
+      .shows_default();
+  command.option("--depth", options->depth, "tokens the state has seen before")
+      .between(int64_t{0}, kMostTokens)
+      .shows_default();
+  command.option("--repeats", options->repeats, "rounds, after one that does not count")
+      .between(1, 1000)
+      .shows_default();
+  command.option("--minutes", options->minutes, "then decode for so long without a pause")
+      .between(0.0, 1440.0);
+  command.option("--seed", options->seed, "of the random token ids").shows_default();
+  command.flag("--json", options->json, "one JSON object");
+  command.flag("--profile", options->profile,
+               "also the time of every node on the GPU (all of them with --json)");
+  add_bounds_options(command, options->bounds);
+  command.does([options] { return bench(*options); });
 }
 
 }  // namespace linnet::app

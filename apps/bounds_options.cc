@@ -1,6 +1,5 @@
 #include "apps/bounds_options.h"
 
-#include <CLI/CLI.hpp>
 #include <charconv>
 
 #include "apps/common.h"
@@ -8,59 +7,58 @@
 
 namespace linnet::app {
 
-void add_bounds_options(CLI::App& command, BoundsOptions& bounds) {
+void add_bounds_options(Command command, BoundsOptions& bounds) {
   bounds.threads = default_threads();
   const std::string group = "Memory and speed";
   command
-      .add_option("--attention", bounds.attention,
-                  "softmax layers: a sliding window with sink tokens (bounded memory), or all of the context")
-      ->check(CLI::IsMember({"window", "full"}))
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--window", bounds.window, "tokens a softmax layer sees")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
-      ->capture_default_str()
-      ->group(group)
-      ->each([&bounds](const std::string&) { bounds.window_given = true; });
-  command.add_option("--sinks", bounds.sinks, "first tokens it sees besides")
-      ->check(CLI::Range(int64_t{0}, int64_t{4096}))
-      ->capture_default_str()
-      ->group(group)
-      ->each([&bounds](const std::string&) { bounds.window_given = true; });
-  command.add_option("--context", bounds.context, "most tokens with --attention full")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
-      ->capture_default_str()
-      ->group(group)
-      ->each([&bounds](const std::string&) { bounds.context_given = true; });
-  command.add_option("--cache", bounds.cache, "precision of keys and values")
-      ->check(CLI::IsMember({"f32", "f16", "q8"}))
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--state-type", bounds.state_type, "precision of the states of recurrent layers")
-      ->check(CLI::IsMember({"f32", "f16"}))
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--chunk", bounds.chunk, "tokens of a prompt processed at once")
-      ->check(CLI::Range(int64_t{1}, int64_t{65536}))
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--threads", bounds.threads, "threads, this one included")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str()
-      ->group(group);
+      .option("--attention", bounds.attention,
+              "softmax layers: a sliding window with sink tokens (bounded memory), or all of the context")
+      .one_of({"window", "full"})
+      .shows_default()
+      .group(group);
+  command.option("--window", bounds.window, "tokens a softmax layer sees")
+      .between(int64_t{1}, int64_t{1} << 24)
+      .shows_default()
+      .group(group)
+      .tells(bounds.window_given);
+  command.option("--sinks", bounds.sinks, "first tokens it sees besides")
+      .between(int64_t{0}, int64_t{4096})
+      .shows_default()
+      .group(group)
+      .tells(bounds.window_given);
+  command.option("--context", bounds.context, "most tokens with --attention full")
+      .between(int64_t{1}, int64_t{1} << 24)
+      .shows_default()
+      .group(group)
+      .tells(bounds.context_given);
+  command.option("--cache", bounds.cache, "precision of keys and values")
+      .one_of({"f32", "f16", "q8"})
+      .shows_default()
+      .group(group);
+  command.option("--state-type", bounds.state_type, "precision of the states of recurrent layers")
+      .one_of({"f32", "f16"})
+      .shows_default()
+      .group(group);
+  command.option("--chunk", bounds.chunk, "tokens of a prompt processed at once")
+      .between(int64_t{1}, int64_t{65536})
+      .shows_default()
+      .group(group);
+  command.option("--threads", bounds.threads, "threads, this one included")
+      .between(1, 1024)
+      .shows_default()
+      .group(group);
   command
-      .add_option("--backend", bounds.backend,
-                  "processor: cpu, vulkan (a GPU), or reference (slow, defines the truth)")
-      ->check(CLI::IsMember({"cpu", "reference", "vulkan"}))
-      ->capture_default_str()
-      ->group(group);
+      .option("--backend", bounds.backend,
+              "processor: cpu, vulkan (a GPU), or reference (slow, defines the truth)")
+      .one_of({"cpu", "reference", "vulkan"})
+      .shows_default()
+      .group(group);
   command
-      .add_option("--device", bounds.device,
-                  "which GPU: its number, or part of its name (`linnet inspect --devices`)")
-      ->group(group);
-  command
-      .add_option("--shader-cache", bounds.shader_cache, "a file that keeps compiled shaders between runs")
-      ->group(group);
+      .option("--device", bounds.device,
+              "which GPU: its number, or part of its name (`linnet inspect --devices`)")
+      .group(group);
+  command.option("--shader-cache", bounds.shader_cache, "a file that keeps compiled shaders between runs")
+      .group(group);
 }
 
 Result<void> check_bounds(const BoundsOptions& bounds) {

@@ -7,13 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "apps/command_line.h"
 #include "linnet/result.h"
 #include "linnet/session.h"
 #include "runtime/engine/engine.h"
-
-namespace CLI {
-class App;
-}
 
 namespace linnet::app {
 
@@ -27,7 +24,7 @@ struct BoundsOptions {
 };
 
 // `bounds` must outlive the parsing of `command`.
-void add_bounds_options(CLI::App& command, BoundsOptions& bounds);
+void add_bounds_options(Command command, BoundsOptions& bounds);
 // After parsing. Errors: --context with a window, --window or --sinks with full attention.
 Result<void> check_bounds(const BoundsOptions& bounds);
 

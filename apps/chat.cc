@@ -2,7 +2,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -313,69 +312,66 @@ int chat(const ChatArguments& options) {
   return code;
 }
 
-void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
+void add_sampling_options(Command command, SamplingOptions& sampling) {
   const std::string group =
       "Sampling (without any of them: the model file's; if it has none, 0.7, top-p 0.9, min-p 0.05, penalty "
       "1.1)";
-  command.add_option("--temperature", sampling.temperature, "0: always the most likely token")
-      ->check(CLI::Range(0.0, 100.0))
-      ->group(group);
-  command.add_option("--top-k", sampling.top_k, "choose among the k most likely; 0: off")
-      ->check(CLI::Range(0, 1 << 24))
-      ->group(group);
-  command.add_option("--top-p", sampling.top_p, "choose among the likeliest that make up this share; 1: off")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  command
-      .add_option("--min-p", sampling.min_p, "leave out what is less likely than this times the best; 0: off")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  command
-      .add_option("--repetition-penalty", sampling.repetition_penalty, "over 1: avoid tokens seen; 1: off")
-      ->check(CLI::Range(0.01, 100.0))
-      ->group(group);
-  command.add_option("--seed", sampling.seed, "same seed, same answers")->capture_default_str()->group(group);
+  command.option("--temperature", sampling.temperature, "0: always the most likely token")
+      .between(0.0, 100.0)
+      .group(group);
+  command.option("--top-k", sampling.top_k, "choose among the k most likely; 0: off")
+      .between(0, 1 << 24)
+      .group(group);
+  command.option("--top-p", sampling.top_p, "choose among the likeliest that make up this share; 1: off")
+      .between(0.0, 1.0)
+      .group(group);
+  command.option("--min-p", sampling.min_p, "leave out what is less likely than this times the best; 0: off")
+      .between(0.0, 1.0)
+      .group(group);
+  command.option("--repetition-penalty", sampling.repetition_penalty, "over 1: avoid tokens seen; 1: off")
+      .between(0.01, 100.0)
+      .group(group);
+  command.option("--seed", sampling.seed, "same seed, same answers").shows_default().group(group);
 }
 
 }  // namespace
 
-void add_chat(CLI::App& app, Action& action) {
+void add_chat(CommandLine& line) {
   const auto options = std::make_shared<ChatArguments>();
   options->chat.max_tokens = 2048;
-  CLI::App* command = app.add_subcommand("chat", "Talk to a language model");
-  command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
-  command->add_option(
+  Command command = line.command("chat", "Talk to a language model");
+  command.option("MODEL", options->path, "a Linnet file (.lnt)").required();
+  command.option(
       "--prompt", options->prompt,
       "answer this and leave; without it: a conversation, or one prompt a line from standard input");
-  command->add_option("--system", options->system, "system message");
+  command.option("--system", options->system, "system message");
   command
-      ->add_option("--max-tokens", options->chat.max_tokens,
-                   "most tokens of an answer; -1: until the model ends it, which it may never do")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
-      ->capture_default_str();
-  command->add_flag("--raw", options->chat.raw, "no chat template: the model goes on with the text as it is");
-  command->add_option("--template-variable", options->variables,
-                      "NAME=VALUE for the chat template; may be repeated");
-  command->add_option("--save", options->save,
-                      "keep the conversation with its state in this file when leaving");
-  command->add_option("--load", options->load, "go on with a kept conversation");
-  command->add_option("--prefix-cache", options->chat.prefix_cache,
-                      "file for the state after the system message; written when missing or outdated");
+      .option("--max-tokens", options->chat.max_tokens,
+              "most tokens of an answer; -1: until the model ends it, which it may never do")
+      .between(int64_t{-1}, int64_t{1} << 40)
+      .shows_default();
+  command.flag("--raw", options->chat.raw, "no chat template: the model goes on with the text as it is");
+  command.option("--template-variable", options->variables,
+                 "NAME=VALUE for the chat template; may be repeated");
+  command.option("--save", options->save, "keep the conversation with its state in this file when leaving");
+  command.option("--load", options->load, "go on with a kept conversation");
+  command.option("--prefix-cache", options->chat.prefix_cache,
+                 "file for the state after the system message; written when missing or outdated");
   command
-      ->add_option("--checkpoint-budget", options->checkpoint_budget,
-                   "most bytes for going back with /undo and /regen, such as 64M; 0: none (without it: 128M)")
-      ->transform(CLI::AsSizeValue(false));
+      .option("--checkpoint-budget", options->checkpoint_budget,
+              "most bytes for going back with /undo and /regen, such as 64M; 0: none (without it: 128M)")
+      .bytes();
   command
-      ->add_option("--checkpoint-precision", options->checkpoint_precision,
-                   "of f32 states in snapshots; with f16 twice as many fit, and going back is not exact")
-      ->check(CLI::IsMember({"exact", "f16"}))
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "one JSON object a line: events token, done, history, error");
-  command->add_flag("--stats", options->stats,
-                    "after each answer: tokens re-used, speed, bytes, memory (on stderr)");
-  add_sampling_options(*command, options->chat.sampling);
-  add_bounds_options(*command, options->bounds);
-  command->callback([options, &action] { action = [options] { return chat(*options); }; });
+      .option("--checkpoint-precision", options->checkpoint_precision,
+              "of f32 states in snapshots; with f16 twice as many fit, and going back is not exact")
+      .one_of({"exact", "f16"})
+      .shows_default();
+  command.flag("--json", options->json, "one JSON object a line: events token, done, history, error");
+  command.flag("--stats", options->stats,
+               "after each answer: tokens re-used, speed, bytes, memory (on stderr)");
+  add_sampling_options(command, options->chat.sampling);
+  add_bounds_options(command, options->bounds);
+  command.does([options] { return chat(*options); });
 }
 
 }  // namespace linnet::app

@@ -2,21 +2,19 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "linnet/result.h"
 
-namespace CLI {
-class App;
-}
 namespace linnet {
 class Backend;
 }
 
 namespace linnet::app {
+
+class CommandLine;
 
 enum ExitCode : int {
   kOk = 0,
@@ -31,15 +29,13 @@ int complain(const Error& error);
 // bad input too.
 int complain_input(const Error& error);
 
-// Set by add_<subcommand> when the command line chose it; main runs it and exits with what it returns.
-using Action = std::function<int()>;
-
-void add_chat(CLI::App& app, Action& action);
-void add_run(CLI::App& app, Action& action);
-void add_inspect(CLI::App& app, Action& action);
-void add_bench(CLI::App& app, Action& action);
-void add_convert(CLI::App& app, Action& action);
-void add_image(CLI::App& app, Action& action);
+// The subcommands, a file each.
+void add_chat(CommandLine& line);
+void add_run(CommandLine& line);
+void add_inspect(CommandLine& line);
+void add_bench(CommandLine& line);
+void add_convert(CommandLine& line);
+void add_image(CommandLine& line);
 
 // Backends by name: "reference", "cpu", "vulkan" (the device that `device` names by number or part of its
 // name; compiled shaders kept in the file `cache`). Errors: kUnsupported for one this build or machine lacks.

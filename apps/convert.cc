@@ -3,13 +3,13 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <limits>
 
+#include "apps/command_line.h"
 #include "apps/common.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
@@ -105,39 +105,38 @@ int run(ConvertArguments options) {
 
 }  // namespace
 
-void add_convert(CLI::App& app, Action& action) {
+void add_convert(CommandLine& line) {
   const auto options = std::make_shared<ConvertArguments>();
-  CLI::App* command = app.add_subcommand(
+  Command command = line.command(
       "convert", "Turn a checkpoint (Hugging Face or diffusers folder, GGUF file) into a Linnet file");
   command
-      ->add_option("SOURCE", options->convert.source,
-                   "a folder with config.json (or model_index.json) and safetensors, or a .gguf file")
-      ->required();
-  command->add_option("-o,--output", options->convert.output, "the Linnet file to write")->required();
+      .option("SOURCE", options->convert.source,
+              "a folder with config.json (or model_index.json) and safetensors, or a .gguf file")
+      .required();
+  command.option("-o,--output", options->convert.output, "the Linnet file to write").required();
   command
-      ->add_option("--quantize", options->convert.quantize,
-                   "type of the matrices (without it, or with 'keep': as stored where Linnet has the type)")
-      ->check(CLI::IsMember({"q4", "q4a", "q8", "f16", "bf16", "f32", "keep"}));
-  command->add_option(
+      .option("--quantize", options->convert.quantize,
+              "type of the matrices (without it, or with 'keep': as stored where Linnet has the type)")
+      .one_of({"q4", "q4a", "q8", "f16", "bf16", "f32", "keep"});
+  command.option(
       "--keep", options->keep,
       "exceptions, as PATTERN=TYPE with * for any text; may be repeated, the last that fits counts");
   command
-      ->add_option("--linearize", options->convert.linearize,
-                   "give a softmax model a recurrent form: liger (half gated linear attention, half a short "
-                   "window), lolcats, or window (window, sinks and a gated state; both need --lora)")
-      ->check(CLI::IsMember({"liger", "lolcats", "window"}));
-  command->add_option("--lora", options->convert.lora,
-                      "folder of an adapter (PEFT's, or one of models/), merged before quantising");
-  command->add_option(
-      "--linear-attention", options->convert.linear_attention,
-      "trained linear attention (safetensors) that takes the place of a DiT's or PixArt's own");
-  command->add_option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
-  command->add_flag("--no-self-test", options->no_self_test,
-                    "do not compare the result with the unquantised weights");
-  command->add_flag("--force", options->force, "replace the output if it exists");
-  command->callback([options, &action] {
+      .option("--linearize", options->convert.linearize,
+              "give a softmax model a recurrent form: liger (half gated linear attention, half a short "
+              "window), lolcats, or window (window, sinks and a gated state; both need --lora)")
+      .one_of({"liger", "lolcats", "window"});
+  command.option("--lora", options->convert.lora,
+                 "folder of an adapter (PEFT's, or one of models/), merged before quantising");
+  command.option("--linear-attention", options->convert.linear_attention,
+                 "trained linear attention (safetensors) that takes the place of a DiT's or PixArt's own");
+  command.option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
+  command.flag("--no-self-test", options->no_self_test,
+               "do not compare the result with the unquantised weights");
+  command.flag("--force", options->force, "replace the output if it exists");
+  command.does([options] {
     if (options->convert.quantize == "keep") options->convert.quantize.clear();
-    action = [options] { return run(*options); };
+    return run(*options);
   });
 }
 

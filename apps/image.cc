@@ -3,13 +3,13 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
+#include "apps/command_line.h"
 #include "apps/common.h"
 #include "apps/tensor_io.h"
 #include "format/container.h"
@@ -289,54 +289,50 @@ int run(ImageArguments options) {
 
 }  // namespace
 
-void add_image(CLI::App& app, Action& action) {
+void add_image(CommandLine& line) {
   const auto options = std::make_shared<ImageArguments>();
   options->threads = default_threads();
-  CLI::App* command = app.add_subcommand("image", "Make a picture from a prompt or a class");
-  command->add_option("MODEL", options->path, "a Linnet file (.lnt) of an image model")->required();
-  command->add_option("PROMPT", options->prompt, "what the picture shows");
-  command->add_option("-o,--output", options->output, "the PNG file to write");
-  command->add_option("--class", options->class_name,
-                      "models of classes: its name or number, or all for a sheet");
-  command->add_option("--negative", options->negative, "what the picture must not show");
-  command->add_option("--steps", options->steps, "calls of the denoiser (without it: the model's)")
-      ->check(CLI::Range(1, 1000));
-  command->add_option("--guidance", options->guidance, "how strongly the prompt or class counts; 1: plainly")
-      ->check(CLI::Range(0.0f, 100.0f));
+  Command command = line.command("image", "Make a picture from a prompt or a class");
+  command.option("MODEL", options->path, "a Linnet file (.lnt) of an image model").required();
+  command.option("PROMPT", options->prompt, "what the picture shows");
+  command.option("-o,--output", options->output, "the PNG file to write");
+  command.option("--class", options->class_name, "models of classes: its name or number, or all for a sheet");
+  command.option("--negative", options->negative, "what the picture must not show");
+  command.option("--steps", options->steps, "calls of the denoiser (without it: the model's)")
+      .between(1, 1000);
+  command.option("--guidance", options->guidance, "how strongly the prompt or class counts; 1: plainly")
+      .between(0.0f, 100.0f);
   command
-      ->add_option("--guidance-channels", options->guidance_channels,
-                   "leading channels that guidance changes, 0 for all (the original DiT takes 3)")
-      ->check(CLI::Range(0, 64));
-  command->add_option("--size", options->size, "WIDTH HEIGHT in pixels, or one number for a square")
-      ->expected(1, 2);
-  command->add_option("--seed", options->seed, "the same seed gives the same picture")->capture_default_str();
-  command->add_option("--sampler", options->sampler, "instead of the published one")
-      ->check(CLI::IsMember({"ddpm", "ddim", "dpm++", "euler"}));
-  command->add_option("--count", options->count, "pictures, with seeds counting up")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_flag("--sheet", options->sheet, "all pictures in one file, side by side");
-  command->add_option("--scale", options->scale, "pixels of the file for one of the picture, along a side")
-      ->check(CLI::Range(1, 16))
-      ->capture_default_str();
-  command->add_option("--latents", options->latents, "safetensors file whose 'latents' are the first noise");
-  command->add_option("--tensors", options->tensors,
-                      "safetensors file for the picture and its latents as numbers");
-  command->add_flag("--memory", options->memory, "print what it takes, make nothing");
-  command->add_option("--threads", options->threads, "threads, this one included")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  command->add_option("--cache", options->cache, "precision of the text encoder's keys and values")
-      ->check(CLI::IsMember({"f32", "f16", "q8"}))
-      ->capture_default_str();
+      .option("--guidance-channels", options->guidance_channels,
+              "leading channels that guidance changes, 0 for all (the original DiT takes 3)")
+      .between(0, 64);
+  command.option("--size", options->size, "WIDTH HEIGHT in pixels, or one number for a square").values(1, 2);
+  command.option("--seed", options->seed, "the same seed gives the same picture").shows_default();
+  command.option("--sampler", options->sampler, "instead of the published one")
+      .one_of({"ddpm", "ddim", "dpm++", "euler"});
+  command.option("--count", options->count, "pictures, with seeds counting up")
+      .between(1, 1000)
+      .shows_default();
+  command.flag("--sheet", options->sheet, "all pictures in one file, side by side");
+  command.option("--scale", options->scale, "pixels of the file for one of the picture, along a side")
+      .between(1, 16)
+      .shows_default();
+  command.option("--latents", options->latents, "safetensors file whose 'latents' are the first noise");
+  command.option("--tensors", options->tensors,
+                 "safetensors file for the picture and its latents as numbers");
+  command.flag("--memory", options->memory, "print what it takes, make nothing");
+  command.option("--threads", options->threads, "threads, this one included")
+      .between(1, 1024)
+      .shows_default();
+  command.option("--cache", options->cache, "precision of the text encoder's keys and values")
+      .one_of({"f32", "f16", "q8"})
+      .shows_default();
   command
-      ->add_option("--backend", options->backend,
-                   "processor: cpu, vulkan, or reference (slow, defines the truth)")
-      ->check(CLI::IsMember({"cpu", "reference", "vulkan"}))
-      ->capture_default_str();
-  command->add_option("--device", options->device,
-                      "the GPU of --backend vulkan, by number or part of its name");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+      .option("--backend", options->backend, "processor: cpu, vulkan, or reference (slow, defines the truth)")
+      .one_of({"cpu", "reference", "vulkan"})
+      .shows_default();
+  command.option("--device", options->device, "the GPU of --backend vulkan, by number or part of its name");
+  command.does([options] { return run(*options); });
 }
 
 }  // namespace linnet::app

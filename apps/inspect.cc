@@ -1,5 +1,4 @@
 // linnet inspect: what a model file holds and what running it takes.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -255,23 +254,21 @@ int inspect(const InspectArguments& options) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app, Action& action) {
+void add_inspect(CommandLine& line) {
   const auto options = std::make_shared<InspectArguments>();
-  CLI::App* command =
-      app.add_subcommand("inspect", "What a model file holds, and the memory that running it takes");
-  command->add_option("MODEL", options->path, "a Linnet file (.lnt)");
-  command->add_flag("--devices", options->devices,
-                    "instead: the GPUs of this machine, their limits and features");
-  command->add_flag("--tensors", options->tensors, "list every weight");
-  command->add_flag("--nodes", options->nodes, "list every node of every method");
+  Command command = line.command("inspect", "What a model file holds, and the memory that running it takes");
+  command.option("MODEL", options->path, "a Linnet file (.lnt)");
+  command.flag("--devices", options->devices, "instead: the GPUs of this machine, their limits and features");
+  command.flag("--tensors", options->tensors, "list every weight");
+  command.flag("--nodes", options->nodes, "list every node of every method");
   // The plan is always printed; the flag is accepted so that asking for it is no error.
-  command->add_flag("--memory", options->memory, "memory plan at the given bounds (always shown)");
-  command->add_flag("--verify", options->verify, "read every weight and compare the checksums");
-  command->add_flag("--json", options->json, "one JSON object");
-  command->add_option("--symbol", options->symbols,
-                      "bound of a symbol of the model, as NAME=VALUE; may be repeated");
-  add_bounds_options(*command, options->bounds);
-  command->callback([options, &action] { action = [options] { return inspect(*options); }; });
+  command.flag("--memory", options->memory, "memory plan at the given bounds (always shown)");
+  command.flag("--verify", options->verify, "read every weight and compare the checksums");
+  command.flag("--json", options->json, "one JSON object");
+  command.option("--symbol", options->symbols,
+                 "bound of a symbol of the model, as NAME=VALUE; may be repeated");
+  add_bounds_options(command, options->bounds);
+  command.does([options] { return inspect(*options); });
 }
 
 }  // namespace linnet::app

@@ -1,5 +1,4 @@
 // linnet run: any method of a model on given tensors, so that anyone can compare Linnet with anything.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -315,24 +314,22 @@ int run(RunArguments options) {
 
 }  // namespace
 
-void add_run(CLI::App& app, Action& action) {
+void add_run(CommandLine& line) {
   const auto options = std::make_shared<RunArguments>();
-  CLI::App* command =
-      app.add_subcommand("run", "Run a method of a model on tensors from a file, state fresh");
-  command->add_option("MODEL", options->path, "a Linnet file (.lnt)")->required();
-  command->add_option("--method", options->method, "as `linnet inspect` lists them")->capture_default_str();
-  command->add_option("--inputs", options->inputs, "safetensors file with a tensor for each input")
-      ->required();
-  command->add_option("--outputs", options->outputs, "safetensors file to write")->required();
-  command->add_option("--symbol", options->symbols,
-                      "value of a symbol that no input tells, as NAME=VALUE; may be repeated");
-  add_bounds_options(*command, options->bounds);
-  command->callback([options, command, &action] {
-    options->attention_given = command->count("--attention") > 0;
-    options->cache_given = command->count("--cache") > 0;
-    action = [options] { return run(*options); };
+  Command command = line.command("run", "Run a method of a model on tensors from a file, state fresh");
+  command.option("MODEL", options->path, "a Linnet file (.lnt)").required();
+  command.option("--method", options->method, "as `linnet inspect` lists them").shows_default();
+  command.option("--inputs", options->inputs, "safetensors file with a tensor for each input").required();
+  command.option("--outputs", options->outputs, "safetensors file to write").required();
+  command.option("--symbol", options->symbols,
+                 "value of a symbol that no input tells, as NAME=VALUE; may be repeated");
+  add_bounds_options(command, options->bounds);
+  command.does([options, command] {
+    options->attention_given = command.given("--attention");
+    options->cache_given = command.given("--cache");
+    return run(*options);
   });
-  command->footer(
+  command.footer(
       "Without --attention and --cache: exact, with full attention over all tokens and f32 keys and values.");
 }
 

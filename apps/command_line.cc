@@ -1,0 +1,176 @@
+#include "apps/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "apps/common.h"
+#include "runtime/core/strings.h"
+
+namespace linnet::app {
+namespace {
+
+// Edits (insert, delete, replace) that turn one text into the other.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+std::string closest(const std::string& wrong, const std::vector<std::string>& right) {
+  std::string best;
+  size_t distance = wrong.size() / 2 + 1;
+  for (const std::string& candidate : right) {
+    const size_t d = edit_distance(wrong, candidate);
+    if (d < distance) {
+      distance = d;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+CLI::App* chosen(CLI::App& app) {
+  const auto commands = app.get_subcommands();
+  return commands.empty() ? nullptr : commands.front();
+}
+
+int usage_error(CLI::App& app, const std::string& message, const std::string& hint) {
+  CLI::App* command = chosen(app);
+  return complain(
+      Error{ErrorCode::kInvalidArgument, strf("{}{}; `linnet{}{} --help` lists the options", message, hint,
+                                              command ? " " : "", command ? command->get_name() : "")});
+}
+
+int unexpected_argument(CLI::App& app) {
+  CLI::App* command = chosen(app);
+  const std::vector<std::string> left = app.remaining(true);
+  const std::string wrong = left.empty() ? "" : left.front();
+  std::vector<std::string> names;
+  if (command && wrong.starts_with("-")) {
+    for (const CLI::Option* option : command->get_options())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  } else if (!command) {
+    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(sub->get_name());
+  }
+  const std::string guess = closest(wrong.substr(0, wrong.find('=')), names);
+  const char* kind = wrong.starts_with("-") ? "unknown option"
+                     : command              ? "unexpected argument"
+                                            : "unknown command";
+  return usage_error(app, strf("{} '{}'", kind, wrong),
+                     guess.empty() ? "" : strf(" (did you mean '{}'?)", guess));
+}
+
+}  // namespace
+
+Option Option::required() {
+  option_->required();
+  return *this;
+}
+Option Option::group(const std::string& name) {
+  option_->group(name);
+  return *this;
+}
+Option Option::shows_default() {
+  option_->capture_default_str();
+  return *this;
+}
+Option Option::one_of(std::vector<std::string> names) {
+  option_->check(CLI::IsMember(std::move(names)));
+  return *this;
+}
+template <typename T>
+Option Option::between(T lowest, T highest) {
+  option_->check(CLI::Range(lowest, highest));
+  return *this;
+}
+Option Option::bytes() {
+  option_->transform(CLI::AsSizeValue(false));
+  return *this;
+}
+Option Option::values(int least, int most) {
+  option_->expected(least, most);
+  return *this;
+}
+Option Option::tells(bool& given) {
+  option_->each([&given](const std::string&) { given = true; });
+  return *this;
+}
+template Option Option::between(int, int);
+template Option Option::between(int64_t, int64_t);
+template Option Option::between(float, float);
+template Option Option::between(double, double);
+
+template <typename T>
+Option Command::option(const std::string& names, T& variable, const std::string& description) {
+  return Option(app_->add_option(names, variable, description));
+}
+template Option Command::option(const std::string&, std::string&, const std::string&);
+template Option Command::option(const std::string&, int&, const std::string&);
+template Option Command::option(const std::string&, int64_t&, const std::string&);
+template Option Command::option(const std::string&, uint64_t&, const std::string&);
+template Option Command::option(const std::string&, float&, const std::string&);
+template Option Command::option(const std::string&, double&, const std::string&);
+template Option Command::option(const std::string&, std::optional<std::string>&, const std::string&);
+template Option Command::option(const std::string&, std::optional<int>&, const std::string&);
+template Option Command::option(const std::string&, std::optional<uint64_t>&, const std::string&);
+template Option Command::option(const std::string&, std::optional<float>&, const std::string&);
+template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&);
+template Option Command::option(const std::string&, std::vector<int64_t>&, const std::string&);
+
+Option Command::flag(const std::string& names, bool& variable, const std::string& description) {
+  return Option(app_->add_flag(names, variable, description));
+}
+bool Command::given(const std::string& name) const { return app_->count(name) > 0; }
+void Command::footer(const std::string& text) { app_->footer(text); }
+void Command::does(std::function<int()> action) {
+  app_->callback([chosen = chosen_, action = std::move(action)] { *chosen = action; });
+}
+
+CommandLine::CommandLine()
+    : app_(std::make_unique<CLI::App>(
+          "Linnet runs linear-attention models on this computer: one file, fixed memory, no network.",
+          "linnet")) {
+  app_->set_version_flag("--version", LINNET_VERSION);
+  app_->require_subcommand(0, 1);
+}
+CommandLine::~CommandLine() = default;
+
+Command CommandLine::command(const std::string& name, const std::string& description) {
+  return Command(app_->add_subcommand(name, description), &chosen_);
+}
+
+int CommandLine::run(int argc, char** argv) {
+  try {
+    app_->parse(argc, argv);
+  } catch (const CLI::ExtrasError&) {
+    return unexpected_argument(*app_);
+  } catch (const CLI::CallForHelp& e) {
+    return app_->exit(e);
+  } catch (const CLI::CallForAllHelp& e) {
+    return app_->exit(e);
+  } catch (const CLI::CallForVersion& e) {
+    return app_->exit(e);
+  } catch (const CLI::ParseError& e) {
+    return usage_error(*app_, e.what(), "");
+  }
+  if (!chosen_) {
+    std::fputs(app_->help().c_str(), stderr);
+    return kBadInput;
+  }
+  return chosen_();
+}
+
+}  // namespace linnet::app
