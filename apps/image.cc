@@ -11,10 +11,10 @@
 
 #include "apps/command_line.h"
 #include "apps/common.h"
+#include "apps/png/png.h"
 #include "apps/tensor_io.h"
 #include "format/container.h"
 #include "runtime/core/strings.h"
-#include "runtime/image/png.h"
 
 namespace linnet::app {
 namespace {
@@ -93,11 +93,11 @@ void print_memory(const Model& model, const ImageMemory& m) {
        "resident at once");
 }
 
-image::TextChunks describe(const ImageArguments& options, const ImageSession& session,
-                           const std::string& class_name, uint64_t seed) {
+TextChunks describe(const ImageArguments& options, const ImageSession& session, const std::string& class_name,
+                    uint64_t seed) {
   const Model& model = session.model();
-  image::TextChunks text = {{"Software", std::string("linnet ") + LINNET_VERSION},
-                            {"Model", std::string(model.metadata("name"))}};
+  TextChunks text = {{"Software", std::string("linnet ") + LINNET_VERSION},
+                     {"Model", std::string(model.metadata("name"))}};
   char id[20];
   std::snprintf(id, sizeof(id), "%016llx", static_cast<unsigned long long>(model.file().model_id()));
   text.emplace_back("Model checksum", id);
@@ -116,10 +116,10 @@ image::TextChunks describe(const ImageArguments& options, const ImageSession& se
 }
 
 // Pictures of one size side by side, `columns` in a row, each pixel `scale` wide.
-image::Picture sheet_of(const std::vector<image::Picture>& pictures, int columns, int scale) {
-  const image::Picture& first = pictures.front();
+Picture sheet_of(const std::vector<Picture>& pictures, int columns, int scale) {
+  const Picture& first = pictures.front();
   const int rows = (static_cast<int>(pictures.size()) + columns - 1) / columns;
-  image::Picture sheet{first.width * columns * scale, first.height * rows * scale, first.channels, {}};
+  Picture sheet{first.width * columns * scale, first.height * rows * scale, first.channels, {}};
   const auto channels = static_cast<size_t>(first.channels);
   sheet.pixels.resize(static_cast<size_t>(sheet.width) * static_cast<size_t>(sheet.height) * channels);
   for (int y = 0; y < sheet.height; ++y)
@@ -212,7 +212,7 @@ Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& m
     request.latents = latents;
   }
   const size_t all = labels.size() * static_cast<size_t>(options.count);
-  std::vector<image::Picture> pictures;
+  std::vector<Picture> pictures;
   Tensors tensors;
   ProgressBar bar;
   double seconds = 0, text_seconds = 0, decode_seconds = 0;
@@ -237,8 +237,8 @@ Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& m
       std::fprintf(stderr, "linnet: note: the prompt is longer than the model reads; its end was left out\n");
     }
     if (interrupted()) return fail(ErrorCode::kCancelled, "stopped; no picture was written");
-    pictures.push_back(image::to_picture(result.planes, result.channels, static_cast<int>(result.height),
-                                         static_cast<int>(result.width)));
+    pictures.push_back(to_picture(result.planes, result.channels, static_cast<int>(result.height),
+                                  static_cast<int>(result.width)));
     if (!options.tensors.empty()) {
       const std::string suffix = all > 1 ? strf(".{}", i) : "";
       const int64_t c = result.channels, h = result.height, w = result.width;
@@ -255,12 +255,12 @@ Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& m
     const int columns = options.sheet ? (labels.size() > 1 ? static_cast<int>(labels.size())
                                                            : std::min<int>(4, static_cast<int>(all)))
                                       : 1;
-    LINNET_TRY(image::write_png(options.output, sheet_of(pictures, columns, options.scale),
-                                describe(options, *session, class_name, options.seed)));
+    LINNET_TRY(write_png(options.output, sheet_of(pictures, columns, options.scale),
+                         describe(options, *session, class_name, options.seed)));
   } else {
     for (size_t i = 0; i < all; ++i)
-      LINNET_TRY(image::write_png(numbered(options.output, i), sheet_of({pictures[i]}, 1, options.scale),
-                                  describe(options, *session, class_name, options.seed + i)));
+      LINNET_TRY(write_png(numbered(options.output, i), sheet_of({pictures[i]}, 1, options.scale),
+                           describe(options, *session, class_name, options.seed + i)));
   }
   if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, tensors));
   const std::string written =

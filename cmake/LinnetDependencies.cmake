@@ -1,5 +1,4 @@
-# Debian 12 and 13 packages, nothing vendored. What has no CMake or pkg-config file is found by name.
-find_package(PkgConfig REQUIRED)
+# Debian 12 and 13 packages, nothing vendored. What has no CMake file is found by name.
 find_package(Threads REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
@@ -21,8 +20,6 @@ function(linnet_find target header library package)
   endif()
 endfunction()
 
-linnet_find(pthreadpool::pthreadpool pthreadpool.h pthreadpool libpthreadpool-dev)
-target_link_libraries(pthreadpool::pthreadpool INTERFACE Threads::Threads)
 linnet_find(hwy::hwy hwy/highway.h hwy libhwy-dev)
 linnet_find(pcre2::pcre2 pcre2.h pcre2-8 libpcre2-dev)
 target_compile_definitions(pcre2::pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8)
@@ -31,16 +28,24 @@ linnet_find(edit::edit histedit.h edit libedit-dev)
 linnet_find(xxhash::xxhash xxhash.h "" libxxhash-dev)
 target_compile_definitions(xxhash::xxhash INTERFACE XXH_INLINE_ALL)
 
-# The schema: flatc runs at build time, so the generated code is never stale.
+# The schema: flatc runs at build time, so the generated code is never stale; what it makes is split, because nearly every
+# file needs the native structs and few the rest (cmake/split_schema.awk).
 find_program(FLATC flatc REQUIRED)
+find_program(AWK awk REQUIRED)
 linnet_find(flatbuffers::headers flatbuffers/flatbuffers.h "" libflatbuffers-dev)
 set(LINNET_GENERATED ${CMAKE_BINARY_DIR}/generated)
+set(LINNET_SCHEMA ${LINNET_GENERATED}/format/model)
 add_custom_command(
-  OUTPUT ${LINNET_GENERATED}/format/model_generated.h
-  COMMAND ${FLATC} --cpp --gen-object-api --cpp-std c++17 --scoped-enums --reflect-names -o ${LINNET_GENERATED}/format
+  OUTPUT ${LINNET_SCHEMA}_generated.h ${LINNET_SCHEMA}_tables.h ${LINNET_SCHEMA}_generated.cc
+  COMMAND ${FLATC} --cpp --gen-object-api --cpp-std c++17 --scoped-enums --reflect-names -o ${LINNET_GENERATED}/flatc
           ${CMAKE_SOURCE_DIR}/format/model.fbs
-  DEPENDS ${CMAKE_SOURCE_DIR}/format/model.fbs)
-add_custom_target(linnet_schema_generate DEPENDS ${LINNET_GENERATED}/format/model_generated.h)
+  COMMAND ${CMAKE_COMMAND} -E make_directory ${LINNET_GENERATED}/format
+  COMMAND ${AWK} -v native=${LINNET_SCHEMA}_generated.h -v tables=${LINNET_SCHEMA}_tables.h
+          -v source=${LINNET_SCHEMA}_generated.cc -f ${CMAKE_SOURCE_DIR}/cmake/split_schema.awk
+          ${LINNET_GENERATED}/flatc/model_generated.h
+  DEPENDS ${CMAKE_SOURCE_DIR}/format/model.fbs ${CMAKE_SOURCE_DIR}/cmake/split_schema.awk
+  VERBATIM)
+add_custom_target(linnet_schema_generate DEPENDS ${LINNET_SCHEMA}_generated.h)
 add_library(linnet_schema INTERFACE)
 add_dependencies(linnet_schema linnet_schema_generate)
 target_include_directories(linnet_schema SYSTEM INTERFACE ${LINNET_GENERATED})

@@ -4,7 +4,6 @@ target_compile_options(linnet_options INTERFACE -Wall -Wextra -Wconversion -fno-
                        # GCC 12 sees overlaps in std::string concatenation that are not there (GCC PR105329).
                        $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
                        $<$<BOOL:${LINNET_WERROR}>:-Werror>)
-target_include_directories(linnet_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
 if(LINNET_SANITIZE)
   # Without the checks for null (and for vptr, which rest on them) and object size: a null pointer faults and what is
   # outside an object AddressSanitizer sees; as branches in the vector kernels they were a third of the compile time.
@@ -67,9 +66,33 @@ function(linnet_together name)
   endif()
 endfunction()
 
-# linnet_library(name dir... [DEPS target...]): every .cc file of the folders, found by name.
+# linnet_include_root(name [FOLDERS dir...] [HEADERS header...]): sets `name`_ROOT to a folder of links through which the
+# headers of these folders of the source, and these of runtime/include/linnet, are found by their usual names, and no others.
+function(linnet_include_root name)
+  cmake_parse_arguments(ARG "" "" "FOLDERS;HEADERS" ${ARGN})
+  set(root ${CMAKE_BINARY_DIR}/include/${name})
+  file(REMOVE_RECURSE ${root})
+  file(MAKE_DIRECTORY ${root})
+  list(TRANSFORM ARG_HEADERS PREPEND linnet/)
+  foreach(path ${ARG_FOLDERS} ${ARG_HEADERS})
+    set(source ${CMAKE_SOURCE_DIR}/${path})
+    if(path IN_LIST ARG_HEADERS)
+      set(source ${CMAKE_SOURCE_DIR}/runtime/include/${path})
+    endif()
+    if(NOT EXISTS ${root}/${path})  # a folder within a folder that has its link already
+      get_filename_component(parent ${root}/${path} DIRECTORY)
+      file(MAKE_DIRECTORY ${parent})
+      file(CREATE_LINK ${source} ${root}/${path} SYMBOLIC)
+    endif()
+  endforeach()
+  set(${name}_ROOT ${root} PARENT_SCOPE)
+endfunction()
+
+# linnet_library(name dir... [DEPS target...] [HEADERS header...]): every .cc file of the folders, found by name. Its files,
+# and those of what links it, can include its folders' headers and its public ones.
 function(linnet_library name)
-  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPS;HEADERS" ${ARGN})
+  linnet_include_root(${name} FOLDERS ${ARG_UNPARSED_ARGUMENTS} HEADERS ${ARG_HEADERS})
   set(sources "")
   foreach(dir ${ARG_UNPARSED_ARGUMENTS})
     file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cc)
@@ -78,11 +101,12 @@ function(linnet_library name)
   if(sources)
     add_library(${name} STATIC ${sources})
     target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE linnet_options)
-    target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
+    target_include_directories(${name} PUBLIC ${${name}_ROOT})
     linnet_together(${name})
   else()
     add_library(${name} INTERFACE)
     target_link_libraries(${name} INTERFACE ${ARG_DEPS})
+    target_include_directories(${name} INTERFACE ${${name}_ROOT})
   endif()
 endfunction()
 
@@ -96,6 +120,8 @@ function(linnet_executable name)
   if(sources)
     add_executable(${name} ${sources})
     target_link_libraries(${name} PRIVATE ${ARG_DEPS} linnet_options)
+    linnet_include_root(${name} FOLDERS ${ARG_UNPARSED_ARGUMENTS})
+    target_include_directories(${name} PRIVATE ${${name}_ROOT})
     linnet_together(${name})
   endif()
 endfunction()

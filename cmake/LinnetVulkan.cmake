@@ -126,7 +126,8 @@ ${rows}  };
   file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.cc)
   add_library(linnet_vulkan STATIC ${sources} ${generated} ${out}/shader_table.cc)
   target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
-  target_include_directories(linnet_vulkan PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/runtime/include)
+  linnet_include_root(linnet_vulkan FOLDERS backends/vulkan)
+  target_include_directories(linnet_vulkan PUBLIC ${linnet_vulkan_ROOT})
   target_compile_definitions(linnet_vulkan PUBLIC LINNET_HAS_VULKAN=1)
   # The shaders' hundreds of small files together; each kernel's file has a `run` of its own.
   linnet_together(linnet_vulkan)

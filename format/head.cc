@@ -6,6 +6,7 @@
 #include <string>
 
 #include "flatbuffers/minireflect.h"
+#include "format/model_tables.h"
 #include "format/container.h"
 #include "runtime/core/strings.h"
 

@@ -3,8 +3,8 @@
 
 # To build the `linnet` command.
 LINNET_BUILD_PACKAGES=(
-  ca-certificates cmake g++ ninja-build pkg-config
-  flatbuffers-compiler libflatbuffers-dev libhwy-dev libpthreadpool-dev libxxhash-dev
+  ca-certificates cmake g++ ninja-build
+  flatbuffers-compiler libflatbuffers-dev libhwy-dev libxxhash-dev
   libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libedit-dev libpng-dev
   libvulkan-dev glslc spirv-tools
 )
@@ -16,7 +16,7 @@ LINNET_TEST_PACKAGES=(doctest-dev clang-format python3 mesa-vulkan-drivers vulka
 # To test on AArch64 (scripts/test_aarch64.sh): the cross compiler and the emulator, and what is unpacked for the compiler.
 LINNET_AARCH64_PACKAGES=(g++-aarch64-linux-gnu qemu-user-static)
 LINNET_AARCH64_LIBRARIES=(
-  libc6-dev libflatbuffers-dev libhwy-dev libpthreadpool-dev libxxhash-dev
+  libc6-dev libflatbuffers-dev libhwy-dev libxxhash-dev
   libpcre2-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libedit-dev libpng-dev doctest-dev
 )
 

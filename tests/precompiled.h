@@ -3,4 +3,4 @@
 
 #include <doctest/doctest.h>
 
-#include "cmake/precompiled.h"
+#include "../cmake/precompiled.h"

@@ -112,7 +112,6 @@ ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  if (library_) pthreadpool_destroy(library_);
   if (!shared_) return;
   for (Helper& helper : shared_->helpers) {
     if (!helper.thread.joinable()) continue;
@@ -138,12 +137,6 @@ void ThreadPool::help(Shared& shared, Helper& helper, int index) {
 }
 
 void ThreadPool::launch(const Loop& loop) {
-  if (library_awake_) {
-    const auto nothing = [](void*, size_t) {};
-    pthreadpool_parallelize_1d(library_, nothing, nullptr, static_cast<size_t>(threads_),
-                               PTHREADPOOL_FLAG_YIELD_WORKERS);
-    library_awake_ = false;
-  }
   Shared& shared = *shared_;
   shared.left.store(loop.parts - 1, std::memory_order_relaxed);
   if (loop.piece > 0)
@@ -167,13 +160,6 @@ void ThreadPool::launch(const Loop& loop) {
   }
   const auto done = [&] { return shared.left.load(std::memory_order_acquire) == 0; };
   while (!spin(kCallerSpin, done)) std::this_thread::yield();
-}
-
-pthreadpool_t ThreadPool::handle() {
-  if (threads_ == 1) return nullptr;
-  if (!library_) library_ = pthreadpool_create(static_cast<size_t>(threads_));
-  library_awake_ = library_ != nullptr;
-  return library_;
 }
 
 }  // namespace linnet::host

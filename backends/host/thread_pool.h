@@ -7,8 +7,6 @@
 // yet, so a helper that the system keeps from running delays no loop.
 #pragma once
 
-#include <pthreadpool.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,10 +24,6 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
-
-  // For libraries that want a pthreadpool (XNNPACK): made at the first call, null with one thread. Use it
-  // before the next loop of ours, which sends its threads to sleep so that the two sets do not compete.
-  pthreadpool_t handle();
 
   // `grain`: fewest items worth a thread of their own.
   template <typename F>
@@ -87,8 +81,6 @@ class ThreadPool {
 
   int threads_ = 1;
   std::unique_ptr<Shared> shared_;  // null with one thread
-  pthreadpool_t library_ = nullptr;
-  bool library_awake_ = false;
 };
 
 }  // namespace linnet::host

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <numeric>
 
 #include "runtime/plan/plan.h"
@@ -37,12 +39,24 @@ size_t place_buffers(std::vector<Buffer>& buffers) {
 }
 
 bool any_overlap(const std::vector<Buffer>& buffers) {
-  for (size_t i = 0; i < buffers.size(); ++i) {
-    for (size_t j = i + 1; j < buffers.size(); ++j) {
-      const Buffer &a = buffers[i], &b = buffers[j];
-      if (a.bytes == 0 || b.bytes == 0 || !lives_with(a, b)) continue;
-      if (a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) return true;
-    }
+  std::vector<size_t> born, dead;
+  for (size_t i = 0; i < buffers.size(); ++i)
+    if (buffers[i].bytes > 0 && buffers[i].first <= buffers[i].last) born.push_back(i);
+  dead = born;
+  std::sort(born.begin(), born.end(),
+            [&](size_t a, size_t b) { return buffers[a].first < buffers[b].first; });
+  std::sort(dead.begin(), dead.end(), [&](size_t a, size_t b) { return buffers[a].last < buffers[b].last; });
+  // What lives at one node, by offset: as long as nothing overlaps, only neighbours can.
+  std::map<size_t, size_t> live;
+  size_t buried = 0;
+  for (const size_t index : born) {
+    const Buffer& buffer = buffers[index];
+    for (; buffers[dead[buried]].last < buffer.first; ++buried) live.erase(buffers[dead[buried]].offset);
+    const auto after = live.lower_bound(buffer.offset);
+    const size_t end = buffer.offset + buffer.bytes;
+    if (after != live.end() && after->first < end) return true;
+    if (after != live.begin() && std::prev(after)->second > buffer.offset) return true;
+    live.emplace_hint(after, buffer.offset, end);
   }
   return false;
 }

@@ -192,6 +192,11 @@ Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const Scra
     std::vector<Buffer> all = method.values;
     all.insert(all.end(), method.scratch.begin(), method.scratch.end());
     method.work_bytes = place_buffers(all);
+    if (any_overlap(all))
+      return fail(ErrorCode::kInternal,
+                  strf("the plan of method '{}' gives two values that live at the same time one place; "
+                       "please report it with the model file",
+                       model.methods[m]->name));
     std::copy_n(all.begin(), method.values.size(), method.values.begin());
     std::copy(all.begin() + static_cast<std::ptrdiff_t>(method.values.size()), all.end(),
               method.scratch.begin());

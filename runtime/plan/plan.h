@@ -59,7 +59,7 @@ std::vector<bool> can_be_half(const fb::ModelT& model);
 // Places buffers by the greedy rule "largest first into the first gap that fits" and returns the arena size.
 // Offsets are multiples of kAlignment.
 size_t place_buffers(std::vector<Buffer>& buffers);
-// True if two buffers that live at the same time share bytes. For tests and the always-on self check.
+// True if two buffers that live at the same time share bytes: make_plan asks it of every plan it makes.
 bool any_overlap(const std::vector<Buffer>& buffers);
 
 struct StatePlan {

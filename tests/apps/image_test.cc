@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "runtime/image/png.h"
+#include "apps/png/png.h"
 #include "tests/apps/command.h"
 
 namespace linnet::test {
@@ -26,8 +26,8 @@ const std::string& painter() {
 }
 
 struct Painted {
-  image::Picture picture;
-  image::TextChunks text;
+  app::Picture picture;
+  app::TextChunks text;
   std::string of(const std::string& key) const {
     const auto found = std::ranges::find(text, key, &std::pair<std::string, std::string>::first);
     return found == text.end() ? "" : found->second;
@@ -35,7 +35,7 @@ struct Painted {
 };
 Painted read(const fs::path& path) {
   Painted painted;
-  const auto picture = image::read_png(path.string(), &painted.text);
+  const auto picture = app::read_png(path.string(), &painted.text);
   REQUIRE_MESSAGE(picture, (picture ? "" : picture.error().message));
   painted.picture = *picture;
   return painted;

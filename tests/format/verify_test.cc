@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 
+#include "format/model_tables.h"
 #include "format/panel.h"
 #include "tests/format/sample.h"
 

@@ -102,21 +102,6 @@ TEST_CASE(
   for (const int64_t value : values) REQUIRE(value == expected);
 }
 
-TEST_CASE("a library's pool and ours take turns") {
-  ThreadPool pool(2);
-  std::vector<int> values(64, 0);
-  for (int round = 0; round < 10; ++round) {
-    const auto add = [](void* context, size_t i) { ++static_cast<int*>(context)[i]; };
-    REQUIRE(pool.handle() != nullptr);
-    pthreadpool_parallelize_1d(pool.handle(), add, values.data(), values.size(), 0);
-    pool.parallel_for(64, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) ++values[static_cast<size_t>(i)];
-    });
-  }
-  for (const int value : values) CHECK(value == 20);
-  CHECK(ThreadPool(1).handle() == nullptr);
-}
-
 TEST_CASE("pools come and go, used or not") {
   for (int i = 0; i < 200; ++i) {
     ThreadPool pool(3);

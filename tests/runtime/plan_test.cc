@@ -40,6 +40,30 @@ TEST_CASE("a chain of equal buffers needs two of them") {
   CHECK(plan::place_buffers(chain) == 2 * 4096);
 }
 
+TEST_CASE("overlap is found wherever comparing every pair finds it") {
+  std::mt19937 random(11);
+  int overlapping = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<plan::Buffer> buffers(2 + random() % 8);
+    for (plan::Buffer& b : buffers) {
+      b.bytes = random() % 6 == 0 ? 0 : 1 + random() % 100;
+      b.offset = random() % 800;
+      b.first = static_cast<int>(random() % 20) - 1;
+      b.last = b.first + static_cast<int>(random() % 5);
+    }
+    bool expected = false;
+    for (const plan::Buffer& a : buffers)
+      for (const plan::Buffer& b : buffers)
+        expected =
+            expected || (&a < &b && a.bytes > 0 && b.bytes > 0 && a.first <= b.last && b.first <= a.last &&
+                         a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes);
+    CHECK(plan::any_overlap(buffers) == expected);
+    overlapping += expected;
+  }
+  CHECK(overlapping > 400);
+  CHECK(overlapping < 1600);
+}
+
 TEST_CASE("overlap is detected") {
   std::vector<plan::Buffer> two = {{64, 0, 0, 2}, {64, 32, 2, 3}};
   CHECK(plan::any_overlap(two));

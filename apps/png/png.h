@@ -9,7 +9,7 @@
 
 #include "linnet/result.h"
 
-namespace linnet::image {
+namespace linnet::app {
 
 // 8-bit pixels, row by row, channels interleaved: 1 (grey) or 3 (RGB).
 struct Picture {
@@ -30,4 +30,4 @@ Result<void> write_png(const std::string& path, const Picture& picture, const Te
 // them.
 Result<Picture> read_png(const std::string& path, TextChunks* text = nullptr);
 
-}  // namespace linnet::image
+}  // namespace linnet::app

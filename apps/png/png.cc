@@ -1,4 +1,4 @@
-#include "runtime/image/png.h"
+#include "apps/png/png.h"
 
 #include <png.h>
 
@@ -12,7 +12,7 @@
 
 #include "runtime/core/strings.h"
 
-namespace linnet::image {
+namespace linnet::app {
 namespace {
 
 struct CloseFile {
@@ -142,4 +142,4 @@ Result<Picture> read_png(const std::string& path, TextChunks* text) {
   return picture;
 }
 
-}  // namespace linnet::image
+}  // namespace linnet::app
