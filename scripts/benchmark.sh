@@ -15,7 +15,7 @@ readonly smollm2=models/downloads/SmolLM2-135M-Instruct.Q4_1.gguf
 step() { echo "== $*" >&2; }
 
 step "building"
-cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_TESTS=ON >/dev/null
 cmake --build build/release --target linnet linnet_kernels_bench linnet_image_bench linnet_convolution_bench >&2
 
 step "models"

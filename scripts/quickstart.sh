@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a bare Debian 12 or 13 to a conversation with a real language model, offline once this has run.
 # Run it again at any time: what is done is not done twice, what was interrupted goes on. Arguments go to
-# `linnet chat`; with --linear before them the model is the linearised form of models/smollm2-linear.
+# `linnet chat`; with --linear before them the model is the linearised form of models/smollm2-linear. With --build-only it
+# stops when `linnet` is built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/packages.sh
@@ -12,12 +13,14 @@ readonly gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea37372811
 readonly folder=models/downloads
 model=$folder/smollm2-135m-instruct.lnt
 form=()
+build_only=0
+if [ "${1:-}" = --build-only ]; then build_only=1; fi
 if [ "${1:-}" = --linear ]; then
   shift
   model=$folder/smollm2-135m-linear.lnt
   form=(--linearize window --lora models/smollm2-linear/adapter --quantize q8)
 fi
-readonly model form
+readonly model form build_only
 readonly linnet=build/release/linnet
 
 step() { echo "== $*" >&2; }
@@ -44,11 +47,14 @@ fetch_gguf() {
 prepare() {
   step "1/4 packages"
   install_packages "${LINNET_BUILD_PACKAGES[@]}"
-  if [ ! -f "$folder/$gguf" ]; then install_packages "${LINNET_FETCH_PACKAGES[@]}"; fi
+  if [ "$build_only" = 0 ] && [ ! -f "$folder/$gguf" ]; then install_packages "${LINNET_FETCH_PACKAGES[@]}"; fi
 
-  step "2/4 building"
-  cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_TESTS=OFF >/dev/null
+  step "2/4 building, for this machine's processor"
+  # A processor with other instructions runs it too, by the kernels for any; a plain `cmake -B` builds the kernels for all.
+  cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DLINNET_TESTS=OFF -DLINNET_TOGETHER=ON \
+    -DLINNET_OWN_TARGETS_ONLY=ON >/dev/null
   cmake --build build/release --target linnet >&2
+  if [ "$build_only" = 1 ]; then return; fi
 
   step "3/4 model: SmolLM2-135M-Instruct (Apache-2.0), 90 MB"
   mkdir -p "$folder"
@@ -62,6 +68,7 @@ prepare() {
   "$linnet" image models/lit-fashion/lit-fashion.lnt --class all --count 4 --scale 3 -o "$folder/fashion.png" >&2
 }
 prepare </dev/null
+if [ "$build_only" = 1 ]; then exit 0; fi
 
 step "4/4 chat"
 # A model this small wanders at higher temperatures. Options of your own replace these.

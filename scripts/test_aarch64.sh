@@ -2,7 +2,7 @@
 # The kernel, op and model tests on AArch64: cross-compiled with Debian's compiler against Debian's arm64 packages, run under
 # qemu-user with every feature it has (-cpu max), so that the NEON, dot product, i8mm and bf16 kernels all run.
 # usage: scripts/test_aarch64.sh [folder of tests...]     (default: kernels ops models)
-# A third whole build, and an emulated processor: scripts/test.sh runs what it has time for. Speed says nothing here, and
+# A whole build, and an emulated processor: scripts/nightly.sh runs it. Speed says nothing here, and
 # repeated random cases are a third of the usual number (tests/sanitized.h).
 set -euo pipefail
 cd "$(dirname "$0")/.."

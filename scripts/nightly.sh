@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# All that proves the source, hours of it: the test command with the kernels of every instruction set, the sanitizers, fuzzing,
+# the soak, AArch64 and Debian 13. Every step is run, whatever the ones before it gave; fails if any did.
+# usage: scripts/nightly.sh [seconds of each fuzz target, 1800 by default]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+source scripts/steps.sh
+readonly seconds=${1:-1800}
+failed=()
+
+try() {
+  local what=$1
+  shift
+  step "$what"
+  "$@" || failed+=("$what")
+}
+try "the test command, kernels of every instruction set" env LINNET_ALL_TARGETS=1 scripts/test.sh
+try "AddressSanitizer and UndefinedBehaviorSanitizer" scripts/sanitize.sh
+try "ThreadSanitizer" scripts/tsan.sh
+try "fuzzing, $seconds s a target" scripts/fuzz.sh "$seconds"
+try "soak" scripts/soak.sh
+try "AArch64 under emulation" scripts/test_aarch64.sh
+try "Debian 13" scripts/test_debian13.sh
+report_steps
+if [ ${#failed[@]} -gt 0 ]; then
+  printf 'FAILED: %s\n' "${failed[@]}"
+  exit 1
+fi
+echo "All passed."
