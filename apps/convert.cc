@@ -13,6 +13,7 @@
 #include "apps/common.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -29,10 +30,10 @@ Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<
   for (const std::string& text : texts) {
     const size_t equals = text.rfind('=');
     const auto dtype = equals == std::string::npos ? std::nullopt : dtype_from_name(text.substr(equals + 1));
-    if (equals == 0 || !dtype || *dtype == DType::kI32)
-      return fail(ErrorCode::kInvalidArgument, strf("--keep '{}' is not PATTERN=TYPE, such as "
-                                                    "'*.down_proj.*=q8' (types: f32, f16, bf16, q8, q4, q4a)",
-                                                    text));
+    if (equals == 0 || !dtype || !can_be_used_as(*dtype, kWeights))
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("--keep '{}' is not PATTERN=TYPE, such as '*.down_proj.*=q8'; the types are {}", text,
+                       one_of(kWeightTypes)));
     keep.emplace_back(text.substr(0, equals), *dtype);
   }
   return keep;
@@ -114,10 +115,12 @@ void add_convert(CommandLine& line) {
               "a folder with config.json (or model_index.json) and safetensors, or a .gguf file")
       .required();
   command.option("-o,--output", options->convert.output, "the Linnet file to write").required();
+  std::vector<std::string> precisions = names_of(kWeightTypes);
+  precisions.emplace_back("keep");
   command
       .option("--quantize", options->convert.quantize,
               "type of the matrices (without it, or with 'keep': as stored where Linnet has the type)")
-      .one_of({"q4", "q4a", "q8", "f16", "bf16", "f32", "keep"});
+      .one_of(precisions);
   command.option(
       "--keep", options->keep,
       "exceptions, as PATTERN=TYPE with * for any text; may be repeated, the last that fits counts");

@@ -68,6 +68,12 @@ function(linnet_vulkan_library)
   if(missing)
     message(FATAL_ERROR "The Vulkan backend lacks ops of runtime/graph/ops.def: ${missing}. Each needs <op>.cc and <op>.comp in backends/vulkan.")
   endif()
+  # What the shaders know of types, from the same table as the rest. It runs on the machine that builds, or under
+  # CMAKE_CROSSCOMPILING_EMULATOR.
+  add_executable(linnet_shader_types ${dir}/generate/types.cc)
+  target_link_libraries(linnet_shader_types PRIVATE linnet_options)
+  add_custom_command(OUTPUT ${out}/types.glsl COMMAND linnet_shader_types > ${out}/types.glsl DEPENDS linnet_shader_types)
+
   file(GLOB shaders CONFIGURE_DEPENDS ${dir}/*.comp)
   if(NOT cooperative)
     list(FILTER shaders EXCLUDE REGEX "_cooperative\\.comp$")
@@ -97,12 +103,12 @@ function(linnet_vulkan_library)
       endif()
       add_custom_command(
         OUTPUT ${out}/${name}.cc
-        COMMAND ${GLSLC} --target-env=vulkan1.1 -O -Werror ${define} -I ${dir}/shaders -MD -MF ${out}/${name}.d
+        COMMAND ${GLSLC} --target-env=vulkan1.1 -O -Werror ${define} -I ${dir}/shaders -I ${out} -MD -MF ${out}/${name}.d
                 -MT ${out}/${name}.cc -o ${out}/${name}.spv ${shader}
         COMMAND ${SPIRV_VAL} --target-env vulkan1.1 ${out}/${name}.spv
         COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DSPV=${out}/${name}.spv -DOUT=${out}/${name}.cc
                 -P ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
-        DEPENDS ${shader} ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake
+        DEPENDS ${shader} ${CMAKE_SOURCE_DIR}/cmake/EmbedShader.cmake ${out}/types.glsl
         DEPFILE ${out}/${name}.d
         VERBATIM)
       list(APPEND generated ${out}/${name}.cc)

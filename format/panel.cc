@@ -17,7 +17,22 @@ namespace {
 constexpr auto kRows = static_cast<size_t>(kPanelRows);
 constexpr auto kGroup = static_cast<size_t>(kGroupSize);
 constexpr uint16_t kHalfNan = 0x7E00;
-constexpr size_t kScaleBytes = 2;
+
+// What the functions here know. Another kind of format is a row in dtypes.def and its arithmetic here.
+constexpr bool is_known(DType dtype) {
+  const DTypeInfo& info = info_of(dtype);
+  const bool codes = info.codes == CodeKind::kSigned
+                         ? info.bits == 8 && info.zero == 0 && !has_minimum(dtype)
+                         : info.bits == 4 && (info.zero == 0) == has_minimum(dtype);
+  return codes && info.group == kGroupSize && info.scale == FactorKind::kF16;
+}
+static_assert(
+    [] {
+      for (const DType dtype : kBlockTypes)
+        if (!is_known(dtype)) return false;
+      return true;
+    }(),
+    "dtypes.def has a kind of format that panel.cc cannot pack and unpack");
 
 // One row's group: what GGUF stores, with the codes still one per byte.
 struct Group {
@@ -50,14 +65,21 @@ Group not_representable() {
   return group;
 }
 
-// How the codes of a symmetric format are stored.
+// How the codes of a format without minima are stored.
 struct SymmetricCodes {
   int32_t bias, low, high;  // code + bias is stored, within [low, high]
   float value(uint8_t stored) const {
     return bias == 0 ? static_cast<float>(static_cast<int8_t>(stored)) : static_cast<float>(stored - bias);
   }
 };
-constexpr SymmetricCodes kNibbles = {8, 0, 15}, kBytes = {0, -127, 127};
+int32_t largest_code(DType dtype) {
+  const size_t signs = info_of(dtype).codes == CodeKind::kSigned ? 1 : 0;
+  return (int32_t{1} << (code_bits(dtype) - signs)) - 1;
+}
+SymmetricCodes symmetric_codes(DType dtype) {
+  const int32_t high = largest_code(dtype);
+  return {info_of(dtype).zero, info_of(dtype).codes == CodeKind::kSigned ? -high : 0, high};
+}
 
 float squared_error(const float* x, const Group& group, const SymmetricCodes& kind) {
   const float d = f16_to_f32(group.scale);
@@ -105,40 +127,48 @@ Group quantize_symmetric(const float* x, float extreme, std::span<const float> c
   return best;
 }
 
-// The signed extreme at -8, as GGUF's Q4_0, or between -7.2 and -8.8.
-Group quantize_symmetric4(const float* x) {
-  constexpr std::array<float, 7> kCodes = {-8.0f, -7.2f, -7.5f, -7.8f, -8.2f, -8.5f, -8.8f};
+// Unsigned codes about a zero: the signed extreme at the least of them (q4: -8, as GGUF's Q4_0), or up to a
+// tenth of that before and beyond it.
+Group quantize_about_zero(const float* x, const SymmetricCodes& kind) {
+  const auto least = static_cast<float>(-kind.bias);
+  const std::array<float, 7> codes = {least,          least * 0.9f,    least * 0.9375f, least * 0.975f,
+                                      least * 1.025f, least * 1.0625f, least * 1.1f};
   float low = 0, high = 0;
   for (size_t i = 0; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
-  return quantize_symmetric(x, -low > high ? low : high, kCodes, kNibbles);
+  return quantize_symmetric(x, -low > high ? low : high, codes, kind);
 }
 
-// The largest magnitude at 127 or at one of the 16 codes below. More scales leave less where there is a grid,
-// and a conversion takes as much longer.
-Group quantize_symmetric8(const float* x, ScaleSearch search) {
-  constexpr std::array<float, 17> kCodes = {127, 126, 125, 124, 123, 122, 121, 120, 119,
-                                            118, 117, 116, 115, 114, 113, 112, 111};
+// Signed codes: the largest magnitude at the largest of them (q8: 127) or at one of the 16 below. More scales
+// leave less where there is a grid, and a conversion takes as much longer.
+Group quantize_signed(DType dtype, const float* x, ScaleSearch search) {
+  std::array<float, 17> codes{};
+  for (size_t i = 0; i < codes.size(); ++i)
+    codes[i] = static_cast<float>(largest_code(dtype) - static_cast<int32_t>(i));
   float extreme = 0;
   for (size_t i = 0; i < kGroup; ++i) extreme = std::max(extreme, std::abs(x[i]));
-  const size_t tried = search == ScaleSearch::kFitted ? kCodes.size() : 1;
-  return quantize_symmetric(x, extreme, std::span(kCodes).first(tried), kBytes);
+  const size_t tried = search == ScaleSearch::kFitted ? codes.size() : 1;
+  return quantize_symmetric(x, extreme, std::span(codes).first(tried), symmetric_codes(dtype));
 }
 
-// `count` < 32 only in a row's last group, whose missing inputs must be exact zeros: d*q + m = 0 needs an m
-// that is a multiple of d in f16, which -8d always is.
-Group quantize_affine4(const float* x, size_t count) {
+// Unsigned codes above a minimum. `count` < 32 only in a row's last group, whose missing inputs must be exact
+// zeros: d*q + m = 0 needs an m that is a multiple of d in f16, which d times a code in the middle always is
+// (q4a: -8d).
+Group quantize_above_minimum(DType dtype, const float* x, size_t count) {
+  const int32_t most = largest_code(dtype);
   if (count < kGroup) {
-    Group group = quantize_symmetric4(x);
-    group.minimum = f32_to_f16(-8.0f * f16_to_f32(group.scale));
+    const int32_t middle = (most + 1) / 2;
+    Group group = quantize_about_zero(x, {middle, 0, most});
+    group.minimum = f32_to_f16(static_cast<float>(-middle) * f16_to_f32(group.scale));
     return half_is_finite(group.minimum) ? group : not_representable();
   }
   float low = x[0], high = x[0];
   for (size_t i = 1; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
+  const auto steps = static_cast<float>(most);
   Group group;
-  group.scale = f32_to_f16(high / 15.0f - low / 15.0f);
+  group.scale = f32_to_f16(high / steps - low / steps);
   group.minimum = f32_to_f16(low);
   if (!half_is_finite(group.scale) || !half_is_finite(group.minimum)) return not_representable();
-  quantize_codes(x, f16_to_f32(group.minimum), f16_to_f32(group.scale), 0, 0, 15, group.codes);
+  quantize_codes(x, f16_to_f32(group.minimum), f16_to_f32(group.scale), 0, 0, most, group.codes);
   return group;
 }
 
@@ -147,29 +177,54 @@ Group quantize(DType dtype, const float* x, size_t count, ScaleSearch search) {
   float probe = 0;
   for (size_t i = 0; i < kGroup; ++i) probe += x[i] * 0.0f;
   if (probe != 0.0f) return not_representable();
-  if (dtype == DType::kQ8) return quantize_symmetric8(x, search);
-  return dtype == DType::kQ4 ? quantize_symmetric4(x) : quantize_affine4(x, count);
+  if (has_minimum(dtype)) return quantize_above_minimum(dtype, x, count);
+  return info_of(dtype).codes == CodeKind::kSigned ? quantize_signed(dtype, x, search)
+                                                   : quantize_about_zero(x, symmetric_codes(dtype));
 }
 
-size_t scale_bytes(DType dtype) { return dtype == DType::kQ4A ? 2 * kScaleBytes : kScaleBytes; }
 size_t block_count(int64_t k) { return (static_cast<size_t>(k) + kGroup - 1) / kGroup; }
 
-// A block of zero weights (q4 has its zero at code 8).
-void clear_block(DType dtype, std::byte* block) {
-  const size_t scales = scale_bytes(dtype) * kRows;
-  std::memset(block, 0, scales);
-  std::memset(block + scales, dtype == DType::kQ4 ? 0x88 : 0, panel_block_bytes(dtype) - scales);
+// The codes of a row's group, one in a byte, as GGUF has them: in place, the first code_bits() * 4 bytes
+// count.
+void squeeze(DType dtype, std::array<uint8_t, kGroup>& codes) {
+  if (code_bits(dtype) == 8) return;
+  for (size_t i = 0; i < kGroup / 2; ++i)
+    codes[i] = static_cast<uint8_t>(codes[i] | (codes[i + kGroup / 2] << 4));
 }
 
-// Writes one row of a block from its scales and its codes as GGUF has them (32 bytes for q8, 16 of nibbles).
-// Four inputs of a row stay together in both layouts, so this moves 32-bit words.
-void put_row(DType dtype, std::byte* block, size_t row, const std::byte* scales, const std::byte* codes) {
-  std::memcpy(block + row * kScaleBytes, scales, kScaleBytes);
-  if (dtype == DType::kQ4A)
-    std::memcpy(block + (kRows + row) * kScaleBytes, scales + kScaleBytes, kScaleBytes);
-  std::byte* out = block + scale_bytes(dtype) * kRows;
-  const size_t words = dtype == DType::kQ8 ? 8 : 4;
-  for (size_t i = 0; i < words; ++i) std::memcpy(out + (i * kRows + row) * 4, codes + i * 4, 4);
+// Code i of a row, from the codes of a block.
+uint8_t code_at(DType dtype, const std::byte* codes, size_t row, size_t i) {
+  const auto byte_at = [&](size_t at) {
+    return static_cast<uint8_t>(codes[(at / 4 * kRows + row) * 4 + at % 4]);
+  };
+  if (code_bits(dtype) == 8) return byte_at(i);
+  const uint8_t pair = byte_at(i % (kGroup / 2));
+  return i < kGroup / 2 ? pair & 15u : pair >> 4;
+}
+
+// Writes one row of a block from its scales, its minima and its codes as GGUF has them. Four inputs of a row
+// stay together in both layouts, so this moves 32-bit words.
+void put_row(DType dtype, std::byte* block, size_t row, const std::byte* factors, const std::byte* codes) {
+  const PanelBlock at = panel_block(dtype);
+  const size_t scales = scale_bytes(dtype), minima = minimum_bytes(dtype);
+  std::memcpy(block + at.scales + row * scales, factors, scales);
+  std::memcpy(block + at.minima + row * minima, factors + scales, minima);
+  const size_t words = code_bits(dtype) * kGroup / 32;
+  for (size_t i = 0; i < words; ++i) std::memcpy(block + at.codes + (i * kRows + row) * 4, codes + i * 4, 4);
+}
+
+void put_row(DType dtype, std::byte* block, size_t row, Group group) {
+  squeeze(dtype, group.codes);
+  const std::array<uint16_t, 2> factors = {group.scale, group.minimum};
+  put_row(dtype, block, row, reinterpret_cast<const std::byte*>(factors.data()),
+          reinterpret_cast<const std::byte*>(group.codes.data()));
+}
+
+// Zero weights in the rows of a block from `row` on.
+void clear_rows(DType dtype, std::byte* block, size_t row) {
+  Group zero;
+  zero.codes.fill(static_cast<uint8_t>(info_of(dtype).zero));
+  for (; row < kRows; ++row) put_row(dtype, block, row, zero);
 }
 
 void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std::byte* panel,
@@ -177,7 +232,7 @@ void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std
   std::array<float, kGroup> tail;
   for (size_t b = 0; b < block_count(static_cast<int64_t>(k)); ++b) {
     std::byte* block = panel + b * panel_block_bytes(dtype);
-    if (rows < kRows) clear_block(dtype, block);
+    clear_rows(dtype, block, rows);
     const size_t count = std::min(kGroup, k - b * kGroup);
     for (size_t r = 0; r < rows; ++r) {
       const float* x = values + r * k + b * kGroup;
@@ -186,13 +241,7 @@ void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std
         std::copy_n(x, count, tail.begin());
         x = tail.data();
       }
-      Group group = quantize(dtype, x, count, search);
-      if (dtype != DType::kQ8)
-        for (size_t i = 0; i < kGroup / 2; ++i)
-          group.codes[i] = static_cast<uint8_t>(group.codes[i] | (group.codes[i + kGroup / 2] << 4));
-      const std::array<uint16_t, 2> scales = {group.scale, group.minimum};
-      put_row(dtype, block, r, reinterpret_cast<const std::byte*>(scales.data()),
-              reinterpret_cast<const std::byte*>(group.codes.data()));
+      put_row(dtype, block, r, quantize(dtype, x, count, search));
     }
   }
 }
@@ -234,10 +283,10 @@ void pack_panel_from_groups(DType dtype, const std::byte* groups, int64_t rows, 
   const size_t blocks = block_count(k);
   for (size_t b = 0; b < blocks; ++b) {
     std::byte* block = panel + b * panel_block_bytes(dtype);
-    if (rows < kPanelRows) clear_block(dtype, block);
+    clear_rows(dtype, block, static_cast<size_t>(rows));
     for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
       const std::byte* group = groups + (r * blocks + b) * group_bytes(dtype);
-      put_row(dtype, block, r, group, group + scale_bytes(dtype));
+      put_row(dtype, block, r, group, group + scale_bytes(dtype) + minimum_bytes(dtype));
     }
   }
 }
@@ -249,6 +298,9 @@ void unpack_panel_row(DType dtype, const std::byte* panel, int64_t row, int64_t 
     std::memcpy(&bits, p, 2);
     return bits;
   };
+  const DTypeInfo& info = info_of(dtype);
+  const PanelBlock at = panel_block(dtype);
+  const size_t scales = scale_bytes(dtype), minima = minimum_bytes(dtype);
   for (size_t c = 0; c < static_cast<size_t>(k); ++c) {
     if (element_bytes(dtype) == 4) {
       std::memcpy(values + c, panel + (c * kRows + r) * 4, 4);
@@ -259,19 +311,13 @@ void unpack_panel_row(DType dtype, const std::byte* panel, int64_t row, int64_t 
       values[c] = dtype == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits);
       continue;
     }
-    const std::byte* block = panel + c / kGroup * panel_block_bytes(dtype);
-    const std::byte* codes = block + scale_bytes(dtype) * kRows;
-    const float scale = f16_to_f32(half_at(block + r * kScaleBytes));
-    const size_t i = c % kGroup;
-    if (dtype == DType::kQ8) {
-      values[c] = scale * static_cast<float>(static_cast<int8_t>(codes[(i / 4 * kRows + r) * 4 + i % 4]));
-      continue;
-    }
-    const size_t at = i % (kGroup / 2);
-    const auto pair = static_cast<unsigned>(codes[(at / 4 * kRows + r) * 4 + at % 4]);
-    const auto code = static_cast<float>(i < kGroup / 2 ? pair & 15u : pair >> 4);
-    values[c] = dtype == DType::kQ4 ? scale * (code - 8.0f)
-                                    : scale * code + f16_to_f32(half_at(block + (kRows + r) * kScaleBytes));
+    const std::byte* block = panel + c / kGroup * at.bytes;
+    const uint8_t code = code_at(dtype, block + at.codes, r, c % kGroup);
+    const float q = info.codes == CodeKind::kSigned ? static_cast<float>(static_cast<int8_t>(code))
+                                                    : static_cast<float>(code - info.zero);
+    const float scale = f16_to_f32(half_at(block + at.scales + r * scales));
+    values[c] =
+        has_minimum(dtype) ? scale * q + f16_to_f32(half_at(block + at.minima + r * minima)) : scale * q;
   }
 }
 
@@ -286,9 +332,9 @@ bool panel_is_finite(DType dtype, const std::byte* panel, int64_t k) {
     }
     return finite;
   }
-  // Only the scales of a block format can be non-finite; f16 and bf16 are scales all through.
+  // Only the scales and minima of a block format can be non-finite; f16 and bf16 are scales all through.
   const size_t stride = is_quantized(dtype) ? panel_block_bytes(dtype) : bytes;
-  const size_t scales = is_quantized(dtype) ? scale_bytes(dtype) * kRows : bytes;
+  const size_t scales = is_quantized(dtype) ? panel_block(dtype).codes : bytes;
   const uint16_t exponent = dtype == DType::kBF16 ? 0x7F80 : 0x7C00;
   bool finite = true;
   for (size_t block = 0; block < bytes; block += stride)

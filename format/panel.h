@@ -6,32 +6,26 @@
 //
 //   f32        [K][16]                       lane = row
 //   f16, bf16  [ceil(K/2)][16][2]            pairs of inputs per row, for pairwise dot products
-//   q8         [K/32] blocks of 544 bytes:   f16 d[16], int8 q[8][16][4]
-//   q4         [K/32] blocks of 288 bytes:   f16 d[16], nibbles
-//   q4a        [K/32] blocks of 320 bytes:   f16 d[16], f16 m[16], nibbles
+//   blocks     [ceil(K/32)] blocks:          scales [16], minima [16] where the type has them, codes
 //
-// (K/32 rounded up.) In q8, q[i][r][j] is input 4*i+j of row r: 64 bytes are 16 rows x 4 inputs, what one
-// 4-way int8 dot product per 32-bit lane consumes. Nibbles are 4 vectors of 64 bytes: byte [i][r][j] holds
-// input 4*i+j of row r in its low half and input 16+4*i+j in its high half.
+// What a block holds is in runtime/core/dtypes.def (q8: f16 scales, codes of 8 bits; q4: f16 scales, codes of
+// 4; q4a: f16 scales, f16 minima, codes of 4), where its parts lie in format/panel_layout.h.
+//
+// Codes of 8 bits are q[8][16][4], and q[i][r][j] is input 4*i+j of row r: 64 bytes are 16 rows x 4 inputs,
+// what one 4-way int8 dot product per 32-bit lane consumes. Codes of 4 bits are 4 vectors of 64 bytes: byte
+// [i][r][j] holds input 4*i+j of row r in its low half and input 16+4*i+j in its high half.
 //
 // A tensor of rank 3, [E, N, K] (experts), is E such matrices one after another.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
+#include "format/panel_layout.h"
 #include "runtime/core/dtype.h"
 
 namespace linnet::format {
 
-inline constexpr int64_t kPanelRows = 16;
-constexpr int64_t panel_count(int64_t rows) { return (rows + kPanelRows - 1) / kPanelRows; }
-
-// Bytes of one panel block: one group (32 inputs) of 16 rows for quantised types.
-constexpr size_t panel_block_bytes(DType dtype) {
-  return group_bytes(dtype) * static_cast<size_t>(kPanelRows);
-}
 // Bytes of one panel of 16 rows and K inputs.
 size_t panel_bytes(DType dtype, int64_t k);
 // Bytes of a matrix [n, k]. The caller has checked that n and k are positive and below 2^31.
@@ -51,8 +45,8 @@ enum class ScaleSearch : uint8_t { kNone, kFitted };
 void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::byte* panel,
                 ScaleSearch search = ScaleSearch::kNone);
 
-// Packs row-major quantised rows, each [K/32] groups as GGUF stores them (q8: f16 d, int8[32]; q4: f16 d,
-// 16 nibble bytes, low half = inputs 0..15; q4a: f16 d, f16 m, the same nibbles). Lossless. K % 32 == 0.
+// Packs row-major quantised rows, each [K/32] groups as GGUF stores them (scale, minimum where there is one,
+// codes; of 4 bits two in a byte, the low half inputs 0..15). Lossless. K % 32 == 0.
 void pack_panel_from_groups(DType dtype, const std::byte* groups, int64_t rows, int64_t k, std::byte* panel);
 
 // Reads row `row` (0..15) of a panel back as k f32 values.

@@ -13,8 +13,11 @@
 namespace linnet::format {
 namespace {
 
+// model.fbs and dtypes.def name the same types by the same numbers.
 static_assert(static_cast<int>(fb::DType::MAX) + 1 == kDTypeCount);
-static_assert(to_dtype(fb::DType::Q4A) == DType::kQ4A && to_dtype(fb::DType::I32) == DType::kI32);
+#define LINNET_PLAIN(pascal, ...) static_assert(to_dtype(fb::DType::pascal) == DType::k##pascal);
+#define LINNET_BLOCKS LINNET_PLAIN
+#include "runtime/core/dtypes.def"
 
 constexpr int64_t kMaxSymbolicTerm = int64_t{1} << 31;
 constexpr size_t kMaxNameBytes = 512;
@@ -240,7 +243,8 @@ Result<uint64_t> stored_bytes(DType dtype, fb::Layout layout, std::span<const in
   const bool panel = layout == fb::Layout::Panel;
   if (!panel && is_quantized(dtype))
     return invalid(strf("type {} is stored in panels only", dtype_name(dtype)));
-  if (panel && dtype == DType::kI32) return invalid("type i32 is not stored in panels");
+  if (panel && !can_be_used_as(dtype, kWeights))
+    return invalid(strf("type {} is not stored in panels", dtype_name(dtype)));
   if (panel && shape.size() != 2 && shape.size() != 3)
     return invalid(strf("a matrix in panels has 2 or 3 dimensions, not {}", shape.size()));
   int64_t elements = 1;

@@ -63,7 +63,7 @@ class ModelWriter {
   // that the type cannot hold, is refused with the tensor and its rows. Returns the weight's index.
   Result<int32_t> pack_and_write_matrix(std::string name, DType dtype, std::vector<int64_t> shape,
                                         const RowSource& source, ScaleSearch search = ScaleSearch::kNone);
-  // Lossless from GGUF's groups; dtype is q8, q4 or q4a and K a multiple of 32.
+  // Lossless from GGUF's groups; dtype is a block format and K a multiple of 32.
   Result<int32_t> pack_and_write_groups(std::string name, DType dtype, std::vector<int64_t> shape,
                                         const GroupSource& source);
 

@@ -50,7 +50,7 @@ HWY_INLINE void load_row(DType dtype, const std::byte* row, int64_t first, int64
       uint16_t scale;
       __builtin_memcpy(&scale, group, sizeof(scale));
       const auto step = hn::Set(d, f16_to_f32(scale));
-      const auto* q = reinterpret_cast<const int8_t*>(group + 2);
+      const auto* q = reinterpret_cast<const int8_t*>(group + scale_bytes(DType::kQ8));
       for (int64_t i = 0; i < kGroupSize; i += kLanes)
         hn::StoreU(hn::Mul(step, hn::ConvertTo(d, hn::PromoteTo(d32, hn::LoadU(d8, q + i)))), d,
                    values + g + i);
@@ -91,7 +91,7 @@ HWY_INLINE void store_row(DType dtype, const float* values, int64_t n, std::byte
       const float step = f16_to_f32(scale);
       const auto inverse = hn::Set(d, step > 0.0f ? 1.0f / step : 0.0f);
       __builtin_memcpy(row, &scale, sizeof(scale));
-      auto* q = reinterpret_cast<int8_t*>(row + 2);
+      auto* q = reinterpret_cast<int8_t*>(row + scale_bytes(DType::kQ8));
       for (int64_t i = 0; i < kGroupSize; i += kLanes) {
         const auto v = hn::Mul(hn::LoadU(d, values + g + i), inverse);
         const auto clamped = hn::Min(hn::Max(v, hn::Set(d, -127.0f)), hn::Set(d, 127.0f));

@@ -29,11 +29,12 @@ inline constexpr size_t kHalfRows = 3, kHalfPanels = 1;
 inline constexpr size_t kPairRows = 3, kPairPanels = 1;
 #endif
 
-template <class Block>
+template <DType Type>
 #if LINNET_PLAIN_AVX2
-constexpr MatmulFunction kQuantizedMatmul = &UnpackedTile<Block>::template matmul<kQuantizedRows>;
+constexpr MatmulFunction kQuantizedMatmul = &UnpackedTile<BlockOf<Type>>::template matmul<kQuantizedRows>;
 #else
-constexpr MatmulFunction kQuantizedMatmul = &matmul<QuantizedTile<Block>, kQuantizedRows, kQuantizedPanels>;
+constexpr MatmulFunction kQuantizedMatmul =
+    &matmul<QuantizedTile<BlockOf<Type>>, kQuantizedRows, kQuantizedPanels>;
 #endif
 
 constexpr MatmulKernels make_kernels(CpuTarget target) {
@@ -51,9 +52,8 @@ constexpr MatmulKernels make_kernels(CpuTarget target) {
 #else
   set(DType::kBF16, &matmul<TileHalf<LoadBF16>, kHalfRows, kHalfPanels>);
 #endif
-  set(DType::kQ8, kQuantizedMatmul<BlockQ8>);
-  set(DType::kQ4, kQuantizedMatmul<BlockQ4>);
-  set(DType::kQ4A, kQuantizedMatmul<BlockQ4A>);
+#define LINNET_BLOCKS(pascal, ...) set(DType::k##pascal, kQuantizedMatmul<DType::k##pascal>);
+#include "runtime/core/dtypes.def"
   kernels.probes = {&probe_read, &probe_int8, &probe_f32};
   return kernels;
 }

@@ -7,6 +7,7 @@
 
 #include "backends/cpu/matmul_targets.h"
 #include "backends/cpu/refined_list.h"
+#include "format/panel_layout.h"
 
 namespace linnet::cpu {
 namespace {
@@ -66,17 +67,22 @@ void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, Re
   }
 }
 
+// The integer dot products of a group, less what the codes' zero adds to them.
 template <DType Type>
 void dot_group(const std::byte* block, const ActivationGroup& x, int32_t (&dot)[kPanel]) {
-  if constexpr (Type == DType::kQ8) {
-    const auto* w = reinterpret_cast<const int8_t*>(block + 32);
+  constexpr DTypeInfo kInfo = info_of(Type);
+  constexpr size_t kCodes = format::panel_block(Type).codes;
+  static_assert(kInfo.codes == CodeKind::kSigned ? kInfo.bits == 8 && kInfo.zero == 0 : kInfo.bits == 4,
+                "the dot product of this kind of codes is to be written");
+  if constexpr (kInfo.bits == 8) {
+    const auto* w = reinterpret_cast<const int8_t*>(block + kCodes);
     for (int32_t& d : dot) d = 0;
     for (size_t i = 0; i < 8; ++i)
       for (size_t r = 0; r < kPanel; ++r)
         for (size_t j = 0; j < 4; ++j) dot[r] += w[(i * kPanel + r) * 4 + j] * x.q[4 * i + j];
   } else {
-    const auto* w = reinterpret_cast<const uint8_t*>(block + (Type == DType::kQ4 ? 32 : 64));
-    for (int32_t& d : dot) d = Type == DType::kQ4 ? x.bias8 : 0;
+    const auto* w = reinterpret_cast<const uint8_t*>(block + kCodes);
+    for (int32_t& d : dot) d = x.bias8 / 8 * kInfo.zero;
     for (size_t i = 0; i < 4; ++i)
       for (size_t r = 0; r < kPanel; ++r)
         for (size_t j = 0; j < 4; ++j) {
@@ -88,18 +94,22 @@ void dot_group(const std::byte* block, const ActivationGroup& x, int32_t (&dot)[
 
 template <DType Type>
 void add_group(const std::byte* block, const ActivationGroup& group, float (&sum)[kPanel]) {
+  constexpr format::PanelBlock kAt = format::panel_block(Type);
+  static_assert(scale_bytes(Type) == 2 && (minimum_bytes(Type) == 2 || !has_minimum(Type)),
+                "the products of this kind of scales are to be written");
   int32_t dot[kPanel];
   dot_group<Type>(block, group, dot);
   for (size_t r = 0; r < kPanel; ++r) {
-    sum[r] += static_cast<float>(dot[r]) * (f16_to_f32(load<uint16_t>(block + 2 * r)) * group.d);
-    if constexpr (Type == DType::kQ4A) sum[r] += f16_to_f32(load<uint16_t>(block + 32 + 2 * r)) * group.sum;
+    sum[r] += static_cast<float>(dot[r]) * (f16_to_f32(load<uint16_t>(block + kAt.scales + 2 * r)) * group.d);
+    if constexpr (has_minimum(Type))
+      sum[r] += f16_to_f32(load<uint16_t>(block + kAt.minima + 2 * r)) * group.sum;
   }
 }
 
 template <DType Type>
 void quantized_row(const std::byte* panel, const std::byte* x, int64_t k, Refine refine,
                    float (&sum)[kPanel]) {
-  constexpr size_t kBlock = group_bytes(Type) * kPanel;
+  constexpr size_t kBlock = format::panel_block_bytes(Type);
   const auto* group = reinterpret_cast<const ActivationGroup*>(x);
   const size_t groups = group_count(k);
   for (size_t g = 0; g < groups; ++g) add_group<Type>(panel + g * kBlock, group[g], sum);
@@ -136,7 +146,7 @@ size_t bytes_of_panel(int64_t k) {
   const auto columns = static_cast<size_t>(k);
   if constexpr (Type == DType::kF32) return columns * kPanel * 4;
   if constexpr (Type == DType::kF16 || Type == DType::kBF16) return (columns + 1) / 2 * kPanel * 4;
-  return (columns + 31) / 32 * group_bytes(Type) * kPanel;
+  return group_count(k) * format::panel_block_bytes(Type);
 }
 
 template <DType Type>
@@ -164,12 +174,14 @@ void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
 
 }  // namespace
 
-constinit const MatmulKernels kMatmulPortable = {
-    CpuTarget::kPortable,
-    &quantize_rows,
-    false,
-    {&matmul<DType::kF32>, &matmul<DType::kF16>, &matmul<DType::kBF16>, &matmul<DType::kQ8>,
-     &matmul<DType::kQ4>, &matmul<DType::kQ4A>, nullptr},
-    {}};
+constinit const MatmulKernels kMatmulPortable = [] {
+  MatmulKernels kernels{CpuTarget::kPortable, &quantize_rows, false, {}, {}};
+#define LINNET_PLAIN(pascal, ...)                           \
+  if constexpr (can_be_used_as(DType::k##pascal, kWeights)) \
+    kernels.matmul[static_cast<size_t>(DType::k##pascal)] = &matmul<DType::k##pascal>;
+#define LINNET_BLOCKS LINNET_PLAIN
+#include "runtime/core/dtypes.def"
+  return kernels;
+}();
 
 }  // namespace linnet::cpu

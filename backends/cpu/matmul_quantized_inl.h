@@ -1,11 +1,11 @@
-// q8, q4 and q4a products for one instruction set. A tile is `Rows` rows of x times `Panels` panels: integer
-// sums of one group and float sums over groups stay in registers. Weights are unpacked once per tile and
-// group.
+// Products of block formats for one instruction set. A tile is `Rows` rows of x times `Panels` panels:
+// integer sums of one group and float sums over groups stay in registers. Weights are unpacked once per tile
+// and group.
 //
-//   y = sum over groups g of  dot(g) * (d_w[g] * d_x[g])  [ + m_w[g] * sum_x[g] for q4a ]
+//   y = sum over groups g of  dot(g) * (d_w[g] * d_x[g])  [ + m_w[g] * sum_x[g] with a minimum ]
 //
-// each group one fused multiply-add (two for q4a), in order of g, whatever Rows and Panels are; second terms
-// (Refine) follow in the same way.
+// each group one fused multiply-add (two with a minimum), in order of g, whatever Rows and Panels are; second
+// terms (Refine) follow in the same way.
 #pragma once
 
 #include <concepts>
@@ -13,6 +13,7 @@
 #include "backends/cpu/dot_inl.h"
 #include "backends/cpu/matmul.h"
 #include "backends/cpu/matmul_tile_inl.h"
+#include "format/panel_layout.h"
 
 namespace linnet::cpu {
 namespace {
@@ -56,12 +57,24 @@ HWY_INLINE void dot_row_pairs(const VI8 (&weight)[8], const ActivationGroup* con
 }
 #endif
 
-// One block format: the integer dot products of a group, for one part of the rows of each panel, or for all
+// What the tiles know of a block format: where its parts lie, as format/panel_layout.h has it.
+template <DType Type>
+struct BlockLayout {
+  static constexpr size_t kScales = format::panel_block(Type).scales;
+  static constexpr size_t kMinima = format::panel_block(Type).minima;
+  static constexpr size_t kCodes = format::panel_block(Type).codes;
+  static constexpr size_t kBytes = format::panel_block(Type).bytes;
+  static constexpr bool kMinimum = has_minimum(Type);
+  static_assert(info_of(Type).group == kGroupSize && info_of(Type).scale == FactorKind::kF16 &&
+                    (!kMinimum || info_of(Type).minimum == FactorKind::kF16),
+                "the kernels of this kind of scales are to be written");
+};
+
+// Codes of one width: the integer dot products of a group, for one part of the rows of each panel, or for all
 // parts of one panel (kPartsTogether).
-struct BlockQ8 {
-  static constexpr size_t kScales = 32;
-  static constexpr size_t kBytes = 544;
-  static constexpr bool kMinimum = false;
+template <DType Type>
+struct BlockBytes : BlockLayout<Type> {
+  static_assert(info_of(Type).codes == CodeKind::kSigned && info_of(Type).zero == 0);
 
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void dot(const std::byte* w, size_t panel_stride, const ActivationGroup* const (&x)[Rows],
@@ -95,14 +108,15 @@ struct BlockQ8 {
   }
 };
 
-template <size_t Scales, bool Minimum>
-struct BlockNibbles {
-  static constexpr size_t kScales = Scales;
-  static constexpr size_t kBytes = Scales + 256;
-  static constexpr bool kMinimum = Minimum;
+template <DType Type>
+struct BlockNibbles : BlockLayout<Type> {
+  static constexpr int kZero = info_of(Type).zero;
+  static_assert(info_of(Type).codes == CodeKind::kUnsigned);
 
+  // What the codes' zero takes away: -kZero * sum(q).
   static HWY_INLINE VI32 bias(const ActivationGroup& x) {
-    return Minimum ? hn::Zero(DI32()) : hn::Set(DI32(), x.bias8);
+    if constexpr (kZero == 0) return hn::Zero(DI32());
+    return hn::Set(DI32(), kZero == 8 ? x.bias8 : x.bias8 / 8 * kZero);
   }
 
   template <size_t Rows, size_t Panels>
@@ -145,8 +159,20 @@ struct BlockNibbles {
       LINNET_FOR (p, Panels) out[p][r] = NibbleDot::end(acc[p][r], bias(*x[r]));
   }
 };
-using BlockQ4 = BlockNibbles<32, false>;
-using BlockQ4A = BlockNibbles<64, true>;
+
+// By the width of codes. A width that is not here has no kernel: it does not compile.
+template <DType Type, size_t Bits = code_bits(Type)>
+struct BlockOfWidth;
+template <DType Type>
+struct BlockOfWidth<Type, 8> {
+  using Block = BlockBytes<Type>;
+};
+template <DType Type>
+struct BlockOfWidth<Type, 4> {
+  using Block = BlockNibbles<Type>;
+};
+template <DType Type>
+using BlockOf = typename BlockOfWidth<Type>::Block;
 
 template <class Block>
 struct QuantizedTile {
@@ -161,7 +187,7 @@ struct QuantizedTile {
     if constexpr (kPartsTogether) {
       LINNET_FOR (p, Panels) {
         VI32 dots[kParts][Rows];
-        Block::template dot<Rows, kParts>(w + p * panel_stride + Block::kScales, kVectorBytes, row, dots);
+        Block::template dot<Rows, kParts>(w + p * panel_stride + Block::kCodes, kVectorBytes, row, dots);
         LINNET_FOR (r, Rows)
           LINNET_FOR (s, kParts)
             add_scaled(w + p * panel_stride + s * kLanes * 2, *row[r], dots[s][r], sum[p][r][s]);
@@ -170,7 +196,7 @@ struct QuantizedTile {
       LINNET_FOR (s, kParts) {
         if constexpr (kParts > 1) forget_loads();
         VI32 dots[Panels][Rows];
-        Block::template dot<Rows, Panels>(w + Block::kScales + s * kVectorBytes, panel_stride, row, dots);
+        Block::template dot<Rows, Panels>(w + Block::kCodes + s * kVectorBytes, panel_stride, row, dots);
         LINNET_FOR (p, Panels)
           LINNET_FOR (r, Rows)
             add_scaled(w + p * panel_stride + s * kLanes * 2, *row[r], dots[p][r], sum[p][r][s]);
@@ -178,8 +204,11 @@ struct QuantizedTile {
     }
   }
 
-  static HWY_INLINE void add_scaled(const std::byte* scales, const ActivationGroup& x, VI32 dots, VF32& sum) {
-    add_scaled([&](size_t i) HWY_ATTR { return load_halfs(scales + i * kPanel * 2); }, x, dots, sum);
+  // `block` is moved on by the scales of the parts before.
+  static HWY_INLINE void add_scaled(const std::byte* block, const ActivationGroup& x, VI32 dots, VF32& sum) {
+    add_scaled([&](size_t i)
+                   HWY_ATTR { return load_halfs(block + (i == 0 ? Block::kScales : Block::kMinima)); },
+               x, dots, sum);
   }
   // of(0) are the scales d_w, of(1) the minima m_w.
   template <class Scales>

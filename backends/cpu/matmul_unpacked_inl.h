@@ -1,18 +1,26 @@
-// q8, q4 and q4a products of many rows with AVX2's maddubs. The number of instructions is their limit, and
+// Products of many rows with block formats and AVX2's maddubs. The number of instructions is their limit, and
 // unpacking weights anew for every tile is up to a sixth of them. So a stretch of a panel is unpacked once,
 // all rows of a block pass it, and their sums wait in y for the next stretch. Products and additions are
 // those of QuantizedTile in the same order: the same bits.
 //
-// What q8 gains is the pipes: maddubs wants one side unsigned, so the sign of w goes to x, and psign competes
-// for the two pipes of the multiplications. An exclusive or does not. Where w < 0 it makes -x - 1 of x, and
-// |w| (-x - 1) = w x - |w|: the sum of those |w| is known once the group is unpacked, and its sum begins
-// with it.
+// What codes of 8 bits gain is the pipes: maddubs wants one side unsigned, so the sign of w goes to x, and
+// psign competes for the two pipes of the multiplications. An exclusive or does not. Where w < 0 it makes -x
+// - 1 of x, and |w| (-x - 1) = w x - |w|: the sum of those |w| is known once the group is unpacked, and its
+// sum begins with it.
 #pragma once
 
 #include "backends/cpu/matmul_quantized_inl.h"
 
 namespace linnet::cpu {
 namespace {
+
+template <class Block, size_t Factors>
+HWY_INLINE void unpack_scales(const std::byte* w, float (&scale)[Factors][kPanel]) {
+  for (size_t at = 0; at < kPanel; at += kLanes) {
+    hn::Store(load_halfs(w + Block::kScales + at * 2), DF32(), scale[0] + at);
+    if constexpr (Block::kMinimum) hn::Store(load_halfs(w + Block::kMinima + at * 2), DF32(), scale[1] + at);
+  }
+}
 
 // One group of a panel: 8 times 4 inputs of 16 outputs each.
 template <class Block>
@@ -22,15 +30,14 @@ struct UnpackedGroup {
 
   HWY_INLINE void unpack(const std::byte* w) {
     const VU8 mask = hn::Set(DU8(), uint8_t{15});
-    const std::byte* codes = w + Block::kScales;
+    const std::byte* codes = w + Block::kCodes;
     for (size_t i = 0; i < 4; ++i)
       for (size_t at = 0; at < 64; at += kVectorBytes) {
         const VU8 pair = load_bytes(codes + i * 64 + at);
         hn::Store(hn::And(pair, mask), DU8(), weights[i] + at);
         hn::Store(hn::ShiftRight<4>(pair), DU8(), weights[4 + i] + at);
       }
-    for (size_t at = 0; at < Block::kScales / 2; at += kLanes)
-      hn::Store(load_halfs(w + at * 2), DF32(), scale[0] + at);
+    unpack_scales<Block>(w, scale);
   }
 
   template <size_t Rows>
@@ -51,15 +58,16 @@ struct UnpackedGroup {
   }
 };
 
-template <>
-struct UnpackedGroup<BlockQ8> {
+template <DType Type>
+struct UnpackedGroup<BlockBytes<Type>> {
+  using Block = BlockBytes<Type>;
   alignas(64) uint8_t magnitude[8][64];
   uint8_t flip[8][64];    // all ones where w < 0
   int32_t begin[kPanel];  // sum of |w| over w < 0
-  float scale[1][kPanel];
+  float scale[Block::kMinimum ? 2 : 1][kPanel];
 
   HWY_INLINE void unpack(const std::byte* w) {
-    const std::byte* codes = w + BlockQ8::kScales;
+    const std::byte* codes = w + Block::kCodes;
     for (size_t s = 0; s < kParts; ++s) {
       VI32 sum = hn::Zero(DI32());
       for (size_t i = 0; i < 8; ++i) {
@@ -70,8 +78,8 @@ struct UnpackedGroup<BlockQ8> {
         sum = hn::Add(sum, add_pairs(multiply_pairs(hn::And(size, mask), hn::Set(DI8(), int8_t{1}))));
       }
       hn::Store(sum, DI32(), begin + s * kLanes);
-      hn::Store(load_halfs(w + s * kLanes * 2), DF32(), scale[0] + s * kLanes);
     }
+    unpack_scales<Block>(w, scale);
   }
 
   template <size_t Rows>
@@ -121,7 +129,7 @@ class UnpackedTile {
   using Packed = QuantizedTile<Block>;
   using Group = UnpackedGroup<Block>;
   static constexpr int64_t kLeastRows = 32;  // with fewer, unpacking costs more than it saves
-  // Groups; unpacked they take 40 KiB (q8: 72) of the stack and pass by from the second-level cache.
+  // Groups; unpacked they take 40 KiB (8 bits: 72) of the stack and pass by from the second-level cache.
   static constexpr size_t kLongestStretch = 64;
 
   struct Stretch {

@@ -26,7 +26,7 @@ void store_cache_row(DType dtype, const float* values, int64_t channels, std::by
     const float d = f16_to_f32(scale);
     const float inverse = d > 0.0f ? 1.0f / d : 0.0f;
     std::memcpy(row, &scale, sizeof(scale));
-    auto* q = reinterpret_cast<int8_t*>(row + 2);
+    auto* q = reinterpret_cast<int8_t*>(row + scale_bytes(DType::kQ8));
     for (int64_t i = 0; i < kGroupSize; ++i)
       q[i] = finite
                  ? static_cast<int8_t>(std::clamp(std::nearbyint(values[g + i] * inverse), -127.0f, 127.0f))
@@ -49,7 +49,8 @@ void load_cache_row(DType dtype, const std::byte* row, int64_t first, int64_t ch
     const std::byte* group = row + static_cast<size_t>((first + i) / kGroupSize) * group_bytes(DType::kQ8);
     uint16_t scale;
     std::memcpy(&scale, group, sizeof(scale));
-    const auto q = static_cast<int8_t>(group[2 + (first + i) % kGroupSize]);
+    const auto q =
+        static_cast<int8_t>(group[scale_bytes(DType::kQ8) + static_cast<size_t>((first + i) % kGroupSize)]);
     values[i] = f16_to_f32(scale) * static_cast<float>(q);
   }
 }

@@ -31,7 +31,7 @@ size_t scratch(const NodeShapes& shapes) { return Split(shapes).bytes; }
 void store(Lowering& l, const Split* split) {
   const Shape &k = l.shapes.in[1], &v = l.shapes.in[2];
   const DType dtype = l.shapes.states[0].dtype;
-  const int64_t step = dtype == DType::kQ8 ? kGroupSize : 1;
+  const int64_t step = is_quantized(dtype) ? kGroupSize : 1;
   Dispatch d;
   d.shader = "softmax_attention_store";
   d.constants = {kThreads, code(dtype)};

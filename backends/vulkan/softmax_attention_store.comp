@@ -30,9 +30,9 @@ layout(std430, binding = 5) writeonly buffer Parts { uint parts[]; };  // softma
 
 // Elements [first, first + count) of a row: one, or a group of q8.
 #define STORE(words, x, from, to)                                                              \
-  if (CACHE_DTYPE == 0u) {                                                                     \
+  if (CACHE_DTYPE == DTYPE_F32) {                                                              \
     words[to] = floatBitsToUint(x[from]);                                                      \
-  } else if (CACHE_DTYPE == 1u) {                                                              \
+  } else if (CACHE_DTYPE == DTYPE_F16) {                                                       \
     PUT_HALF(words, to, float_to_half(x[from]))                                                \
   } else {                                                                                     \
     float most = 0.0;                                                                          \
@@ -44,7 +44,7 @@ layout(std430, binding = 5) writeonly buffer Parts { uint parts[]; };  // softma
     }                                                                                          \
     uint scale = finite ? float_to_half(most / 127.0) : 0x7E00u;                               \
     float d = half_to_float(scale), inverse = d > 0.0 ? 1.0 / d : 0.0;                         \
-    uint at = to / 32u * 17u;                                                                  \
+    uint at = CACHE_GROUP(to);                                                                 \
     PUT_HALF(words, at, scale)                                                                 \
     for (uint i = 0u; i < 16u; ++i) {                                                          \
       int a = 1, b = 1;                                                                        \
@@ -52,13 +52,13 @@ layout(std430, binding = 5) writeonly buffer Parts { uint parts[]; };  // softma
         a = int(clamp(roundEven(x[from + 2u * i] * inverse), -127.0, 127.0));                  \
         b = int(clamp(roundEven(x[from + 2u * i + 1u] * inverse), -127.0, 127.0));             \
       }                                                                                        \
-      PUT_HALF(words, at + 1u + i, uint(a) & 0xFFu | (uint(b) & 0xFFu) << 8)                   \
+      PUT_HALF(words, at + SCALE_HALVES(DTYPE_Q8) + i, uint(a) & 0xFFu | (uint(b) & 0xFFu) << 8) \
     }                                                                                          \
   }
 
 void main() {
   if (thread_index() < p.heads) parts[thread_index()] = 0u;
-  uint step = CACHE_DTYPE == 3u ? 32u : 1u;
+  uint step = IN_BLOCKS(CACHE_DTYPE) ? GROUP_INPUTS : 1u;
   uint row = (p.key_channels + p.value_channels) / step;
   uint t = thread_index() / row, c = thread_index() % row * step;
   if (t >= p.tokens) return;

@@ -97,16 +97,8 @@ Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64
 }
 
 std::optional<DType> Checkpoint::lossless_dtype(const TensorInfo& tensor) {
-  switch (tensor.encoding) {
-    case Encoding::kQ8_0:
-      return DType::kQ8;
-    case Encoding::kQ4_0:
-      return DType::kQ4;
-    case Encoding::kQ4_1:
-      return DType::kQ4A;
-    default:
-      return std::nullopt;
-  }
+  const EncodingInfo& info = encoding_info(tensor.encoding);
+  return info.groups ? std::optional(info.nearest) : std::nullopt;
 }
 
 Result<void> Checkpoint::read_groups(const TensorInfo& tensor, int64_t begin, int64_t count,

@@ -17,46 +17,27 @@
 
 namespace linnet::convert {
 
-// How a tensor's bytes encode its values.
+// How a tensor's bytes encode its values: the rows of encodings.def.
 enum class Encoding : uint8_t {
-  kF64,
-  kF32,
-  kF16,
-  kBF16,
-  kF8E4M3,  // the "fn" form: no infinities
-  kF8E5M2,
-  kF8E8M0,  // powers of two, for scales
-  kI64,
-  kI32,
-  kI16,
-  kI8,
-  kU64,
-  kU32,
-  kU16,
-  kU8,
-  kBool,
-  kQ4_0,  // from here on: GGUF's blocks
-  kQ4_1,
-  kQ5_0,
-  kQ5_1,
-  kQ8_0,
-  kQ2_K,
-  kQ3_K,
-  kQ4_K,
-  kQ5_K,
-  kQ6_K,
-  kIQ4_NL,
-  kIQ4_XS,
-  kMXFP4,
+#define LINNET_ENCODING(name, ...) k##name,
+#include "converter/readers/encodings.def"
 };
-inline constexpr size_t kEncodingCount = static_cast<size_t>(Encoding::kMXFP4) + 1;
+inline constexpr size_t kEncodingCount = 0
+#define LINNET_ENCODING(...) +1
+#include "converter/readers/encodings.def"
+    ;
 
 struct EncodingInfo {
   const char* name;      // as the containers write it
   int64_t block_values;  // values of one block
   size_t block_bytes;
+  DType nearest;  // says what the encoding says, or close to it
+  bool groups;    // its blocks are the groups of that type
+  int ggml;       // number in ggml's enum ggml_type; -1: not in GGUF files
 };
 const EncodingInfo& encoding_info(Encoding encoding);
+// The encoding with a number of ggml's enum ggml_type; none for those that are not read.
+std::optional<Encoding> encoding_of_ggml(uint32_t type);
 // Decodes `blocks` consecutive blocks into f32. `bytes` may have any alignment.
 void decode_blocks(Encoding encoding, const std::byte* bytes, int64_t blocks, float* out);
 

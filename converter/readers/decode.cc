@@ -55,18 +55,31 @@ void look_up(const Table& table, const uint8_t* p, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = table[p[i]];
 }
 
-constexpr std::array<EncodingInfo, kEncodingCount> kInfo = {{
-    {"F64", 1, 8},      {"F32", 1, 4},      {"F16", 1, 2},        {"BF16", 1, 2},     {"F8_E4M3", 1, 1},
-    {"F8_E5M2", 1, 1},  {"F8_E8M0", 1, 1},  {"I64", 1, 8},        {"I32", 1, 4},      {"I16", 1, 2},
-    {"I8", 1, 1},       {"U64", 1, 8},      {"U32", 1, 4},        {"U16", 1, 2},      {"U8", 1, 1},
-    {"BOOL", 1, 1},     {"Q4_0", 32, 18},   {"Q4_1", 32, 20},     {"Q5_0", 32, 22},   {"Q5_1", 32, 24},
-    {"Q8_0", 32, 34},   {"Q2_K", 256, 84},  {"Q3_K", 256, 110},   {"Q4_K", 256, 144}, {"Q5_K", 256, 176},
-    {"Q6_K", 256, 210}, {"IQ4_NL", 32, 18}, {"IQ4_XS", 256, 136}, {"MXFP4", 32, 17},
-}};
+constexpr bool kSame = true, kOther = false;
+constexpr int kNoGgml = -1;
+constexpr EncodingInfo kInfo[] = {
+#define LINNET_ENCODING(name, text, values, bytes, nearest, groups, ggml) \
+  {text, values, bytes, DType::k##nearest, groups, ggml},
+#include "converter/readers/encodings.def"
+};
+static_assert(
+    [] {
+      for (const EncodingInfo& info : kInfo)
+        if (info.groups && (info.block_values != kGroupSize || info.block_bytes != group_bytes(info.nearest)))
+          return false;
+      return true;
+    }(),
+    "encodings.def: blocks of another size cannot be taken over as groups");
 
 }  // namespace
 
 const EncodingInfo& encoding_info(Encoding encoding) { return kInfo[static_cast<size_t>(encoding)]; }
+
+std::optional<Encoding> encoding_of_ggml(uint32_t type) {
+  for (size_t i = 0; i < std::size(kInfo); ++i)
+    if (kInfo[i].ggml >= 0 && static_cast<uint32_t>(kInfo[i].ggml) == type) return static_cast<Encoding>(i);
+  return std::nullopt;
+}
 
 void decode_blocks(Encoding encoding, const std::byte* bytes, int64_t blocks, float* out) {
   static const Table kE4M3 = f8_e4m3_table(), kE5M2 = f8_e5m2_table(), kE8M0 = f8_e8m0_table();

@@ -30,50 +30,38 @@ enum class Kind : uint32_t {
   kCount
 };
 
-struct TypeRow {
+// The rest of ggml's enum ggml_type beside encodings.def: what can be named but is not read.
+struct UnreadType {
   uint32_t type;
   const char* name;
-  std::optional<Encoding> encoding;
 };
-// ggml's enum ggml_type.
-constexpr TypeRow kTypes[] = {
-    {0, "F32", Encoding::kF32},
-    {1, "F16", Encoding::kF16},
-    {2, "Q4_0", Encoding::kQ4_0},
-    {3, "Q4_1", Encoding::kQ4_1},
-    {6, "Q5_0", Encoding::kQ5_0},
-    {7, "Q5_1", Encoding::kQ5_1},
-    {8, "Q8_0", Encoding::kQ8_0},
-    {9, "Q8_1", std::nullopt},
-    {10, "Q2_K", Encoding::kQ2_K},
-    {11, "Q3_K", Encoding::kQ3_K},
-    {12, "Q4_K", Encoding::kQ4_K},
-    {13, "Q5_K", Encoding::kQ5_K},
-    {14, "Q6_K", Encoding::kQ6_K},
-    {15, "Q8_K", std::nullopt},
-    {16, "IQ2_XXS", std::nullopt},
-    {17, "IQ2_XS", std::nullopt},
-    {18, "IQ3_XXS", std::nullopt},
-    {19, "IQ1_S", std::nullopt},
-    {20, "IQ4_NL", Encoding::kIQ4_NL},
-    {21, "IQ3_S", std::nullopt},
-    {22, "IQ2_S", std::nullopt},
-    {23, "IQ4_XS", Encoding::kIQ4_XS},
-    {24, "I8", Encoding::kI8},
-    {25, "I16", Encoding::kI16},
-    {26, "I32", Encoding::kI32},
-    {27, "I64", Encoding::kI64},
-    {28, "F64", Encoding::kF64},
-    {29, "IQ1_M", std::nullopt},
-    {30, "BF16", Encoding::kBF16},
-    {31, "Q4_0_4_4 (withdrawn)", std::nullopt},
-    {32, "Q4_0_4_8 (withdrawn)", std::nullopt},
-    {33, "Q4_0_8_8 (withdrawn)", std::nullopt},
-    {34, "TQ1_0", std::nullopt},
-    {35, "TQ2_0", std::nullopt},
-    {39, "MXFP4", Encoding::kMXFP4},
-    {40, "NVFP4", std::nullopt},
+constexpr UnreadType kUnread[] = {
+    {9, "Q8_1"},     {15, "Q8_K"},
+    {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+    {18, "IQ3_XXS"}, {19, "IQ1_S"},
+    {21, "IQ3_S"},   {22, "IQ2_S"},
+    {29, "IQ1_M"},   {31, "Q4_0_4_4 (withdrawn)"},
+    {34, "TQ1_0"},   {32, "Q4_0_4_8 (withdrawn)"},
+    {35, "TQ2_0"},   {33, "Q4_0_8_8 (withdrawn)"},
+    {40, "NVFP4"},
 };
+std::string name_of_unread(uint32_t type) {
+  for (const UnreadType& unread : kUnread)
+    if (unread.type == type) return unread.name;
+  return strf("the unknown type {}", type);
+}
+
+// Those of GGUF's encodings that hold weights, for messages.
+std::string readable_types() {
+  std::string text;
+  for (uint32_t type = 0; type < 64; ++type)
+    if (const auto encoding = encoding_of_ggml(type)) {
+      const EncodingInfo& info = encoding_info(*encoding);
+      if (info.block_values == 1 && info.nearest != DType::kF16 && info.nearest != DType::kBF16) continue;
+      text += (text.empty() ? "" : ", ") + std::string(info.name);
+    }
+  return text;
+}
 
 // Reads forward; after the first failure everything reads as zero and `error` says what it was.
 class Cursor {
@@ -241,19 +229,15 @@ Entry read_entry(Cursor& in) {
   const auto type = in.take<uint32_t>();
   entry.offset = in.take<uint64_t>();
   if (!in.ok()) return entry;
-  const TypeRow* row = nullptr;
-  for (const TypeRow& candidate : kTypes)
-    if (candidate.type == type) row = &candidate;
-  if (!row || !row->encoding) {
-    in.refuse(
-        strf("tensor '{}' is encoded as {}, which Linnet does not read: use a file in F16, BF16, Q8_0, Q4_0, "
-             "Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, IQ4_XS or MXFP4",
-             name, row ? std::string(row->name) : strf("the unknown type {}", type)),
-        ErrorCode::kUnsupported);
+  const auto encoding = encoding_of_ggml(type);
+  if (!encoding) {
+    in.refuse(strf("tensor '{}' is encoded as {}, which Linnet does not read: use a file in one of {}", name,
+                   name_of_unread(type), readable_types()),
+              ErrorCode::kUnsupported);
     return entry;
   }
-  entry.tensor.encoding = *row->encoding;
-  const EncodingInfo& info = encoding_info(*row->encoding);
+  entry.tensor.encoding = *encoding;
+  const EncodingInfo& info = encoding_info(*encoding);
   if (entry.tensor.columns() % info.block_values != 0)
     in.refuse(strf("tensor '{}' has rows of {} values, expected a multiple of {} for {}", name,
                    entry.tensor.columns(), info.block_values, info.name));

@@ -20,8 +20,10 @@ constexpr size_t kMostRank = 8;
 
 // The dtypes are named as encoding_info names them; block encodings do not occur.
 std::optional<Encoding> encoding_of(std::string_view dtype) {
-  for (size_t i = 0; i <= static_cast<size_t>(Encoding::kBool); ++i)
-    if (dtype == encoding_info(static_cast<Encoding>(i)).name) return static_cast<Encoding>(i);
+  for (size_t i = 0; i < kEncodingCount; ++i)
+    if (const EncodingInfo& info = encoding_info(static_cast<Encoding>(i));
+        info.block_values == 1 && dtype == info.name)
+      return static_cast<Encoding>(i);
   return std::nullopt;
 }
 

@@ -28,10 +28,10 @@ class MergedRows final : public RowSource {
     columns = base_->columns;
     name = base_->name + " (with its adapter)";
   }
-  // Four bits held the base without loss; what an adapter adds is smaller than their steps.
+  // Few bits held the base without loss; what an adapter adds is smaller than their steps.
   std::optional<DType> stored() const override {
     const auto type = base_->stored();
-    return type == DType::kQ4 || type == DType::kQ4A ? DType::kQ8 : type;
+    return type && is_coarse(*type) ? DType::kQ8 : type;
   }
   Result<void> read(int64_t begin, int64_t count, float* out) const override {
     LINNET_TRY(base_->read(begin, count, out));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -11,9 +12,9 @@ Result<QuantizePolicy> QuantizePolicy::create(const std::string& quantize,
   QuantizePolicy policy;
   if (!quantize.empty() && quantize != "keep") {
     policy.asked_ = dtype_from_name(quantize);
-    if (!policy.asked_ || policy.asked_ == DType::kI32)
+    if (!policy.asked_ || !can_be_used_as(*policy.asked_, kWeights))
       return fail(ErrorCode::kInvalidArgument,
-                  strf("'{}' is no precision of weights: use q4, q4a, q8, f16, bf16 or f32", quantize));
+                  strf("'{}' is no precision of weights: use {}", quantize, one_of(kWeightTypes)));
   }
   policy.keep_ = std::move(keep);
   return policy;
@@ -35,17 +36,20 @@ DType QuantizePolicy::choose(const WeightPlan& weight) const {
     return low_rank_in_q8_ && wide && weight.role == WeightRole::kLowRank ? DType::kQ8 : stored;
   }
   if (is_quantized(*asked_) && weight.role == WeightRole::kCondition) return DType::kF16;
-  if (*asked_ == DType::kQ8 && weight.role == WeightRole::kFirst) return DType::kF16;
-  const bool four_bits = *asked_ == DType::kQ4 || *asked_ == DType::kQ4A;
-  if (four_bits && weight.role != WeightRole::kMatrix && weight.role != WeightRole::kFirst) {
-    // A table that came in four bits gains nothing from more.
+  const bool coarse = is_coarse(*asked_);
+  if (is_quantized(*asked_) && !coarse && weight.role == WeightRole::kFirst) return DType::kF16;
+  if (coarse && weight.role != WeightRole::kMatrix && weight.role != WeightRole::kFirst) {
+    // A table that came in few bits gains nothing from more.
     const auto stored = weight.rows->lossless();
     const bool small = weight.role == WeightRole::kSmall || weight.role == WeightRole::kLowRank;
     return stored && !small ? *stored : DType::kQ8;
   }
   // Codes of four bits that are rounded to other codes of four bits lose a quarter of the perplexity of a
   // small model (docs/performance.md, "Perplexity"); as they are they lose nothing and take half a bit more.
-  if (*asked_ == DType::kQ4 && weight.rows->lossless() == DType::kQ4A) return DType::kQ4A;
+  if (const auto stored = weight.rows->lossless(); stored && coarse &&
+                                                   code_bits(*stored) == code_bits(*asked_) &&
+                                                   has_minimum(*stored) && !has_minimum(*asked_))
+    return *stored;
   // A matrix narrower than a group would be mostly padding.
   if (is_quantized(*asked_) && weight.rows->columns < kGroupSize) return DType::kF16;
   return *asked_;

@@ -1,21 +1,34 @@
 #include "runtime/core/dtype.h"
 
-#include <array>
 #include <bit>
 
+#include "runtime/core/dtype_names.h"
+
 namespace linnet {
-namespace {
-constexpr std::array<std::string_view, kDTypeCount> kNames = {"f32", "f16", "bf16", "q8", "q4", "q4a", "i32"};
-}
 
 std::string_view dtype_name(DType dtype) {
-  return is_valid(dtype) ? kNames[static_cast<size_t>(dtype)] : std::string_view("?");
+  return is_valid(dtype) ? info_of(dtype).name : std::string_view("?");
 }
 
 std::optional<DType> dtype_from_name(std::string_view name) {
-  for (size_t i = 0; i < kNames.size(); ++i)
-    if (kNames[i] == name) return static_cast<DType>(i);
+  for (int i = 0; i < kDTypeCount; ++i)
+    if (kDTypes[i].name == name) return static_cast<DType>(i);
   return std::nullopt;
+}
+
+std::vector<std::string> names_of(const DTypeList& types) {
+  std::vector<std::string> names;
+  for (const DType dtype : types) names.emplace_back(dtype_name(dtype));
+  return names;
+}
+
+std::string one_of(const DTypeList& types) {
+  std::string text;
+  for (size_t i = 0; i < types.count; ++i) {
+    if (i > 0) text += i + 1 < types.count ? ", " : " or ";
+    text += dtype_name(types.types[i]);
+  }
+  return text;
 }
 
 float f16_to_f32(uint16_t bits) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/core/align.h"
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::plan {
@@ -49,11 +50,11 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
       elements *= n;
     }
     out.dtype = cache ? bounds.cache_dtype : half[i] ? bounds.state_dtype : static_cast<DType>(state.dtype);
-    if (out.dtype == DType::kQ8 && (out.shape.size() != 2 || out.shape[1] % kGroupSize != 0))
+    if (is_quantized(out.dtype) && (out.shape.size() != 2 || out.shape[1] % kGroupSize != 0))
       return fail(ErrorCode::kUnsupported,
-                  strf("state '{}' {} cannot be kept in q8: its channels are not a multiple of 32; use f16",
-                       state.name, graph::shape_text(out.shape)));
-    out.bytes = out.dtype == DType::kQ8 ? cache_bytes(out.dtype, out.shape[0], out.shape[1])
+                  strf("state '{}' {} cannot be kept in {}: its channels are not a multiple of {}; use f16",
+                       state.name, graph::shape_text(out.shape), dtype_name(out.dtype), kGroupSize));
+    out.bytes = is_quantized(out.dtype) ? cache_bytes(out.dtype, out.shape[0], out.shape[1])
                                         : static_cast<size_t>(elements) * element_bytes(out.dtype);
     out.offset = offset;
     offset += align_up(out.bytes + kOverread, kAlignment);
@@ -166,13 +167,12 @@ Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const Scra
     if (bounds.symbols[i] < 1 || bounds.symbols[i] > (int64_t{1} << 31))
       return fail(ErrorCode::kInvalidArgument, strf("the bound of '{}' is {}, expected 1 to 2^31",
                                                     model.symbols[i]->name, bounds.symbols[i]));
-  if (bounds.cache_dtype != DType::kF32 && bounds.cache_dtype != DType::kF16 &&
-      bounds.cache_dtype != DType::kQ8)
-    return fail(ErrorCode::kInvalidArgument, strf("keys and values can be kept in f32, f16 or q8, not {}",
-                                                  dtype_name(bounds.cache_dtype)));
-  if (bounds.state_dtype != DType::kF32 && bounds.state_dtype != DType::kF16)
-    return fail(ErrorCode::kInvalidArgument,
-                strf("recurrent states can be kept in f32 or f16, not {}", dtype_name(bounds.state_dtype)));
+  if (!can_be_used_as(bounds.cache_dtype, kCaches))
+    return fail(ErrorCode::kInvalidArgument, strf("keys and values can be kept in {}, not {}",
+                                                  one_of(kCacheTypes), dtype_name(bounds.cache_dtype)));
+  if (!can_be_used_as(bounds.state_dtype, kStates))
+    return fail(ErrorCode::kInvalidArgument, strf("recurrent states can be kept in {}, not {}",
+                                                  one_of(kStateTypes), dtype_name(bounds.state_dtype)));
   const AttentionBounds& attention = bounds.attention;
   if (!attention.full && (attention.window < 1 || attention.sinks < 0 ||
                           attention.window > (int64_t{1} << 30) || attention.sinks > (int64_t{1} << 20)))

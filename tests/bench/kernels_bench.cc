@@ -89,8 +89,7 @@ class Bench {
   }
 
   void run() {
-    for (int i = 0; i < static_cast<int>(DType::kI32); ++i) {
-      const auto dtype = static_cast<DType>(i);
+    for (const DType dtype : kWeightTypes) {
       if (!options_.dtype.empty() && dtype_name(dtype) != options_.dtype) continue;
       for (const Shape& shape : kShapes) {
         fill(dtype, shape);

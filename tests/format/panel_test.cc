@@ -13,10 +13,7 @@ using namespace linnet::format;
 
 namespace {
 
-constexpr DType kBlockTypes[] = {DType::kQ8, DType::kQ4, DType::kQ4A};
 constexpr float kSubnormalError = 128 * 0x1p-25f;  // a code times half a unit of a subnormal f16 scale
-constexpr DType kMatrixTypes[] = {DType::kF32, DType::kF16, DType::kBF16,
-                                  DType::kQ8,  DType::kQ4,  DType::kQ4A};
 
 uint16_t half_at(const std::byte* p) {
   uint16_t bits;
@@ -26,12 +23,13 @@ uint16_t half_at(const std::byte* p) {
 
 // GGUF's definition of dequantisation, written out from its specification and apart from panel.cc.
 float gguf_value(DType dtype, const std::byte* group, size_t i) {
-  const float d = f16_to_f32(half_at(group));
-  if (dtype == DType::kQ8) return d * static_cast<float>(static_cast<int8_t>(group[2 + i]));
-  const std::byte* nibbles = group + (dtype == DType::kQ4 ? 2 : 4);
-  const int pair = static_cast<int>(nibbles[i % 16]);
+  const float d = f16_to_f32(half_at(group)), m = has_minimum(dtype) ? f16_to_f32(half_at(group + 2)) : 0.0f;
+  const std::byte* codes = group + (has_minimum(dtype) ? 4 : 2);
+  if (code_bits(dtype) == 8) return d * static_cast<float>(static_cast<int8_t>(codes[i])) + m;
+  REQUIRE(code_bits(dtype) == 4);
+  const int pair = static_cast<int>(codes[i % 16]);
   const auto q = static_cast<float>(i < 16 ? pair % 16 : pair / 16);
-  return dtype == DType::kQ4 ? d * (q - 8) : d * q + f16_to_f32(half_at(group + 2));
+  return d * (q - static_cast<float>(info_of(dtype).zero)) + m;
 }
 
 // Random groups whose scales are finite halves (any sign, subnormals too).
@@ -39,7 +37,7 @@ std::vector<std::byte> random_groups(DType dtype, size_t count, std::mt19937& rn
   std::vector<std::byte> bytes(count * group_bytes(dtype));
   for (std::byte& b : bytes) b = static_cast<std::byte>(rng() & 0xFF);
   for (size_t g = 0; g < count; ++g)
-    for (size_t s = 0; s < (dtype == DType::kQ4A ? 2u : 1u); ++s) {
+    for (size_t s = 0; s < (has_minimum(dtype) ? 2u : 1u); ++s) {
       const auto half = static_cast<uint16_t>((rng() & 0x8000u) | (rng() % 0x7C00u));
       std::memcpy(&bytes[g * group_bytes(dtype) + s * 2], &half, 2);
     }
@@ -100,12 +98,12 @@ TEST_CASE("every byte of a block sits where the header says") {
     const auto groups = random_groups(dtype, 16, rng);
     std::vector<std::byte> panel(panel_bytes(dtype, 32));
     pack_panel_from_groups(dtype, groups.data(), 16, 32, panel.data());
-    const size_t scales = dtype == DType::kQ4A ? 4 : 2;
+    const size_t scales = has_minimum(dtype) ? 4 : 2;
     for (size_t r = 0; r < 16; ++r) {
       const std::byte* group = &groups[r * group_bytes(dtype)];
       CHECK(half_at(&panel[r * 2]) == half_at(group));
-      if (dtype == DType::kQ4A) CHECK(half_at(&panel[32 + r * 2]) == half_at(group + 2));
-      const size_t codes = dtype == DType::kQ8 ? 32 : 16;  // a nibble byte keeps its two inputs, i and 16 + i
+      if (has_minimum(dtype)) CHECK(half_at(&panel[32 + r * 2]) == half_at(group + 2));
+      const size_t codes = code_bits(dtype) * 4;  // a nibble byte keeps its two inputs, i and 16 + i
       for (size_t i = 0; i < codes; ++i)
         REQUIRE(panel[scales * 16 + i / 4 * 64 + r * 4 + i % 4] == group[scales + i]);
     }
@@ -113,15 +111,16 @@ TEST_CASE("every byte of a block sits where the header says") {
 }
 
 TEST_CASE("rows beyond the matrix have zero scales and zero codes") {
-  // Kernels may sum codes before they meet the scale, so the codes count too: q4's zero is 8.
+  // Kernels may sum codes before they meet the scale, so the codes count too: q4's zero is 8, twice in a
+  // byte.
   for (const DType dtype : kBlockTypes) {
     std::vector<float> values(static_cast<size_t>(3 * 32), 1.0f);
     std::vector<std::byte> packed(panel_bytes(dtype, 32), std::byte{0xAB}), copied = packed;
     const std::vector<std::byte> groups(3 * group_bytes(dtype), std::byte{0x11});
     pack_panel(dtype, values.data(), 3, 32, packed.data());
     pack_panel_from_groups(dtype, groups.data(), 3, 32, copied.data());
-    const std::byte zero = dtype == DType::kQ4 ? std::byte{0x88} : std::byte{0};
-    const size_t scales = dtype == DType::kQ4A ? 64 : 32;
+    const auto zero = static_cast<std::byte>(info_of(dtype).zero * (code_bits(dtype) == 4 ? 17 : 1));
+    const size_t scales = has_minimum(dtype) ? 64 : 32;
     for (const auto& panel : {packed, copied})
       for (size_t at = 0; at < panel.size(); ++at) {
         const size_t row = at < scales ? at / 2 % 16 : (at - scales) / 4 % 16;
@@ -184,10 +183,13 @@ TEST_CASE("quantisation rounds to nearest and pads with zero weights") {
             }
             // Half a step, or a whole one where the symmetric range ends (q4: +8 is missing), plus the f16
             // rounding of the scale (2^-11, or 2^-25 times the code where it is subnormal) and minimum.
-            const bool affine = dtype == DType::kQ4A && count == 32;
-            const float step = dtype == DType::kQ8 ? extreme / 127 : affine ? (high - low) / 15 : extreme / 8;
-            const float bound =
-                (affine || dtype == DType::kQ8 ? 0.5f : 1.0f) * step + extreme * 0x1p-10f + kSubnormalError;
+            const bool affine = has_minimum(dtype) && count == 32,
+                       even = info_of(dtype).codes == CodeKind::kSigned;
+            const auto codes = static_cast<float>(1 << code_bits(dtype));
+            const float step = even     ? extreme / (codes / 2 - 1)
+                               : affine ? (high - low) / (codes - 1)
+                                        : extreme / (codes / 2);
+            const float bound = (affine || even ? 0.5f : 1.0f) * step + extreme * 0x1p-10f + kSubnormalError;
             REQUIRE(std::abs(row[static_cast<size_t>(c)] - values[static_cast<size_t>(r * k + c)]) <= bound);
           }
         }
@@ -241,7 +243,7 @@ TEST_CASE("a q8 scale that is searched for leaves half the error on a coarser gr
 }
 
 TEST_CASE("values a type cannot hold stay visible as NaN or infinity") {
-  for (const DType dtype : kMatrixTypes)
+  for (const DType dtype : kWeightTypes)
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                             -std::numeric_limits<float>::infinity(), 3e38f}) {
       if (bad == 3e38f && (dtype == DType::kF32 || dtype == DType::kBF16)) continue;
@@ -270,7 +272,7 @@ TEST_CASE("tiny values do not overflow their codes") {
       std::vector<std::byte> panel(panel_bytes(dtype, 32));
       pack_panel(dtype, values.data(), 1, 32, panel.data());
       unpack_panel_row(dtype, panel.data(), 0, 32, row.data());
-      const float bound = dtype == DType::kQ8 ? kSubnormalError : 17 * 0x1p-25f + tiny / 8;
+      const float bound = code_bits(dtype) == 8 ? kSubnormalError : 17 * 0x1p-25f + tiny / 8;
       for (size_t i = 0; i < 32; ++i) REQUIRE(std::abs(row[i] - values[i]) <= bound);
     }
 }

@@ -18,7 +18,6 @@
 namespace linnet::cpu {
 namespace {
 
-constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A};
 constexpr float kUntouched = -12345.0f;
 
 struct Matrix {
@@ -157,8 +156,9 @@ void check_against_double(const MatmulKernels& kernels, DType dtype, int64_t n, 
         magnitude += std::abs(w * x[at]);
         moved += std::abs(w * (x[at] - in.x[at]));
       }
-      // q4a's two parts, d * q and m, are larger than their sum; q is at most 15 and |m| about 8 d.
-      if (dtype == DType::kQ4A) magnitude *= 4;
+      // The two parts of types with a minimum, d * q and m, are larger than their sum; q4a's q is at most 15
+      // and |m| about 8 d.
+      if (has_minimum(dtype)) magnitude *= 4;
       const double got = y[static_cast<size_t>(t * (n + 3) + r)];
       within &= std::abs(got - exact) <= (terms + 4) * unit * magnitude + 1e-30;
       within_input_rounding &= std::abs(got - wanted) <= moved + (terms + 4) * unit * magnitude + 1e-30;
@@ -174,7 +174,7 @@ void check_against_double(const MatmulKernels& kernels, DType dtype, int64_t n, 
 
 TEST_CASE("products agree with double precision on every target") {
   for (const CpuTarget target : supported_targets())
-    for (const DType dtype : kTypes) {
+    for (const DType dtype : kWeightTypes) {
       for (const int64_t rows : {1, 2, 3, 7, 16, 33})
         for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 32}, {5, 64}, {49, 100}, {96, 33}})
           check_against_double(matmul_kernels(target), dtype, n, k, rows);
@@ -189,7 +189,7 @@ TEST_CASE("a row's bits depend neither on its neighbours nor on the split into p
   // Some kernels take many rows through a stretch of the inputs at a time: 2,081 are more than one.
   for (const auto& [most, k] : {std::pair<int64_t, int64_t>{33, 419}, {35, 2081}})
     for (const CpuTarget target : supported_targets())
-      for (const DType dtype : kTypes) {
+      for (const DType dtype : kWeightTypes) {
         CAPTURE(target_name(target));
         CAPTURE(dtype_name(dtype));
         CAPTURE(k);
@@ -226,7 +226,7 @@ TEST_CASE("rows in segments give the bits of the same rows in one piece") {
   constexpr int64_t kSegments = 3, kPixels = 3, kOutputs = 21, kRows = 37;
   for (const int64_t channels : {32, 256})
     for (const CpuTarget target : supported_targets())
-      for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A}) {
+      for (const DType dtype : kBlockTypes) {
         CAPTURE(target_name(target));
         CAPTURE(dtype_name(dtype));
         CAPTURE(channels);
@@ -260,48 +260,45 @@ TEST_CASE("rows in segments give the bits of the same rows in one piece") {
 
 TEST_CASE("second terms make a product more exact, and a row's bits do not depend on its neighbours") {
   constexpr int64_t kN = 41, kRows = 33;
-  for (const auto& [dtype, kK] : {std::pair<DType, int64_t>{DType::kQ8, 419},
-                                  {DType::kQ4, 419},
-                                  {DType::kQ4A, 419},
-                                  {DType::kQ8, 2081},
-                                  {DType::kQ4A, 2081}}) {
-    const Matrix m = make_matrix(dtype, kN, kK, 3);
-    std::vector<float> first;  // of the first target with fused multiply-add
-    for (const CpuTarget target : supported_targets()) {
-      CAPTURE(target_name(target));
-      CAPTURE(dtype_name(dtype));
-      const MatmulKernels& kernels = matmul_kernels(target);
-      double error[2] = {};  // by Refine: sum of squares
-      for (const Refine refine : {Refine::kNone, Refine::kLargest}) {
-        const Input in = make_uneven_input(kernels, kRows, kK, refine, 4);
-        const std::vector<float> whole = multiply(kernels, m, in, kRows);
-        bool rows_equal = true, untouched = true;
-        for (int64_t t = 0; t < kRows; ++t) {
-          const std::vector<float> alone = multiply_alone(kernels, m, in, t);
-          const float* y = whole.data() + t * (kN + 3);
-          for (int64_t r = 0; r < kN; ++r) {
-            rows_equal &= same_bits(alone[static_cast<size_t>(r)], y[r]);
-            double exact = 0;
-            for (int64_t i = 0; i < kK; ++i)
-              exact += static_cast<double>(m.values[static_cast<size_t>(r * kK + i)]) *
-                       in.x[static_cast<size_t>(t * kK + i)];
-            error[static_cast<size_t>(refine)] += (y[r] - exact) * (y[r] - exact);
+  for (const DType dtype : kBlockTypes)
+    for (const int64_t kK : {419, 2081}) {
+      const Matrix m = make_matrix(dtype, kN, kK, 3);
+      std::vector<float> first;  // of the first target with fused multiply-add
+      for (const CpuTarget target : supported_targets()) {
+        CAPTURE(target_name(target));
+        CAPTURE(dtype_name(dtype));
+        const MatmulKernels& kernels = matmul_kernels(target);
+        double error[2] = {};  // by Refine: sum of squares
+        for (const Refine refine : {Refine::kNone, Refine::kLargest}) {
+          const Input in = make_uneven_input(kernels, kRows, kK, refine, 4);
+          const std::vector<float> whole = multiply(kernels, m, in, kRows);
+          bool rows_equal = true, untouched = true;
+          for (int64_t t = 0; t < kRows; ++t) {
+            const std::vector<float> alone = multiply_alone(kernels, m, in, t);
+            const float* y = whole.data() + t * (kN + 3);
+            for (int64_t r = 0; r < kN; ++r) {
+              rows_equal &= same_bits(alone[static_cast<size_t>(r)], y[r]);
+              double exact = 0;
+              for (int64_t i = 0; i < kK; ++i)
+                exact += static_cast<double>(m.values[static_cast<size_t>(r * kK + i)]) *
+                         in.x[static_cast<size_t>(t * kK + i)];
+              error[static_cast<size_t>(refine)] += (y[r] - exact) * (y[r] - exact);
+            }
+            for (int64_t r = kN; r < kN + 3; ++r) untouched &= y[r] == kUntouched;
           }
-          for (int64_t r = kN; r < kN + 3; ++r) untouched &= y[r] == kUntouched;
+          CHECK(rows_equal);
+          CHECK(untouched);
+          if (target == CpuTarget::kPortable || refine == Refine::kNone) continue;
+          if (first.empty()) first = whole;
+          CHECK(std::memcmp(first.data(), whole.data(), first.size() * sizeof(float)) == 0);
         }
-        CHECK(rows_equal);
-        CHECK(untouched);
-        if (target == CpuTarget::kPortable || refine == Refine::kNone) continue;
-        if (first.empty()) first = whole;
-        CHECK(std::memcmp(first.data(), whole.data(), first.size() * sizeof(float)) == 0);
+        CHECK(error[1] < 0.2 * error[0]);
       }
-      CHECK(error[1] < 0.2 * error[0]);
     }
-  }
 }
 
 TEST_CASE("targets with fused multiply-add give the same bits") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kWeightTypes) {
     const Matrix m = make_matrix(dtype, 40, 203, 5);
     std::vector<float> first;
     for (const CpuTarget target : supported_targets()) {
@@ -320,13 +317,13 @@ TEST_CASE("targets with fused multiply-add give the same bits") {
 TEST_CASE("extreme codes do not overflow the 16-bit sums") {
   // Weights at both ends of their codes against activations at +-127: the largest sums the formats allow.
   for (const CpuTarget target : supported_targets())
-    for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A})
+    for (const DType dtype : kBlockTypes)
       for (const unsigned code : {0x00u, 0xFFu, 0x80u, 0x7Fu}) {
         CAPTURE(target_name(target));
         CAPTURE(dtype_name(dtype));
         CAPTURE(code);
         Matrix m = make_matrix(dtype, 16, 32, 7);
-        const size_t scales = dtype == DType::kQ4A ? 64 : 32;
+        const size_t scales = format::panel_block(dtype).codes;
         std::memset(m.panels + scales, static_cast<int>(code), format::panel_block_bytes(dtype) - scales);
         const uint16_t one = f32_to_f16(1.0f);
         for (size_t i = 0; i < scales; i += 2) std::memcpy(m.panels + i, &one, 2);
@@ -346,7 +343,7 @@ TEST_CASE("extreme codes do not overflow the 16-bit sums") {
 
 TEST_CASE("a NaN or an infinity reaches its row and no other") {
   for (const CpuTarget target : supported_targets())
-    for (const DType dtype : kTypes)
+    for (const DType dtype : kWeightTypes)
       for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                               -std::numeric_limits<float>::infinity()})
         for (const size_t where : {0u, 31u, 32u, 66u}) {
@@ -371,7 +368,7 @@ TEST_CASE("a NaN or an infinity reaches its row and no other") {
 
 TEST_CASE("damaged scales reach the outputs") {
   for (const CpuTarget target : supported_targets())
-    for (const DType dtype : {DType::kQ8, DType::kQ4, DType::kQ4A}) {
+    for (const DType dtype : kBlockTypes) {
       const MatmulKernels& kernels = matmul_kernels(target);
       const Matrix m = make_matrix(dtype, 16, 64, 11);
       const uint16_t nan = 0x7E00;

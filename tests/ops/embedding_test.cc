@@ -6,7 +6,7 @@ using namespace linnet;
 using namespace linnet::testing;
 
 TEST_CASE("embedding: like the reference, every element type") {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A}) {
+  for (const DType dtype : kWeightTypes) {
     CAPTURE(std::string(dtype_name(dtype)));
     check_op(5, [&](OpBuilder& op, Random& random) {
       const int64_t vocabulary = random.pick(1, 100), d = random.pick(1, 150);

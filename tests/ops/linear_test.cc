@@ -7,8 +7,9 @@ using namespace linnet;
 using namespace linnet::testing;
 
 namespace {
-constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A};
-DType any_type(Random& random) { return kTypes[random.pick(0, 5)]; }
+DType any_type(Random& random) {
+  return kWeightTypes.types[random.pick(0, static_cast<int64_t>(kWeightTypes.count) - 1)];
+}
 }  // namespace
 
 TEST_CASE("linear: within the rounding of activations, every element type, alone and several at once") {
@@ -122,7 +123,7 @@ TEST_CASE("linear: by hand") {
 }
 
 TEST_CASE("linear: a NaN or an infinity in a token spoils that token alone") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kWeightTypes) {
     CAPTURE(std::string(dtype_name(dtype)));
     const auto op = make_op(
         [&](OpBuilder& b, Random&) {

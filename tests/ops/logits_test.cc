@@ -7,7 +7,7 @@ using namespace linnet;
 using namespace linnet::testing;
 
 TEST_CASE("logits: the last rows, within the rounding of activations") {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A}) {
+  for (const DType dtype : kWeightTypes) {
     CAPTURE(std::string(dtype_name(dtype)));
     check_op(6, [&](OpBuilder& op, Random& random) {
       const int64_t k = random.pick(1, 200), n = random.pick(1, 400);

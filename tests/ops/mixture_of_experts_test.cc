@@ -70,7 +70,7 @@ TEST_CASE("mixture_of_experts: like the reference for every routing, with and wi
 }
 
 TEST_CASE("mixture_of_experts: quantised experts, more tokens than a block, sizes that threads share") {
-  for (const DType dtype : {DType::kQ8, DType::kQ4A}) {
+  for (const DType dtype : kBlockTypes) {
     check_op(3,
              [&](OpBuilder& op, Random&) {
                const int64_t experts = 12, d = 128, inner = 96;

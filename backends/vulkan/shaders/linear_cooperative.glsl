@@ -26,15 +26,13 @@ float16_t scaled(float v, float scale) {
 float larger(float most, float a) { return a > most || isnan(a) ? a : most; }
 
 // At least the largest magnitude of the inputs [32 b, 32 b + 32) of a row, from its scales.
-#define LARGEST_WEIGHT(name, words, DTYPE)                                             \
-  float name(uint panel, uint r, uint b) {                                             \
-    uint size = DTYPE == 3u ? 136u : DTYPE == 5u ? 80u : 72u;                          \
-    uint at = (panel * ((p.k + 31u) / 32u) + b) * size, shift = (r & 1u) * 16u;        \
-    float step = half_to_float(words[at + r / 2u] >> shift & 0xFFFFu);                 \
-    if (DTYPE == 3u) return abs(step) * 128.0;                                         \
-    if (DTYPE == 4u) return abs(step) * 8.0;                                           \
-    float least = half_to_float(words[at + 8u + r / 2u] >> shift & 0xFFFFu);           \
-    return larger(abs(least), abs(15.0 * step + least));                               \
+#define LARGEST_WEIGHT(name, words, DTYPE)                                                      \
+  float name(uint panel, uint r, uint b) {                                                      \
+    uint at = (panel * ((p.k + GROUP_INPUTS - 1u) / GROUP_INPUTS) + b) * BLOCK_WORDS(DTYPE);    \
+    float step = FACTOR(words, at, r);                                                          \
+    if (!HAS_MINIMUM(DTYPE)) return abs(step) * MOST_STEPS(DTYPE);                              \
+    float least = FACTOR(words, at + MINIMA_AT(DTYPE), r);                                      \
+    return larger(abs(least), abs(MOST_STEPS(DTYPE) * step + least));                           \
   }
 LARGEST_WEIGHT(largest0, w0, DTYPE0)
 LARGEST_WEIGHT(largest1, w1, DTYPE1)
@@ -51,7 +49,7 @@ void find_scales(uint lane, uint first, uint own, uint t0) {
   uint slot = (lane & 63u) / 16u, panel = first + slot % own, r = lane & 15u;
   bool second = slot >= own;
   most = 0.0;
-  if (panel < p.panels && (second ? DTYPE1 : DTYPE0) != 1u)
+  if (panel < p.panels && (second ? DTYPE1 : DTYPE0) != DTYPE_F16)
     for (uint b = lane / OUTPUTS; b * 32u < p.k; b += 2u)
       most = larger(most, second ? largest1(p.skip1 + panel, r, b) : largest0(p.skip0 + panel, r, b));
   products[THREADS + lane] = most;
@@ -62,7 +60,7 @@ void find_scales(uint lane, uint first, uint own, uint t0) {
     input_scale[lane] = scale_of(most);
   } else if (lane >= OUTPUTS) {
     uint row = lane - OUTPUTS;
-    weight_scale[row] = ((row / 16u >= own ? DTYPE1 : DTYPE0) == 1u)
+    weight_scale[row] = ((row / 16u >= own ? DTYPE1 : DTYPE0) == DTYPE_F16)
                             ? 1.0
                             : scale_of(larger(products[THREADS + row], products[THREADS + OUTPUTS + row]));
   }

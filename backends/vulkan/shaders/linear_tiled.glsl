@@ -1,6 +1,6 @@
 // linear for many tokens: a group makes 32 tokens x 64 outputs (gated: 32 of each matrix), a thread 4 x 4 of them.
-// A block of 32 inputs of both sides goes through shared memory, 16 KiB at most. With INTEGER_DOT weights are in groups
-// of q8, q4 or q4a, and activations are rounded to 8 bits in groups of 32, as the CPU backend rounds them. With HALF both
+// A block of 32 inputs of both sides goes through shared memory, 16 KiB at most. With INTEGER_DOT weights are in
+// blocks, and activations are rounded to 8 bits in groups of 32, as the CPU backend rounds them. With HALF both
 // sides are rounded to f16 in groups of 32 and multiplied in f16, and four products at a time are added in f16. With
 // COOPERATIVE both sides are rounded to f16 and multiplied by the device's matrix units, which add in f32.
 // Constant 0 is 128; with COOPERATIVE 6, 7 and 8 are the units' M, N and K (of tokens, outputs and inputs; each divides its
@@ -59,25 +59,19 @@ shared int inputs[8][ROW], weights[8][OUTPUTS];
 shared float input_step[ROW], input_sum[ROW], weight_step[OUTPUTS], weight_least[OUTPUTS];
 
 // Row r of a group of 32 inputs: x = step * integer + least.
-#define LOAD_INTEGERS(name, words, DTYPE)                                                     \
-  void name(uint panel, uint r, uint b, uint row) {                                           \
-    uint size = DTYPE == 3u ? 136u : DTYPE == 5u ? 80u : 72u;                                 \
-    uint at = (panel * ((p.k + 31u) / 32u) + b) * size, shift = (r & 1u) * 16u;               \
-    float step = half_to_float(words[at + r / 2u] >> shift & 0xFFFFu);                        \
-    weight_step[row] = step;                                                                  \
-    weight_least[row] = DTYPE == 3u   ? 0.0                                                   \
-                        : DTYPE == 4u ? -8.0 * step                                           \
-                                      : half_to_float(words[at + 8u + r / 2u] >> shift & 0xFFFFu); \
-    at += size - (DTYPE == 3u ? 128u : 64u) + r;                                              \
-    for (uint i = 0u; i < (DTYPE == 3u ? 8u : 4u); ++i) {                                     \
-      uint word = words[at + i * 16u];                                                        \
-      if (DTYPE == 3u) {                                                                      \
-        weights[i][row] = int(word);                                                          \
-      } else {                                                                                \
-        weights[i][row] = int(word & 0x0F0F0F0Fu);                                            \
-        weights[i + 4u][row] = int(word >> 4 & 0x0F0F0F0Fu);                                  \
-      }                                                                                       \
-    }                                                                                         \
+#define LOAD_INTEGERS(name, words, DTYPE)                                                               \
+  void name(uint panel, uint r, uint b, uint row) {                                                     \
+    uint at = (panel * ((p.k + GROUP_INPUTS - 1u) / GROUP_INPUTS) + b) * BLOCK_WORDS(DTYPE);            \
+    float step = FACTOR(words, at, r);                                                                  \
+    weight_step[row] = step;                                                                            \
+    weight_least[row] = HAS_MINIMUM(DTYPE) ? FACTOR(words, at + MINIMA_AT(DTYPE), r)                    \
+                        : CODE_ZERO(DTYPE) != 0.0 ? -CODE_ZERO(DTYPE) * step : 0.0;                     \
+    at += CODES_AT(DTYPE) + r;                                                                          \
+    for (uint i = 0u; i < CODE_LINES(DTYPE); ++i) {                                                     \
+      uint word = words[at + i * PANEL_ROWS];                                                           \
+      for (uint h = 0u; h < CODE_PARTS(DTYPE); ++h)                                                     \
+        weights[FIRST_OF_PART(i, h) / 4u][row] = int(codes_in(DTYPE, word, h));                         \
+    }                                                                                                   \
   }
 LOAD_INTEGERS(integers0, w0, DTYPE0)
 LOAD_INTEGERS(integers1, w1, DTYPE1)
