@@ -22,7 +22,7 @@
 
 #include <hwy/base.h>
 
-#ifdef LINNET_WITHOUT_AVX512
+#ifdef LINNET_WITHOUT_AVX3  // targets.cmake: no target of targets.def needs it
 #define LINNET_LEFT_OUT HWY_AVX3
 #else
 #define LINNET_LEFT_OUT 0

@@ -33,21 +33,18 @@ inline const CpuConstants& constants(const KernelContext& context) {
 #include "runtime/graph/ops.def"
 #undef LINNET_OP
 
-// Of the versions of one function the one for `target`: Highway has no versions for the dot product
-// instructions that tell kAvxVnni from kAvx2; only the matrix kernels use those.
+// Of the versions of one function the one for `target`, as targets.def says: Highway has no versions for the
+// dot product instructions that tell kAvxVnni from kAvx2; only the matrix kernels use those.
 template <typename F>
 F choose(CpuTarget target, F base, std::type_identity_t<F> avx2, std::type_identity_t<F> avx512) {
+  const F version_Base = base, version_Avx2 = avx2 ? avx2 : base, version_Avx3 = avx512 ? avx512 : base;
   switch (target) {
-    case CpuTarget::kAvx2:
-    case CpuTarget::kAvxVnni:
-      return avx2 ? avx2 : base;
-    case CpuTarget::kAvx512:
-    case CpuTarget::kAvx512Vnni:
-    case CpuTarget::kAvx512Bf16:
-      return avx512 ? avx512 : base;
-    default:
-      return base;
+#define LINNET_CPU_TARGET(name, text, arch, of, highway, ...) \
+  case CpuTarget::k##name:                                    \
+    return version_##highway;
+#include "backends/cpu/targets.def"
   }
+  return base;
 }
 // LINNET_CHOOSE(target, f): f was defined in namespace linnet::cpu::HWY_NAMESPACE; used under #if HWY_ONCE.
 #define LINNET_CHOOSE(target, function)                                                      \

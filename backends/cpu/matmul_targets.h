@@ -1,21 +1,12 @@
-// The tables that the per-instruction-set files define; targets.cmake says which are compiled where.
+// The tables that the per-instruction-set files define: kMatmulAvx2 and so on, for this build's architecture.
+// What the build left out (targets.cmake) is an empty one.
 #pragma once
 
 #include "backends/cpu/matmul.h"
 
 namespace linnet::cpu {
 
-extern const MatmulKernels kMatmulPortable;
-#if defined(__x86_64__)
-extern const MatmulKernels kMatmulAvx2;
-extern const MatmulKernels kMatmulAvxVnni;
-extern const MatmulKernels kMatmulAvx512;
-extern const MatmulKernels kMatmulAvx512Vnni;
-extern const MatmulKernels kMatmulAvx512Bf16;
-#elif defined(__aarch64__)
-extern const MatmulKernels kMatmulNeon;
-extern const MatmulKernels kMatmulNeonDot;
-extern const MatmulKernels kMatmulNeonI8mm;
-#endif
+#define LINNET_CPU_TARGET(name, text, arch, ...) LINNET_ON_##arch(extern const MatmulKernels kMatmul##name;)
+#include "backends/cpu/targets.def"
 
 }  // namespace linnet::cpu

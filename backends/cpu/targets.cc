@@ -16,48 +16,33 @@ namespace linnet::cpu {
 namespace {
 
 constexpr std::array<std::string_view, kCpuTargetCount> kNames = {
-    "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "neon", "neondot", "neoni8mm"};
+#define LINNET_CPU_TARGET(name, text, ...) #text,
+#include "backends/cpu/targets.def"
+};
 
-// Every feature that targets.cmake lets the compiler use, whether or not a kernel asks for it by name.
+// What the rows of targets.def ask of the machine; what the operating system must save (XGETBV) is part of
+// the answers.
+#define LINNET_HAS(feature) __builtin_cpu_supports(feature)
+#if defined(__aarch64__) && defined(__linux__)
+#define LINNET_ARM_DOT \
+  ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 && (getauxval(AT_HWCAP) & HWCAP_ASIMDHP) != 0)
+#define LINNET_ARM_I8MM \
+  ((getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0 && (getauxval(AT_HWCAP2) & HWCAP2_BF16) != 0)
+#else
+#define LINNET_ARM_DOT true  // every processor of Apple's that runs AArch64 desktop systems
+#define LINNET_ARM_I8MM false
+#endif
+
 bool machine_has(CpuTarget target) {
-  if (target == CpuTarget::kPortable) return true;
-#if defined(__x86_64__)
-  // What the operating system must save (XGETBV) is part of these answers.
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
-                    __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("pclmul") &&
-                    __builtin_cpu_supports("aes");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("avx512cd");
   switch (target) {
-    case CpuTarget::kAvx2:
-      return avx2;
-    case CpuTarget::kAvxVnni:
-      return avx2 && __builtin_cpu_supports("avxvnni");
-    case CpuTarget::kAvx512:
-      return avx512;
-    case CpuTarget::kAvx512Vnni:
-      return avx512 && __builtin_cpu_supports("avx512vnni");
-    case CpuTarget::kAvx512Bf16:
-      return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
-    default:
+#define LINNET_CPU_TARGET(name, text, arch, base, highway, flags, limits, feature, machine)                  \
+  LINNET_ON_##arch(case CpuTarget::k##name                                                                   \
+                   : return (CpuTarget::k##name == CpuTarget::k##base || machine_has(CpuTarget::k##base)) && \
+                            (machine);)
+#include "backends/cpu/targets.def"
+    default:  // of another architecture
       return false;
   }
-#elif defined(__aarch64__)
-  if (target == CpuTarget::kNeon) return true;
-#if defined(__linux__)
-  const unsigned long features = getauxval(AT_HWCAP);
-  const bool dot = (features & HWCAP_ASIMDDP) != 0 && (features & HWCAP_ASIMDHP) != 0;
-  if (target == CpuTarget::kNeonDot) return dot;
-  const unsigned long more = getauxval(AT_HWCAP2);
-  return target == CpuTarget::kNeonI8mm && dot && (more & HWCAP2_I8MM) != 0 && (more & HWCAP2_BF16) != 0;
-#else
-  return target == CpuTarget::kNeonDot;  // every processor of Apple's that runs AArch64 desktop systems
-#endif
-#else
-  return false;
-#endif
 }
 
 // A build may leave instruction sets out (targets.cmake).

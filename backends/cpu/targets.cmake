@@ -1,39 +1,52 @@
-# Each instruction set's kernels are one file compiled with its flags; everything else keeps the baseline, and
-# targets.cc chooses at run time. The -mno flags keep a global -march from widening a file beyond its name.
-set(LINNET_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi -mbmi2 -mpclmul -maes)
-set(LINNET_AVX512_FLAGS ${LINNET_AVX2_FLAGS} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
-
+# Each instruction set's kernels are one file, made from matmul_target.cc.in and compiled with the flags that targets.def
+# has for it; everything else keeps the baseline, and targets.cc chooses at run time.
 option(LINNET_OWN_TARGETS_ONLY "Compile kernels only for instruction sets that this machine has (Linux, x86-64)" OFF)
 set(LINNET_OWN_FEATURES "")
 if(LINNET_OWN_TARGETS_ONLY AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo LINNET_OWN_FEATURES REGEX "^flags" LIMIT_COUNT 1)
 endif()
-
-function(linnet_target_flags name)
-  set_source_files_properties(${CMAKE_SOURCE_DIR}/backends/cpu/matmul_${name}.cc PROPERTIES
-                              COMPILE_OPTIONS "${ARGN}" SKIP_PRECOMPILE_HEADERS ON)
-endfunction()
-# The same unless only this machine's are wanted and it lacks `feature`, as /proc/cpuinfo has it.
-function(linnet_optional_target name feature)
-  if(LINNET_OWN_FEATURES AND NOT LINNET_OWN_FEATURES MATCHES " ${feature}( |$)")
-    message(STATUS "Kernels for ${name}: left out, this machine has no ${feature}")
-    string(TOUPPER ${name} upper)
-    add_compile_definitions(LINNET_WITHOUT_${upper})  # LINNET_WITHOUT_AVX512: highway_targets.h
-  else()
-    linnet_target_flags(${name} ${ARGN})
-  endif()
-endfunction()
-
+set(LINNET_ARCH "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  linnet_optional_target(avx2 avx2 ${LINNET_AVX2_FLAGS} -mno-avxvnni -mno-avx512f)
-  linnet_optional_target(avxvnni avx_vnni ${LINNET_AVX2_FLAGS} -mavxvnni -mno-avx512f)
-  linnet_optional_target(avx512 avx512bw ${LINNET_AVX512_FLAGS} -mno-avx512vnni)
-  linnet_optional_target(avx512vnni avx512_vnni ${LINNET_AVX512_FLAGS} -mavx512vnni -mno-avx512bf16)
-  linnet_optional_target(avx512bf16 avx512_bf16 ${LINNET_AVX512_FLAGS} -mavx512vnni -mavx512bf16)
+  set(LINNET_ARCH X86)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
-  # Highway's functions carry the attribute +crypto, and GCC inlines only into code that has it too. Nothing of
-  # ours asks for those instructions.
-  linnet_target_flags(neon -march=armv8-a+crypto)
-  linnet_target_flags(neondot -march=armv8.2-a+crypto+dotprod+fp16)
-  linnet_target_flags(neoni8mm -march=armv8.2-a+crypto+dotprod+fp16+i8mm+bf16)
+  set(LINNET_ARCH Arm64)
+endif()
+
+# Compiles the kernels of a row of targets.def; flags are those of the base and its own.
+function(linnet_cpu_target name text highway flags limits feature)
+  set(compiled 1)
+  if(LINNET_OWN_FEATURES AND feature AND NOT LINNET_OWN_FEATURES MATCHES " ${feature}( |$)")
+    set(compiled 0)
+    set(flags "")
+    set(limits "")
+    message(STATUS "Kernels for ${text}: left out, this machine has no ${feature}")
+  else()
+    set(LINNET_HIGHWAY_TARGETS ${LINNET_HIGHWAY_TARGETS} ${highway} PARENT_SCOPE)
+  endif()
+  set(source ${CMAKE_BINARY_DIR}/generated/backends/cpu/matmul_${text}.cc)
+  configure_file(${CMAKE_SOURCE_DIR}/backends/cpu/matmul_target.cc.in ${source} @ONLY)
+  target_sources(linnet_cpu PRIVATE ${source})
+  separate_arguments(options UNIX_COMMAND "${flags} ${limits}")
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${options}" SKIP_PRECOMPILE_HEADERS ON)
+endfunction()
+
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backends/cpu/targets.def)
+file(READ ${CMAKE_SOURCE_DIR}/backends/cpu/targets.def LINNET_CPU_ROWS)
+string(REGEX REPLACE "//[^\n]*" "" LINNET_CPU_ROWS "${LINNET_CPU_ROWS}")
+string(REGEX REPLACE "[ \n]+" " " LINNET_CPU_ROWS "${LINNET_CPU_ROWS}")
+string(REGEX MATCHALL "LINNET_CPU_TARGET\\([A-Za-z0-9]+, [a-z0-9]+, [A-Za-z0-9]+, [A-Za-z0-9]+, [A-Za-z0-9]+, \"[^\"]*\", \"[^\"]*\", \"[^\"]*\""
+       LINNET_CPU_ROWS "${LINNET_CPU_ROWS}")
+set(LINNET_HIGHWAY_TARGETS "")
+set(LINNET_CPU_FLAGS_Portable "")
+foreach(row ${LINNET_CPU_ROWS})
+  string(REGEX MATCH "\\(([A-Za-z0-9]+), ([a-z0-9]+), ([A-Za-z0-9]+), ([A-Za-z0-9]+), ([A-Za-z0-9]+), \"([^\"]*)\", \"([^\"]*)\", \"([^\"]*)\"" row "${row}")
+  set(LINNET_CPU_FLAGS_${CMAKE_MATCH_1} "${LINNET_CPU_FLAGS_${CMAKE_MATCH_4}} ${CMAKE_MATCH_6}")
+  if(CMAKE_MATCH_3 STREQUAL LINNET_ARCH)
+    linnet_cpu_target("${CMAKE_MATCH_1}" "${CMAKE_MATCH_2}" "${CMAKE_MATCH_5}" "${LINNET_CPU_FLAGS_${CMAKE_MATCH_1}}"
+                      "${CMAKE_MATCH_7}" "${CMAKE_MATCH_8}")
+  endif()
+endforeach()
+# highway_targets.h: none of Highway's either that serves only targets left out.
+if(LINNET_ARCH STREQUAL X86 AND NOT Avx3 IN_LIST LINNET_HIGHWAY_TARGETS)
+  target_compile_definitions(linnet_cpu PUBLIC LINNET_WITHOUT_AVX3)
 endif()

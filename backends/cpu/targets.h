@@ -10,7 +10,7 @@
 
 namespace linnet::cpu {
 
-// "portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "neon", "neondot", "neoni8mm".
+// As targets.def has it: "portable", "avx2" and so on.
 std::string_view target_name(CpuTarget target);
 
 // What this machine and this build can run, slowest first; never empty. Constant for the process.

@@ -7,17 +7,28 @@
 
 namespace linnet::cpu {
 
+// The rows of targets.def, slowest first.
 enum class CpuTarget : uint8_t {
-  kPortable,    // plain C++: any processor
-  kAvx2,        // AVX2, FMA, F16C
-  kAvxVnni,     // kAvx2 and the 256-bit VEX-coded int8 dot product
-  kAvx512,      // AVX-512 F, BW, DQ, VL, CD
-  kAvx512Vnni,  // kAvx512 and its int8 dot product
-  kAvx512Bf16,  // kAvx512Vnni and the dot product of bf16 pairs
-  kNeon,        // AArch64
-  kNeonDot,     // kNeon and the int8 dot product (Armv8.2 FEAT_DotProd)
-  kNeonI8mm,    // kNeonDot, the int8 matrix product and the bf16 dot product (Armv8.6 FEAT_I8MM, FEAT_BF16)
+#define LINNET_CPU_TARGET(name, ...) k##name,
+#include "backends/cpu/targets.def"
 };
-inline constexpr size_t kCpuTargetCount = 9;
+inline constexpr size_t kCpuTargetCount = 0
+#define LINNET_CPU_TARGET(...) +1
+#include "backends/cpu/targets.def"
+    ;
 
 }  // namespace linnet::cpu
+
+// LINNET_ON_X86(code), LINNET_ON_Arm64(code), LINNET_ON_Any(code): the code where this build is for that
+// architecture, the `arch` of targets.def.
+#define LINNET_ON_Any(...) __VA_ARGS__
+#if defined(__x86_64__)
+#define LINNET_ON_X86(...) __VA_ARGS__
+#else
+#define LINNET_ON_X86(...)
+#endif
+#if defined(__aarch64__)
+#define LINNET_ON_Arm64(...) __VA_ARGS__
+#else
+#define LINNET_ON_Arm64(...)
+#endif
