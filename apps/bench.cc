@@ -15,11 +15,10 @@
 #include "apps/energy.h"
 #include "apps/model_info.h"
 #include "apps/roofline.h"
-#if LINNET_HAS_VULKAN
-#include "backends/vulkan/vulkan.h"
-#endif
+#include "backends/registry/registry.h"
 #include "linnet/session.h"
 #include "runtime/core/strings.h"
+#include "runtime/engine/device_meter.h"
 
 namespace linnet::app {
 namespace {
@@ -103,41 +102,37 @@ Result<void> sustain(const BenchArguments& options, Bench& bench, std::span<cons
 // for all logits.
 Result<void> count_on_device(Bench& bench, const Backend& backend, std::span<const std::byte> start,
                              std::span<const int32_t> answer) {
-#if LINNET_HAS_VULKAN
-  const auto* vulkan = dynamic_cast<const VulkanBackend*>(&backend);
-  if (!vulkan || answer.empty()) return {};
+  const DeviceMeter* meter = backend.meter();
+  if (!meter || answer.empty()) return {};
   LINNET_TRY(bench.session->restore(start));
-  const VulkanCounts before = vulkan->counts();
+  const DeviceCounts before = meter->counts();
   for (const int32_t token : answer) LINNET_TRY(bench.session->decode_largest(token, 1));
-  const VulkanCounts after = vulkan->counts();
+  const DeviceCounts after = meter->counts();
   for (const int32_t token : answer) LINNET_TRY(bench.session->decode(token));
-  const VulkanCounts whole = vulkan->counts();
+  const DeviceCounts whole = meter->counts();
   const auto tokens = static_cast<double>(answer.size());
-  const auto each = [&](uint64_t VulkanCounts::*what) {
+  const auto each = [&](uint64_t DeviceCounts::*what) {
     return static_cast<double>(after.*what - before.*what) / tokens;
   };
-  bench.device = {{"name", vulkan->device().name},
-                  {"dispatches_per_token", each(&VulkanCounts::dispatches)},
-                  {"barriers_per_token", each(&VulkanCounts::barriers)},
-                  {"submits_per_token", each(&VulkanCounts::submits)},
-                  {"weight_bytes_per_token", each(&VulkanCounts::weight_bytes)},
-                  {"read_bytes_per_token", each(&VulkanCounts::read_bytes)},
+  bench.device = {{"name", meter->device_name()},
+                  {"dispatches_per_token", each(&DeviceCounts::dispatches)},
+                  {"barriers_per_token", each(&DeviceCounts::barriers)},
+                  {"submits_per_token", each(&DeviceCounts::submits)},
+                  {"weight_bytes_per_token", each(&DeviceCounts::weight_bytes)},
+                  {"read_bytes_per_token", each(&DeviceCounts::read_bytes)},
                   {"read_bytes_per_token_with_all_logits",
                    static_cast<double>(whole.read_bytes - after.read_bytes) / tokens},
                   {"device_bytes", after.device_bytes}};
-#else
-  static_cast<void>(bench), static_cast<void>(backend), static_cast<void>(start), static_cast<void>(answer);
-#endif
   return {};
 }
 
 // A session of its own, so that the clocks do not disturb what is measured.
 Result<void> profile_nodes(const BenchArguments& options, Bench& bench) {
-#if LINNET_HAS_VULKAN
-  VulkanOptions vulkan;
-  vulkan.device = options.bounds.device;
-  vulkan.profile = true;
-  LINNET_ASSIGN(const std::unique_ptr<VulkanBackend> backend, create_vulkan_backend(vulkan));
+  LINNET_ASSIGN(const std::shared_ptr<const Backend> backend, find_backend(options.bounds, true));
+  const DeviceMeter* meter = backend->meter();
+  if (!meter)
+    return fail(ErrorCode::kUnsupported,
+                strf("the backend '{}' measures no nodes: leave --profile out", options.bounds.backend));
   LINNET_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.path));
   LINNET_ASSIGN(const std::unique_ptr<Session> session,
                 Session::create(std::move(model), *backend, session_options(options.bounds)));
@@ -145,9 +140,9 @@ Result<void> profile_nodes(const BenchArguments& options, Bench& bench) {
     return static_cast<int32_t>((i * 7919 + 13) % session->model().vocabulary());
   };
   // Everything once before it counts: drivers compile late.
-  std::vector<VulkanNodeTime> before;
+  std::vector<DeviceNodeTime> before;
   const auto since = [&](double runs) {
-    const std::vector<VulkanNodeTime> now = backend->profile();
+    const std::vector<DeviceNodeTime> now = meter->profile();
     Json nodes = Json::array();
     for (size_t i = 0; i < now.size(); ++i)
       nodes.push_back(
@@ -171,9 +166,6 @@ Result<void> profile_nodes(const BenchArguments& options, Bench& bench) {
   bench.profile["decode"] = since(static_cast<double>(tokens));
   if (before.empty())
     return fail(ErrorCode::kUnsupported, "the queue of this device has no clock: leave --profile out");
-#else
-  static_cast<void>(options), static_cast<void>(bench);
-#endif
   return {};
 }
 
@@ -377,9 +369,11 @@ int bench(BenchArguments options) {
   if (options.prompt_tokens == 0 && options.decode_tokens == 0)
     return complain(
         {ErrorCode::kInvalidArgument, "--prompt-tokens 0 and --decode-tokens 0 leave nothing to measure"});
-  if (options.profile && options.bounds.backend != "vulkan")
+  const BackendFactory* factory = backend_named(options.bounds.backend);
+  if (options.profile && factory && factory->kind != BackendKind::kDevice)
     return complain(
-        {ErrorCode::kInvalidArgument, "--profile reads the clock of a GPU: it needs --backend vulkan"});
+        {ErrorCode::kInvalidArgument, strf("--profile reads the clock of a GPU: it needs --backend {}",
+                                           backend_names(BackendKind::kDevice))});
   if (auto checked = check_bounds(options.bounds); !checked) return complain(checked.error());
   const int64_t longest = options.depth + std::max(options.prompt_tokens, options.decode_tokens);
   if (options.bounds.attention == "full" && !options.bounds.context_given) options.bounds.context = longest;

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "apps/common.h"
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -32,11 +33,11 @@ void add_bounds_options(Command command, BoundsOptions& bounds) {
       .group(group)
       .tells(bounds.context_given);
   command.option("--cache", bounds.cache, "precision of keys and values")
-      .one_of({"f32", "f16", "q8"})
+      .one_of(names_of(kCacheTypes))
       .shows_default()
       .group(group);
   command.option("--state-type", bounds.state_type, "precision of the states of recurrent layers")
-      .one_of({"f32", "f16"})
+      .one_of(names_of(kStateTypes))
       .shows_default()
       .group(group);
   command.option("--chunk", bounds.chunk, "tokens of a prompt processed at once")
@@ -47,10 +48,8 @@ void add_bounds_options(Command command, BoundsOptions& bounds) {
       .between(1, 1024)
       .shows_default()
       .group(group);
-  command
-      .option("--backend", bounds.backend,
-              "processor: cpu, vulkan (a GPU), or reference (slow, defines the truth)")
-      .one_of({"cpu", "reference", "vulkan"})
+  command.option("--backend", bounds.backend, backend_help())
+      .one_of(backend_choices())
       .shows_default()
       .group(group);
   command
@@ -73,8 +72,12 @@ Result<void> check_bounds(const BoundsOptions& bounds) {
   return {};
 }
 
-Result<std::shared_ptr<const Backend>> find_backend(const BoundsOptions& bounds) {
-  return find_backend(bounds.backend, bounds.device, bounds.shader_cache);
+Result<std::shared_ptr<const Backend>> find_backend(const BoundsOptions& bounds, bool profile) {
+  BackendOptions options;
+  options.device = bounds.device;
+  options.compiled_file = bounds.shader_cache;
+  options.profile = profile;
+  return find_backend(bounds.backend, std::move(options));
 }
 
 SessionOptions session_options(const BoundsOptions& bounds) {

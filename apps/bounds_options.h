@@ -28,7 +28,8 @@ void add_bounds_options(Command command, BoundsOptions& bounds);
 // After parsing. Errors: --context with a window, --window or --sinks with full attention.
 Result<void> check_bounds(const BoundsOptions& bounds);
 
-Result<std::shared_ptr<const Backend>> find_backend(const BoundsOptions& bounds);
+// `profile`: measuring the time of every node, where the backend can (Backend::meter()).
+Result<std::shared_ptr<const Backend>> find_backend(const BoundsOptions& bounds, bool profile = false);
 SessionOptions session_options(const BoundsOptions& bounds);
 // `symbols`: bounds beyond tokens, logit_tokens and context; a later entry of a name wins.
 EngineOptions engine_options(const BoundsOptions& bounds,

@@ -8,14 +8,9 @@
 #include <cstdlib>
 #include <fstream>
 #include <set>
-#include <sstream>
 #include <thread>
 
-#include "backends/cpu/cpu.h"
-#include "backends/reference/reference.h"
-#if LINNET_HAS_VULKAN
-#include "backends/vulkan/vulkan.h"
-#endif
+#include "backends/registry/registry.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -50,58 +45,36 @@ int report(const Error& error, bool user_named_it) {
   }
 }
 
-#if LINNET_HAS_VULKAN
-// "a,b": names from the environment.
-std::vector<std::string> words(const char* list) {
-  std::vector<std::string> names;
-  std::istringstream in(list ? list : "");
-  for (std::string name; std::getline(in, name, ',');) names.push_back(name);
-  return names;
-}
-#endif
-
 }  // namespace
 
 int complain(const Error& error) { return report(error, false); }
 int complain_input(const Error& error) { return report(error, true); }
 
-Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, const std::string& device,
-                                                    const std::string& cache) {
-  if (name != "vulkan" && !device.empty())
-    return fail(ErrorCode::kInvalidArgument, "--device chooses a GPU: it needs --backend vulkan");
-  // Those of the CPU live as long as the process.
-  const auto borrowed = [](const Backend& backend) {
-    return std::shared_ptr<const Backend>(&backend, [](const Backend*) {});
+std::vector<std::string> backend_choices() {
+  std::vector<std::string> names;
+  for (const BackendFactory* factory : backends()) names.emplace_back(factory->name);
+  return names;
+}
+
+std::string backend_help() {
+  std::string text = "processor: ";
+  for (const BackendFactory* factory : backends())
+    text += strf("{}{} ({})", factory == backends().front() ? "" : ", ", factory->name, factory->description);
+  return text;
+}
+
+Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, BackendOptions options) {
+  if (const BackendFactory* factory = backend_named(name);
+      factory && factory->kind != BackendKind::kDevice && !options.device.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                strf("--device chooses a GPU: it needs --backend {}", backend_names(BackendKind::kDevice)));
+  options.progress = [bar = std::make_shared<ProgressBar>()](uint64_t done, uint64_t total) {
+    if (done < total)
+      bar->show("copying weights to the GPU", done, total);
+    else
+      bar->clear();
   };
-  if (name == "cpu") {
-    LINNET_ASSIGN(const Backend* cpu, cpu_backend());
-    return borrowed(*cpu);
-  }
-  if (name == "reference") return borrowed(reference_backend());
-  if (name == "vulkan") {
-#if LINNET_HAS_VULKAN
-    VulkanOptions options;
-    options.device = device;
-    options.pipeline_cache = cache;
-    options.without = words(std::getenv("LINNET_VULKAN_WITHOUT"));
-    options.even_if_slow = words(std::getenv("LINNET_VULKAN_EVEN_IF_SLOW"));
-    options.progress = [bar = std::make_shared<ProgressBar>()](uint64_t done, uint64_t total) {
-      if (done < total)
-        bar->show("copying weights to the GPU", done, total);
-      else
-        bar->clear();
-    };
-    LINNET_ASSIGN(std::unique_ptr<VulkanBackend> vulkan, create_vulkan_backend(options));
-    return std::shared_ptr<const Backend>(std::move(vulkan));
-#else
-    static_cast<void>(cache);
-    return fail(ErrorCode::kUnsupported,
-                "the backend 'vulkan' is not built into this linnet (it needs libvulkan-dev, glslc and "
-                "spirv-tools when it is configured): use --backend cpu");
-#endif
-  }
-  return fail(ErrorCode::kInvalidArgument,
-              strf("there is no backend '{}': choose cpu, vulkan or reference", name));
+  return open_backend(name, options);
 }
 
 int default_threads() {

@@ -5,12 +5,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "linnet/result.h"
-
-namespace linnet {
-class Backend;
-}
+#include "runtime/engine/backend_factory.h"
 
 namespace linnet::app {
 
@@ -37,10 +35,12 @@ void add_bench(CommandLine& line);
 void add_convert(CommandLine& line);
 void add_image(CommandLine& line);
 
-// Backends by name: "reference", "cpu", "vulkan" (the device that `device` names by number or part of its
-// name; compiled shaders kept in the file `cache`). Errors: kUnsupported for one this build or machine lacks.
-Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, const std::string& device = "",
-                                                    const std::string& cache = "");
+// Backends by name (backends/registry), with progress shown while weights go to a device. Errors:
+// kUnsupported for one this build or machine lacks.
+Result<std::shared_ptr<const Backend>> find_backend(const std::string& name, BackendOptions options = {});
+// For the option --backend: what there is, and what it says of itself.
+std::vector<std::string> backend_choices();
+std::string backend_help();
 // One thread for each physical core this process may use.
 int default_threads();
 

@@ -5,13 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/common.h"
-#if LINNET_HAS_VULKAN
 #include "backends/vulkan/vulkan.h"
-#endif
 
 namespace linnet::app {
-
-#if LINNET_HAS_VULKAN
 
 int list_devices(bool json) {
   const auto devices = vulkan_devices();
@@ -49,14 +45,5 @@ int list_devices(bool json) {
   if (json) std::printf("%s\n", all.dump(2).c_str());
   return kOk;
 }
-
-#else
-
-int list_devices(bool) {
-  const auto none = find_backend("vulkan");
-  return complain(none.error());
-}
-
-#endif
 
 }  // namespace linnet::app

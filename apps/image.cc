@@ -14,6 +14,7 @@
 #include "apps/png/png.h"
 #include "apps/tensor_io.h"
 #include "format/container.h"
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -278,7 +279,9 @@ int run(ImageArguments options) {
     options.width = options.size[0];
     options.height = options.size.size() > 1 ? options.size[1] : options.size[0];
   }
-  const auto backend = find_backend(options.backend, options.device);
+  BackendOptions device;
+  device.device = options.device;
+  const auto backend = find_backend(options.backend, std::move(device));
   if (!backend) return complain(backend.error());
   const auto model = Model::open(options.path);
   if (!model) return complain_input(model.error());
@@ -325,12 +328,9 @@ void add_image(CommandLine& line) {
       .between(1, 1024)
       .shows_default();
   command.option("--cache", options->cache, "precision of the text encoder's keys and values")
-      .one_of({"f32", "f16", "q8"})
+      .one_of(names_of(kCacheTypes))
       .shows_default();
-  command
-      .option("--backend", options->backend, "processor: cpu, vulkan, or reference (slow, defines the truth)")
-      .one_of({"cpu", "reference", "vulkan"})
-      .shows_default();
+  command.option("--backend", options->backend, backend_help()).one_of(backend_choices()).shows_default();
   command.option("--device", options->device, "the GPU of --backend vulkan, by number or part of its name");
   command.does([options] { return run(*options); });
 }

@@ -6,6 +6,7 @@ set_property(CACHE LINNET_VULKAN PROPERTY STRINGS AUTO ON OFF)
 
 set(LINNET_HAS_VULKAN FALSE)
 if(LINNET_VULKAN STREQUAL "OFF")
+  set(LINNET_VULKAN_OFF "it was configured with LINNET_VULKAN=OFF")
   message(STATUS "Vulkan backend: off, as asked")
 else()
   find_package(Vulkan QUIET)
@@ -15,6 +16,7 @@ else()
     set(LINNET_HAS_VULKAN TRUE)
     message(STATUS "Vulkan backend: on")
   elseif(LINNET_VULKAN STREQUAL "AUTO")
+    set(LINNET_VULKAN_OFF "it needs libvulkan-dev, glslc and spirv-tools when it is configured")
     message(STATUS "Vulkan backend: OFF, for want of the packages libvulkan-dev, glslc and spirv-tools")
   else()
     message(FATAL_ERROR "LINNET_VULKAN=ON needs the packages libvulkan-dev, glslc and spirv-tools")
@@ -48,7 +50,7 @@ void main() {
   endif()
 endfunction()
 
-# Adds the library linnet_vulkan; links nothing new if the backend is off.
+# Adds the library linnet_vulkan.
 function(linnet_vulkan_library)
   linnet_find_cooperative_matrices(cooperative)
   set(dir ${CMAKE_SOURCE_DIR}/backends/vulkan)
@@ -71,7 +73,7 @@ function(linnet_vulkan_library)
   # What the shaders know of types, from the same table as the rest. It runs on the machine that builds, or under
   # CMAKE_CROSSCOMPILING_EMULATOR.
   add_executable(linnet_shader_types ${dir}/generate/types.cc)
-  target_link_libraries(linnet_shader_types PRIVATE linnet_options)
+  target_link_libraries(linnet_shader_types PRIVATE linnet_format linnet_options)
   add_custom_command(OUTPUT ${out}/types.glsl COMMAND linnet_shader_types > ${out}/types.glsl DEPENDS linnet_shader_types)
 
   file(GLOB shaders CONFIGURE_DEPENDS ${dir}/*.comp)
@@ -134,7 +136,6 @@ ${rows}  };
   target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
   linnet_include_root(linnet_vulkan FOLDERS backends/vulkan)
   target_include_directories(linnet_vulkan PUBLIC ${linnet_vulkan_ROOT})
-  target_compile_definitions(linnet_vulkan PUBLIC LINNET_HAS_VULKAN=1)
   # The shaders' hundreds of small files together; each kernel's file has a `run` of its own.
   linnet_together(linnet_vulkan)
   set_target_properties(linnet_vulkan PROPERTIES UNITY_BUILD_BATCH_SIZE 64)
@@ -145,5 +146,10 @@ endfunction()
 if(LINNET_HAS_VULKAN)
   linnet_vulkan_library()
 else()
-  add_library(linnet_vulkan INTERFACE)
+  # The same functions, which say that this build lacks the backend and why.
+  add_library(linnet_vulkan STATIC ${CMAKE_SOURCE_DIR}/backends/vulkan/factory.cc ${CMAKE_SOURCE_DIR}/backends/vulkan/off/off.cc)
+  target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE linnet_options)
+  linnet_include_root(linnet_vulkan FOLDERS backends/vulkan)
+  target_include_directories(linnet_vulkan PUBLIC ${linnet_vulkan_ROOT})
+  target_compile_definitions(linnet_vulkan PRIVATE LINNET_VULKAN_OFF="${LINNET_VULKAN_OFF}")
 endif()

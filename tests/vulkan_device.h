@@ -9,10 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "runtime/engine/backend.h"
-#if LINNET_HAS_VULKAN
 #include "backends/vulkan/vulkan.h"
-#endif
 
 namespace linnet::testing {
 
@@ -20,8 +17,6 @@ inline std::string_view vulkan_wish() {
   const char* wish = std::getenv("LINNET_TEST_VULKAN");
   return wish ? wish : "";
 }
-
-#if LINNET_HAS_VULKAN
 
 // The options of every test: validation if the layer is there.
 inline Result<std::unique_ptr<VulkanBackend>> open_test_vulkan(VulkanOptions options = {}) {
@@ -70,19 +65,5 @@ inline void check_vulkan_messages() {
   const auto messages = backend->validation_messages();
   for (; seen < messages.size(); ++seen) FAIL_CHECK("validation layer: ", messages[seen]);
 }
-
-#else
-
-inline const Backend* vulkan_test_backend() {
-  static const bool said = [] {
-    MESSAGE("SKIPPED on Vulkan: built without it");
-    return true;
-  }();
-  static_cast<void>(said);
-  return nullptr;
-}
-inline void check_vulkan_messages() {}
-
-#endif
 
 }  // namespace linnet::testing

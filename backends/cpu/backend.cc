@@ -46,4 +46,19 @@ Result<const Backend*> cpu_backend() {
   return &cpu_backend(target);
 }
 
+const BackendFactory& cpu_factory() {
+  static const BackendFactory factory{"cpu", "this machine's processor", BackendKind::kHost,
+                                      [](const BackendOptions&) -> Result<std::shared_ptr<const Backend>> {
+                                        LINNET_ASSIGN(const Backend* backend, cpu_backend());
+                                        return borrowed(*backend);
+                                      },
+                                      [] {
+                                        std::vector<const Backend*> forms;
+                                        for (const cpu::CpuTarget target : cpu::supported_targets())
+                                          forms.push_back(&cpu_backend(target));
+                                        return forms;
+                                      }};
+  return factory;
+}
+
 }  // namespace linnet

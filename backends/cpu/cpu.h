@@ -3,7 +3,7 @@
 
 #include "backends/cpu/targets.h"
 #include "linnet/result.h"
-#include "runtime/engine/backend.h"
+#include "runtime/engine/backend_factory.h"
 
 namespace linnet {
 
@@ -17,5 +17,8 @@ const Backend& cpu_backend(cpu::CpuTarget target);
 // has. Errors: kInvalidArgument, kUnsupported (a target this machine or build lacks; the message lists those
 // it has).
 Result<const Backend*> cpu_backend();
+
+// Its forms are the supported targets.
+const BackendFactory& cpu_factory();
 
 }  // namespace linnet

@@ -15,4 +15,13 @@ const Backend& reference_backend() {
   return backend;
 }
 
+const BackendFactory& reference_factory() {
+  static const BackendFactory factory{"reference", "slow, defines the truth", BackendKind::kTruth,
+                                      [](const BackendOptions&) -> Result<std::shared_ptr<const Backend>> {
+                                        return borrowed(reference_backend());
+                                      },
+                                      nullptr};
+  return factory;
+}
+
 }  // namespace linnet

@@ -13,6 +13,7 @@ class Backend final : public VulkanBackend {
 
   std::string_view name() const override { return name_; }
   bool supports(graph::OpKind kind) const override { return lowering_of(kind).run != nullptr; }
+  bool keeps_states_in(DType dtype) const override { return dtype == DType::kF32; }
   size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
                        const plan::Plan& partial, int) const override {
     const Lower lower = lowering_of(graph::op_kind(model.methods[method]->nodes[node]->args.type));
@@ -20,7 +21,7 @@ class Backend final : public VulkanBackend {
                          : 0;
   }
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override {
-    if (compilation.bounds.state_dtype != DType::kF32)
+    if (!keeps_states_in(compilation.bounds.state_dtype))
       return fail(
           ErrorCode::kUnsupported,
           "the Vulkan backend keeps recurrent states in f32: leave the state type out, or use the CPU "
@@ -36,8 +37,9 @@ class Backend final : public VulkanBackend {
   }
 
   const VulkanDevice& device() const override { return device_->info(); }
-  VulkanCounts counts() const override { return device_->counts(); }
-  std::vector<VulkanNodeTime> profile() const override { return device_->profile(); }
+  std::string_view device_name() const override { return device_->info().name; }
+  DeviceCounts counts() const override { return device_->counts(); }
+  std::vector<DeviceNodeTime> profile() const override { return device_->profile(); }
   std::vector<std::string> validation_messages() const override { return device_->messages(); }
 
  private:

@@ -409,14 +409,14 @@ void Device::count_host(uint64_t written, uint64_t read) {
   read_bytes_.fetch_add(read);
 }
 
-VulkanCounts Device::counts() const {
+DeviceCounts Device::counts() const {
   return {runs_,          submits_,      dispatches_,     barriers_,    weight_bytes_, read_bytes_,
           written_bytes_, device_bytes_, imported_bytes_, allocations_, recordings_};
 }
 
-void Device::count_node(const VulkanNodeTime& time) {
+void Device::count_node(const DeviceNodeTime& time) {
   const std::lock_guard lock(profile_mutex_);
-  for (VulkanNodeTime& t : profile_) {
+  for (DeviceNodeTime& t : profile_) {
     if (t.node != time.node || t.method != time.method) continue;
     t.runs += time.runs;
     t.seconds += time.seconds;
@@ -424,7 +424,7 @@ void Device::count_node(const VulkanNodeTime& time) {
   }
   profile_.push_back(time);
 }
-std::vector<VulkanNodeTime> Device::profile() const {
+std::vector<DeviceNodeTime> Device::profile() const {
   const std::lock_guard lock(profile_mutex_);
   return profile_;
 }

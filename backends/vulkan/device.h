@@ -129,12 +129,12 @@ class Device : public std::enable_shared_from_this<Device> {
   // A device that did not answer in time may still use what it was given: nothing of it is ever freed.
   bool abandoned() const { return lost_ && options_.lose_at_submit < 0; }
 
-  VulkanCounts counts() const;
+  DeviceCounts counts() const;
   void count_recording() { recordings_.fetch_add(1); }
   void count_run(const RecordCounts& counts);
   void count_host(uint64_t written, uint64_t read);
-  void count_node(const VulkanNodeTime& time);  // adds
-  std::vector<VulkanNodeTime> profile() const;
+  void count_node(const DeviceNodeTime& time);  // adds
+  std::vector<DeviceNodeTime> profile() const;
   std::vector<std::string> messages() const;
   void add_message(std::string text);
 
@@ -181,7 +181,7 @@ class Device : public std::enable_shared_from_this<Device> {
   std::map<uint64_t, std::weak_ptr<void>> shared_;
   std::vector<std::string> messages_;
   mutable std::mutex profile_mutex_;
-  std::vector<VulkanNodeTime> profile_;
+  std::vector<DeviceNodeTime> profile_;
   std::atomic<bool> lost_{false};
   std::atomic<uint64_t> runs_{0}, submits_{0}, dispatches_{0}, barriers_{0}, weight_bytes_{0}, read_bytes_{0},
       written_bytes_{0}, device_bytes_{0}, imported_bytes_{0}, allocations_{0}, recordings_{0};

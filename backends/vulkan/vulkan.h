@@ -1,5 +1,5 @@
-// The Vulkan backend: the ops of the catalogue as compute shaders on any device with Vulkan 1.1. Built where
-// the SDK is installed (LINNET_HAS_VULKAN). vulkan.h appears in no public header.
+// The Vulkan backend: the ops of the catalogue as compute shaders on any device with Vulkan 1.1. Where the
+// SDK is not installed the same functions are there (off/) and say so. vulkan.h appears in no public header.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "linnet/result.h"
-#include "runtime/engine/backend.h"
+#include "runtime/engine/backend_factory.h"
+#include "runtime/engine/device_meter.h"
 
 namespace linnet {
 
@@ -18,7 +19,7 @@ struct VulkanOptions {
   std::string pipeline_cache;  // a file that keeps compiled shaders between runs; empty: none
   bool validation = false;     // the Khronos validation layer with synchronisation validation, for tests
   int64_t timeout_ms = 0;      // of one run; 0: by the kind of device. Past it the device counts as lost.
-  bool profile = false;        // measures the time of every node: VulkanBackend::profile()
+  bool profile = false;        // measures the time of every node: DeviceMeter::profile()
   // Told while weights are copied to the device: bytes done and in all.
   std::function<void(uint64_t, uint64_t)> progress;
   // Optional abilities (kVulkanAbilities) that are not used although the device reports them, and ones that
@@ -52,35 +53,14 @@ struct VulkanDevice {
   bool usable = false;                 // Vulkan 1.1 with a compute queue
 };
 
-// Every device the loader knows, usable or not. Errors: kUnsupported without a loader or driver.
+// Every device the loader knows, usable or not. Errors: kUnsupported without a loader or driver, or in a
+// build without Vulkan.
 Result<std::vector<VulkanDevice>> vulkan_devices();
 
-// Totals since the backend was made, for benchmarks and tests.
-struct VulkanCounts {
-  uint64_t runs = 0, submits = 0, dispatches = 0, barriers = 0;
-  uint64_t weight_bytes = 0;    // of weights that the dispatches read
-  uint64_t read_bytes = 0;      // of outputs that runs gave to the host, and of vectors and values it fetched
-  uint64_t written_bytes = 0;   // of values and vectors that the host gave
-  uint64_t device_bytes = 0;    // allocated now
-  uint64_t imported_bytes = 0;  // of model files, used in place
-  uint64_t allocations = 0;     // of memory and objects, ever
-  uint64_t recordings = 0;      // of command buffers
-};
-
-// Time of a node of the graph on the device, over all runs of its method (VulkanOptions::profile).
-struct VulkanNodeTime {
-  std::string method, node, op;
-  uint64_t runs = 0;
-  double seconds = 0;
-};
-
-class VulkanBackend : public Backend {
+class VulkanBackend : public Backend, public DeviceMeter {
  public:
+  const DeviceMeter* meter() const final { return this; }
   virtual const VulkanDevice& device() const = 0;
-  virtual VulkanCounts counts() const = 0;
-  // In the order of the nodes. Nodes between which no barrier stands overlap, and the time is that of the
-  // last of them. Empty without VulkanOptions::profile or where the queue has no clock.
-  virtual std::vector<VulkanNodeTime> profile() const = 0;
   // What the validation layer has said so far.
   virtual std::vector<std::string> validation_messages() const = 0;
 };
@@ -90,5 +70,9 @@ class VulkanBackend : public Backend {
 // (no driver, no such device, a validation layer that is not installed), kOutOfMemory, kInternal (the device
 // was lost).
 Result<std::unique_ptr<VulkanBackend>> create_vulkan_backend(const VulkanOptions& options = {});
+
+// Opens with what the environment variables LINNET_VULKAN_WITHOUT and LINNET_VULKAN_EVEN_IF_SLOW name, "a,b",
+// of VulkanOptions. What it opens is a VulkanBackend.
+const BackendFactory& vulkan_factory();
 
 }  // namespace linnet

@@ -66,6 +66,8 @@ class Executable {
   virtual std::span<std::byte> host_state() { return {}; }
 };
 
+class DeviceMeter;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -74,6 +76,10 @@ class Backend {
   virtual bool supports(graph::OpKind kind) const = 0;
   // True if it runs the plan's row segments (plan/rows.h); otherwise no plan has any.
   virtual bool runs_in_bands() const { return false; }
+  // True if states of recurrent layers can be kept in this type (one of kStateTypes) here.
+  virtual bool keeps_states_in(DType) const { return true; }
+  // What a device of its own counts and measures (runtime/engine/device_meter.h); null: it has none.
+  virtual const DeviceMeter* meter() const { return nullptr; }
   // Scratch of one node at the bounds; `partial` has the states planned already.
   virtual size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method,
                                size_t node, const plan::Plan& partial, int threads) const = 0;

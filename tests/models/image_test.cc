@@ -405,15 +405,14 @@ TEST_CASE("SANA-Sprint on a GPU: TrigFlow's steps") {
   check_vulkan_messages();
 }
 
-#if LINNET_HAS_VULKAN
 namespace {
 
 // What generating a picture adds to the backend's counts; nothing is made anew in it.
-VulkanCounts counted(const VulkanBackend& backend, ImageSession& session, const ImageRequest& request,
+DeviceCounts counted(const VulkanBackend& backend, ImageSession& session, const ImageRequest& request,
                      const OnImageStep& on_step) {
-  const VulkanCounts before = backend.counts();
+  const DeviceCounts before = backend.counts();
   painted(session, request, on_step);
-  VulkanCounts after = backend.counts();
+  DeviceCounts after = backend.counts();
   CHECK(after.allocations == before.allocations);
   CHECK(after.recordings == before.recordings);
   after.read_bytes -= before.read_bytes;
@@ -452,14 +451,14 @@ TEST_CASE("denoising on a GPU: the latents stay there") {
           seen += step.latents.size_bytes() + step.preview.size_bytes();
           return true;
         };
-        const VulkanCounts counts =
+        const DeviceCounts counts =
             counted(*backend, *session, request, calls ? OnImageStep(on_step) : OnImageStep());
         CHECK(seen == (calls && with_latents ? static_cast<size_t>(steps) * 2 * latents : 0));
         return counts;
       };
       // The denoiser runs twice in a step, and each time four bytes say whether all it gave was finite.
       constexpr size_t kFlags = 2 * sizeof(uint32_t);
-      const VulkanCounts two = count(2, false, true), four = count(4, false, true);
+      const DeviceCounts two = count(2, false, true), four = count(4, false, true);
       CHECK(two.read_bytes == picture + 2 * kFlags);
       CHECK(four.read_bytes == picture + 4 * kFlags);
       // Each run, and what comes before the next.
@@ -489,7 +488,7 @@ TEST_CASE("denoising on a GPU: a sampler's noise alone is given to each step") {
     CAPTURE(sampler);
     request.sampler = sampler;
     request.steps = 3;
-    const VulkanCounts counts = counted(*vulkan, *session, request, {});
+    const DeviceCounts counts = counted(*vulkan, *session, request, {});
     const size_t picture = 28 * 28 * sizeof(float);  // and the latents: there is no decoder
     CHECK(counts.read_bytes == picture + 3 * sizeof(uint32_t));
     CHECK(counts.written_bytes == picture + 3 * kTold + (sampler == "ddpm" ? 3 * picture : 0));
@@ -537,7 +536,6 @@ TEST_CASE("what a picture takes on a GPU is said beforehand") {
   CHECK(taken >= need->backend_bytes);
   CHECK(taken <= need->backend_bytes + need->buffers_bytes + (uint64_t{1} << 20));
 }
-#endif
 
 TEST_CASE("a session refuses what it cannot do and stays usable") {
   const auto model = converted(kGolden / "sana_pipeline" / "model", "f32");

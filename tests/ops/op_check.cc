@@ -7,11 +7,11 @@
 #include <cstring>
 #include <filesystem>
 
-#include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "format/panel.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
+#include "tests/ops/backends_under_test.h"
 #include "tests/sanitized.h"
 #include "tests/vulkan_device.h"
 
@@ -462,35 +462,35 @@ OpRun run_op(const OpCase& op, const Backend& backend, int threads, const std::v
 }
 
 std::vector<const Backend*> all_backends() {
-  std::vector<const Backend*> backends = {&reference_backend()};
-  for (const cpu::CpuTarget target : cpu::supported_targets()) backends.push_back(&cpu_backend(target));
+  std::vector<const Backend*> backends = host_backends();
+  backends.insert(backends.begin(), &reference_backend());
   return backends;
 }
 
 namespace {
 
-// Null where there is no device, or no shader for the op.
-const Backend* vulkan_for(const OpCase& op) {
-  const Backend* backend = vulkan_test_backend();
-  const auto& node = *op.file->model().methods[0]->nodes[0];
-  // It keeps recurrent states in f32 only.
-  if (op.options.state_dtype != DType::kF32) return nullptr;
-  return backend && backend->supports(graph::op_kind(node.args.type)) ? backend : nullptr;
+// Those that have the op and keep states as the case asks.
+std::vector<const Backend*> devices_for(const OpCase& op) {
+  const graph::OpKind kind = graph::op_kind(op.file->model().methods[0]->nodes[0]->args.type);
+  std::vector<const Backend*> able;
+  for (const Backend* backend : device_backends())
+    if (backend->supports(kind) && backend->keeps_states_in(op.options.state_dtype)) able.push_back(backend);
+  return able;
 }
 
 // A software device compiles and runs slowly: the first seeds, in one call and in pieces.
-constexpr int kVulkanSeeds = 5;
+constexpr int kDeviceSeeds = 5;
 
-void check_on_vulkan(const OpCase& op, const std::string& where,
-                     const std::vector<std::vector<int64_t>>& cuts, const OpRun& truth) {
-  const Backend* backend = vulkan_for(op);
-  if (!backend) return;
-  const std::string name = where + std::string(backend->name());
-  compare_runs(op, name + " against the reference", run_op(op, *backend), truth, false);
-  if (!cuts.empty())
-    compare_runs(op, name + " in " + text(cuts[0]) + " against the reference",
-                 run_op(op, *backend, 1, cuts[0]), truth, false);
-  check_vulkan_messages();
+void check_on_devices(const OpCase& op, const std::string& where,
+                      const std::vector<std::vector<int64_t>>& cuts, const OpRun& truth) {
+  for (const Backend* backend : devices_for(op)) {
+    const std::string name = where + std::string(backend->name());
+    compare_runs(op, name + " against the reference", run_op(op, *backend), truth, false);
+    if (!cuts.empty())
+      compare_runs(op, name + " in " + text(cuts[0]) + " against the reference",
+                   run_op(op, *backend, 1, cuts[0]), truth, false);
+  }
+  check_device_messages();
 }
 
 }  // namespace
@@ -509,7 +509,7 @@ std::string creation_error(const OpCase& op, const Backend& backend) {
 
 void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& expected, double tolerance) {
   std::vector<const Backend*> backends = all_backends();
-  if (const Backend* vulkan = vulkan_for(op)) backends.push_back(vulkan);
+  for (const Backend* device : devices_for(op)) backends.push_back(device);
   for (const Backend* backend : backends) {
     const OpRun found = run_op(op, *backend);
     REQUIRE(found.outputs.size() == expected.size());
@@ -541,13 +541,13 @@ void check_op(int seeds, const BuildOp& build, const CheckOptions& options) {
       if (vulkan_wish() != "only")
         compare_runs(*op, where + "reference in " + text(pieces), run_op(*op, reference_backend(), 1, pieces),
                      truth, false);
-    if (i < kVulkanSeeds) check_on_vulkan(*op, where, cuts, truth);
+    if (i < kDeviceSeeds) check_on_devices(*op, where, cuts, truth);
     if (vulkan_wish() == "only") {
-      if (i + 1 >= kVulkanSeeds) break;
+      if (i + 1 >= kDeviceSeeds) break;
       continue;
     }
-    for (const cpu::CpuTarget target : cpu::supported_targets()) {
-      const Backend& backend = cpu_backend(target);
+    for (const Backend* const form : host_backends()) {
+      const Backend& backend = *form;
       const std::string name = where + std::string(backend.name());
       const OpRun whole = run_op(*op, backend);
       compare_runs(*op, name + " against the reference", whole, truth, false);

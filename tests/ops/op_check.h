@@ -22,11 +22,11 @@
 // seed, target, threads, output and element where it fails:
 //   - the reference: the sequence in one call, in uneven pieces and token by token agree (if every output
 //     begins with kTokens), states and positions included;
-//   - every CPU target: equal to the reference within the tolerance; the same in one call, in pieces and
+//   - every host backend, the CPU's with every target: equal to the reference within the tolerance; the same
+//   in one call, in pieces and
 //     token by token; and 1 and 2 (once 3) threads equal bit for bit in each of these;
-//   - Vulkan, where there is a device (tests/vulkan_device.h): the first seeds equal to the reference within
-//   the
-//     tolerance, in one call and in pieces, and the validation layer silent.
+//   - every device backend, where there is a device (tests/ops/backends_under_test.h): the first seeds equal
+//     to the reference within the tolerance, in one call and in pieces, and the validation layer silent.
 // run_op() runs a case once and returns its outputs, for closed-form expectations and golden files.
 #pragma once
 
@@ -143,7 +143,7 @@ struct OpRun {
 // run is a doctest failure.
 OpRun run_op(const OpCase& op, const Backend& backend, int threads = 1,
              const std::vector<int64_t>& pieces = {});
-// The reference and the CPU backend of every supported target.
+// The reference and every form of the host backends.
 std::vector<const Backend*> all_backends();
 
 using BuildOp = std::function<void(OpBuilder&, Random&)>;

@@ -12,7 +12,6 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-#if LINNET_HAS_VULKAN
 namespace {
 
 // Kept for as long as the process lives, as vulkan_test_backend().
@@ -165,7 +164,7 @@ TEST_CASE(
   if (!with(false)) return;
   const bool integers = std::ranges::count(with(true)->device().abilities, "integer_dot") > 0;
   if (!integers) MESSAGE("SKIPPED: the device has no integer dot product");
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A})
+  for (const DType dtype : kWeightTypes)
     for (const int64_t tokens : {15, 16, 32, 33, 70}) {
       CAPTURE(dtype_name(dtype));
       CAPTURE(tokens);
@@ -234,7 +233,8 @@ TEST_CASE("gates and residuals in tiles, matrices of different types") {
 
 TEST_CASE("matrix units: rows of any magnitude, beyond what f16 holds") {
   if (!with_units()) return;
-  for (const DType dtype : {DType::kF16, DType::kQ8, DType::kQ4, DType::kQ4A}) {
+  for (const DType dtype : kWeightTypes) {
+    if (dtype != DType::kF16 && !is_quantized(dtype)) continue;  // those that matrix units take
     CAPTURE(dtype_name(dtype));
     // Each row by itself: its outputs are held to its own magnitude.
     for (const float magnitude : {0.0f, 1e-42f, 1e-30f, 1e-5f, 7e4f, 1e9f, 1e30f}) {
@@ -288,7 +288,7 @@ TEST_CASE("what is not finite stays so with integers and f16, and only in its ro
 
 TEST_CASE("products of few tokens: slices added up by subgroups and without them, every type") {
   if (!with(false)) return;
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8, DType::kQ4, DType::kQ4A})
+  for (const DType dtype : kWeightTypes)
     for (const int64_t tokens : {1, 3, 11})
       for (const bool whole : {false, true}) {
         CAPTURE(dtype_name(dtype));
@@ -465,4 +465,3 @@ TEST_CASE("norms and attention with and without subgroups") {
   for (const VulkanBackend* half : {with_halves(), with_units()})
     if (half) check_silent(*half);
 }
-#endif

@@ -15,7 +15,6 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-#if LINNET_HAS_VULKAN
 namespace {
 
 // Kept for as long as the process lives, as vulkan_test_backend().
@@ -303,4 +302,3 @@ TEST_CASE("RWKV-7's recurrence by tokens and in chunks: with and without each op
   check_silent(*without_chunks());
   check_vulkan_messages();
 }
-#endif

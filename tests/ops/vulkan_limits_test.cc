@@ -11,7 +11,6 @@
 using namespace linnet;
 using namespace linnet::testing;
 
-#if LINNET_HAS_VULKAN
 namespace {
 
 void check_in_parts(const BuildOp& build, int64_t tokens) {
@@ -96,4 +95,3 @@ TEST_CASE("a limit of 1 MiB: the stacks of a mixture of experts") {
       },
       3);
 }
-#endif

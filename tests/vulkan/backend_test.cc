@@ -164,7 +164,7 @@ TEST_CASE("the time of every node") {
   const auto times = backend->profile();
   REQUIRE(times.size() == tiny_model()->file().model().methods[0]->nodes.size());
   double seconds = 0;
-  for (const VulkanNodeTime& t : times) {
+  for (const DeviceNodeTime& t : times) {
     CHECK(t.runs == 2);
     CHECK(t.method == "forward");
     seconds += t.seconds;
@@ -181,9 +181,9 @@ TEST_CASE("a token is one submission of a command buffer recorded once") {
   auto session = must(Session::create(tiny_model(), *vulkan, small()));
   logits(*session, tokens(8));
   must(session->decode(1));
-  const VulkanCounts before = vulkan->counts();
+  const DeviceCounts before = vulkan->counts();
   for (int32_t i = 0; i < 5; ++i) must(session->decode(i));
-  const VulkanCounts after = vulkan->counts();
+  const DeviceCounts after = vulkan->counts();
   CHECK(after.submits - before.submits == 5);
   CHECK(after.recordings == before.recordings);
   CHECK(after.allocations == before.allocations);

@@ -164,11 +164,11 @@ TEST_CASE("operations on a GPU wait for what is watched to be finite, and four b
       values[69] = bad;
       must(engine->write_vector(0, values));
       must(engine->write_value(0, logits(), std::as_bytes(std::span(values))));
-      const VulkanCounts before = device->counts();
+      const DeviceCounts before = device->counts();
       CHECK_FALSE(must(engine->apply({&copy, 1}, {vector(0), 70})));
       CHECK_FALSE(must(engine->apply({&copy, 1}, {vector(0, 69), 1})));
       CHECK_FALSE(must(engine->apply({&from_value, 1}, {{0, logits(), 0}, 70})));
-      const VulkanCounts after = device->counts();
+      const DeviceCounts after = device->counts();
       CHECK(after.read_bytes - before.read_bytes == 3 * sizeof(uint32_t));
       CHECK(after.written_bytes == before.written_bytes);
       CHECK(after.submits - before.submits == 3);
