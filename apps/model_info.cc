@@ -4,6 +4,7 @@
 #include <set>
 
 #include "format/verify.h"
+#include "runtime/graph/op_traits.h"
 
 namespace linnet::app {
 namespace {
@@ -43,30 +44,35 @@ std::map<std::string, int64_t> ops_of(const fb::MethodT& method) {
 TokenTraffic token_traffic(const Engine& engine, size_t method, int64_t position) {
   const fb::ModelT& model = engine.model();
   TokenTraffic traffic;
-  std::set<int> weights, states;
+  std::map<int, double> shares;  // of weights, by index: the most that any node reads
+  std::set<int> states;
   for (const auto& node : model.methods[method]->nodes) {
-    if (node->args.type == fb::OpArgs::Embedding) {
-      const fb::WeightT& table = *model.weights[static_cast<size_t>(node->weights[0])];
-      traffic.weight_bytes += table.bytes / static_cast<uint64_t>(std::max<int64_t>(1, table.shape[0]));
-      continue;
+    for (size_t i = 0; i < node->weights.size(); ++i) {
+      const int index = node->weights[i];
+      if (index < 0) continue;
+      const graph::WeightRead read = graph::weight_read(*node, i);
+      const fb::WeightT& weight = *model.weights[static_cast<size_t>(index)];
+      if (read.use == graph::WeightUse::kTable)
+        traffic.weight_bytes += weight.bytes / static_cast<uint64_t>(std::max<int64_t>(1, weight.shape[0]));
+      else
+        shares[index] = std::max(shares[index], read.share);
     }
-    weights.insert(node->weights.begin(), node->weights.end());
-    const auto* attention = node->args.AsSoftmaxAttention();
     for (const int state : node->states) {
       if (state < 0 || !states.insert(state).second) continue;
       const plan::StatePlan& planned = engine.plan().states[static_cast<size_t>(state)];
-      if (!attention) {
+      if (!planned.ring) {
         traffic.state_bytes += planned.bytes;
         continue;
       }
-      const plan::Ring ring = plan::attention_ring(*attention, model, engine.bounds());
+      const plan::Ring& ring = *planned.ring;
       const int64_t seen = std::min(position + 1, std::min(ring.window + ring.sinks, ring.capacity));
       traffic.state_bytes += planned.bytes / static_cast<uint64_t>(std::max<int64_t>(1, ring.capacity)) *
                              static_cast<uint64_t>(seen);
     }
   }
-  for (const int weight : weights)
-    if (weight >= 0) traffic.weight_bytes += model.weights[static_cast<size_t>(weight)]->bytes;
+  for (const auto& [index, share] : shares)
+    traffic.weight_bytes +=
+        static_cast<uint64_t>(static_cast<double>(model.weights[static_cast<size_t>(index)]->bytes) * share);
   return traffic;
 }
 

@@ -22,8 +22,9 @@ std::map<std::string, int64_t> ops_of(const fb::MethodT& method);
 
 // What one token of a decode must read from memory.
 struct TokenTraffic {
-  uint64_t weight_bytes = 0;  // every matrix and vector of the method once; of an embedding one row
-  uint64_t state_bytes = 0;   // recurrent states, and the keys and values that a query at `position` sees
+  // Every matrix and vector of the method once; of an embedding one row, of experts those that a token meets.
+  uint64_t weight_bytes = 0;
+  uint64_t state_bytes = 0;  // recurrent states, and the keys and values that a query at `position` sees
 };
 TokenTraffic token_traffic(const Engine& engine, size_t method, int64_t position);
 

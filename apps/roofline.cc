@@ -6,6 +6,7 @@
 
 #include "backends/cpu/matmul.h"
 #include "format/verify.h"
+#include "runtime/graph/op_traits.h"
 
 namespace linnet::app {
 namespace {
@@ -41,22 +42,15 @@ Peaks ArithmeticProbe::measure() {
 
 MatrixWork matrix_work(const fb::ModelT& model, size_t method) {
   MatrixWork work;
-  const auto add = [&](int index, double share) {
-    if (index < 0) return;
-    const fb::WeightT& weight = *model.weights[static_cast<size_t>(index)];
-    if (weight.shape.size() < 2) return;  // a bias
-    double elements = 1;
-    for (const int64_t d : weight.shape) elements *= static_cast<double>(d);
-    (is_quantized(format::to_dtype(weight.dtype)) ? work.int8 : work.f32) += 2 * elements * share;
-  };
   for (const auto& node : model.methods[method]->nodes) {
-    const auto* experts = node->args.AsMixtureOfExperts();
-    if (!experts && node->args.type != fb::OpArgs::Linear) continue;
-    for (const int index : node->weights) {
-      // Experts' matrices lie one behind another in one tensor of three dimensions.
-      const bool chosen =
-          experts && index >= 0 && model.weights[static_cast<size_t>(index)]->shape.size() == 3;
-      add(index, chosen ? static_cast<double>(experts->top_k) / std::max(1, experts->experts) : 1.0);
+    for (size_t i = 0; i < node->weights.size(); ++i) {
+      if (node->weights[i] < 0) continue;
+      const graph::WeightRead read = graph::weight_read(*node, i);
+      if (read.use != graph::WeightUse::kMatrix && read.use != graph::WeightUse::kExperts) continue;
+      const fb::WeightT& weight = *model.weights[static_cast<size_t>(node->weights[i])];
+      double elements = 1;
+      for (const int64_t d : weight.shape) elements *= static_cast<double>(d);
+      (is_quantized(format::to_dtype(weight.dtype)) ? work.int8 : work.f32) += 2 * elements * read.share;
     }
   }
   return work;

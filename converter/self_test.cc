@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <type_traits>
 
 #include "backends/host/host_backend.h"
 #include "format/panel.h"
@@ -34,177 +36,189 @@ Result<void> pack_rows(const RowSource& source, int64_t begin, int64_t count, st
   return {};
 }
 
+// Rows of a table in the order in which ids ask for them.
+class PickedRows final : public RowSource {
+ public:
+  PickedRows(const RowSource& source, std::span<const int32_t> ids) : source_(source), ids_(ids) {
+    rows = static_cast<int64_t>(ids.size());
+    columns = source.columns;
+  }
+  Result<void> read(int64_t begin, int64_t count, float* to) const override {
+    for (int64_t i = 0; i < count; ++i)
+      LINNET_TRY(source_.read(ids_[static_cast<size_t>(begin + i)], 1, to + i * columns));
+    return {};
+  }
+
+ private:
+  const RowSource& source_;
+  std::span<const int32_t> ids_;
+};
+
+// What `model` computes, over weights in f32.
+fb::ModelT in_f32(const fb::ModelT& model, std::span<const WeightPlan> weights) {
+  fb::ModelT copy;
+  const auto append = [](const auto& from, auto& to) {
+    for (const auto& item : from) to.push_back(std::make_unique<std::remove_cvref_t<decltype(*item)>>(*item));
+  };
+  append(model.symbols, copy.symbols);
+  append(model.states, copy.states);
+  append(model.methods, copy.methods);
+  for (const WeightPlan& weight : weights) {
+    copy.weights.push_back(std::make_unique<fb::WeightT>());
+    copy.weights.back()->name = weight.name;
+    copy.weights.back()->layout = weight.layout;
+    copy.weights.back()->shape = weight.shape;
+  }
+  return copy;
+}
+
 class Runner {
  public:
   Runner(const fb::ModelT& model, std::span<const WeightPlan> weights, const host::HostBackend& backend,
-         int64_t tokens, int threads)
-      : model_(model), weights_(weights), backend_(backend), pool_(threads), tokens_(tokens) {}
+         std::span<const int32_t> ids, int threads)
+      : model_(in_f32(model, weights)), weights_(weights), backend_(backend), pool_(threads), ids_(ids) {}
 
-  Result<std::vector<float>> run(std::span<const int32_t> ids) {
-    bounds_.symbols.assign(model_.symbols.size(), tokens_);
+  Result<std::vector<float>> run() {
+    bounds_.symbols.assign(model_.symbols.size(), static_cast<int64_t>(ids_.size()));
     LINNET_ASSIGN(
         plan_, plan::make_plan(model_, bounds_, [](size_t, size_t, const plan::Plan&) { return size_t{0}; }));
-    state_.resize(plan_.states.size());
-    for (size_t i = 0; i < state_.size(); ++i) {
-      state_[i] = std::make_unique<AlignedBytes>(plan_.states[i].bytes + plan::kOverread);
+    for (size_t i = 0; i < plan_.states.size(); ++i) {
+      states_.push_back(std::make_unique<AlignedBytes>(plan_.states[i].bytes + plan::kOverread));
       if (model_.states[i]->initial != 0)
-        std::fill_n(reinterpret_cast<float*>(state_[i]->data()), plan_.states[i].bytes / sizeof(float),
+        std::fill_n(reinterpret_cast<float*>(states_[i]->data()), plan_.states[i].bytes / sizeof(float),
                     model_.states[i]->initial);
     }
     const int forward = graph::find_method(model_, "forward");
     if (forward < 0) return fail(ErrorCode::kUnsupported, "the model has no method 'forward'");
-    method_ = model_.methods[static_cast<size_t>(forward)].get();
-    values_.resize(method_->values.size());
-    std::memcpy(value(method_->inputs[0]).data, ids.data(), ids.size_bytes());
-    for (const auto& node : method_->nodes) LINNET_TRY(run_node(*node, ids));
-    const host::Tensor logits = value(method_->outputs[0]);
-    return std::vector<float>(logits.as(), logits.as() + logits.elements());
+    method_index_ = static_cast<size_t>(forward);
+    method_ = model_.methods[method_index_].get();
+    for (const auto& value : method_->values) {
+      const plan::TensorShape shape = plan::shape_of(*value, bounds_.symbols);
+      values_.push_back(std::make_unique<AlignedBytes>(
+          static_cast<size_t>(shape.elements()) * element_bytes(shape.dtype) + plan::kOverread));
+    }
+    std::memcpy(values_[static_cast<size_t>(method_->inputs[0])]->data(), ids_.data(), ids_.size_bytes());
+    for (size_t n = 0; n < method_->nodes.size(); ++n) LINNET_TRY(run_node(n));
+    const auto output = static_cast<size_t>(method_->outputs[0]);
+    const auto* logits = reinterpret_cast<const float*>(values_[output]->data());
+    return std::vector<float>(logits,
+                              logits + plan::shape_of(*method_->values[output], bounds_.symbols).elements());
   }
 
  private:
-  host::Tensor value(int index) {
-    if (index < 0) return {};
-    const fb::ValueT& v = *method_->values[static_cast<size_t>(index)];
-    host::Tensor tensor;
-    tensor.dtype = static_cast<DType>(v.dtype);
-    tensor.rank = static_cast<int>(v.shape.size());
-    for (size_t i = 0; i < v.shape.size(); ++i)
-      tensor.dims[i] = graph::dim_value(v.shape[i], bounds_.symbols);
-    auto& storage = values_[static_cast<size_t>(index)];
-    if (!storage)
-      storage = std::make_unique<AlignedBytes>(
-          static_cast<size_t>(tensor.elements()) * element_bytes(tensor.dtype) + plan::kOverread);
-    tensor.data = storage->data();
-    return tensor;
+  // A node's operands in memory.
+  struct Operands {
+    const fb::NodeT& node;
+    plan::Ring ring;
+    std::vector<host::Tensor> in, weights, states, out;
+  };
+
+  Result<void> run_node(size_t n) {
+    const fb::NodeT& node = *method_->nodes[n];
+    const plan::NodeShapes shapes =
+        plan::node_shapes(model_, bounds_, plan_, method_index_, n, bounds_.symbols);
+    Operands at{node,
+                shapes.ring,
+                host::tensors(shapes.in),
+                host::tensors(shapes.weights),
+                host::tensors(shapes.states),
+                host::tensors(shapes.out)};
+    const auto place = [](const std::vector<int>& indices, std::vector<std::unique_ptr<AlignedBytes>>& from,
+                          std::vector<host::Tensor>& to) {
+      for (size_t i = 0; i < indices.size(); ++i)
+        if (indices[i] >= 0) to[i].data = from[static_cast<size_t>(indices[i])]->data();
+    };
+    place(node.inputs, values_, at.in);
+    place(node.outputs, values_, at.out);
+    place(node.states, states_, at.states);
+    if (graph::gives_logits(node) && node.weights.size() == 1) return run_head(at);
+    std::vector<int32_t> order(ids_.size());  // of the rows that are picked
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+    std::vector<std::unique_ptr<AlignedBytes>> storage;
+    for (size_t i = 0; i < node.weights.size(); ++i) {
+      if (node.weights[i] < 0) continue;
+      const RowSource& rows = *weights_[static_cast<size_t>(node.weights[i])].rows;
+      const graph::WeightRead read = graph::weight_read(node, i);
+      if (read.use == graph::WeightUse::kTable) {  // of the few rows that are asked for
+        const PickedRows picked(rows, ids_);
+        at.weights[i].dims[0] = picked.rows;
+        at.in[static_cast<size_t>(read.ids)].data = reinterpret_cast<std::byte*>(order.data());
+        LINNET_TRY(load(picked, at.weights[i], storage));
+      } else {
+        LINNET_TRY(load(rows, at.weights[i], storage));
+      }
+    }
+    call(at);
+    return {};
   }
 
-  Result<void> run_node(const fb::NodeT& node, std::span<const int32_t> ids) {
-    const graph::OpKind kind = graph::op_kind(node.args.type);
-    std::vector<host::Tensor> in, out, weights, states;
-    for (const int i : node.inputs) in.push_back(value(i));
-    for (const int i : node.outputs) out.push_back(value(i));
-    for (const int i : node.states) {
-      const plan::StatePlan& s = plan_.states[static_cast<size_t>(i)];
-      host::Tensor tensor;
-      tensor.dtype = s.dtype;
-      tensor.rank = static_cast<int>(s.shape.size());
-      std::copy(s.shape.begin(), s.shape.end(), tensor.dims);
-      tensor.data = state_[static_cast<size_t>(i)]->data();
-      states.push_back(tensor);
+  // A head gives its scores in blocks of rows.
+  Result<void> run_head(Operands& at) {
+    const RowSource& head = *weights_[static_cast<size_t>(at.node.weights[0])].rows;
+    const host::Tensor whole = at.out[0];
+    const int64_t tokens = whole.rows();
+    AlignedBytes block(static_cast<size_t>(tokens * kBlockRows) * sizeof(float) + plan::kOverread);
+    for (int64_t begin = 0; begin < head.rows; begin += kBlockRows) {
+      const int64_t count = std::min(kBlockRows, head.rows - begin);
+      AlignedBytes panels(format::matrix_bytes(DType::kF32, count, head.columns) + plan::kOverread);
+      LINNET_TRY(pack_rows(head, begin, count, panels.data()));
+      at.weights[0].data = panels.data();
+      at.weights[0].dims[0] = count;
+      at.out[0].data = block.data();
+      at.out[0].dims[1] = count;
+      call(at);
+      for (int64_t t = 0; t < tokens; ++t)
+        std::copy_n(at.out[0].as() + t * count, count, whole.as() + t * head.rows + begin);
     }
-    if (kind == graph::OpKind::kEmbedding) {  // a table of the few rows that are asked for
-      const WeightPlan& table = weights_[static_cast<size_t>(node.weights[0])];
-      class Picked final : public RowSource {
-       public:
-        Picked(const RowSource& source, std::span<const int32_t> ids) : source_(source), ids_(ids) {
-          rows = static_cast<int64_t>(ids.size());
-          columns = source.columns;
-        }
-        Result<void> read(int64_t begin, int64_t count, float* to) const override {
-          for (int64_t i = 0; i < count; ++i)
-            LINNET_TRY(source_.read(ids_[static_cast<size_t>(begin + i)], 1, to + i * columns));
-          return {};
-        }
+    return {};
+  }
 
-       private:
-        const RowSource& source_;
-        std::span<const int32_t> ids_;
-      } picked(*table.rows, ids);
-      std::vector<int32_t> order(ids.size());
-      for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
-      in[0].data = reinterpret_cast<std::byte*>(order.data());
-      return run_with_matrix(node, kind, picked, 0, picked.rows, in, states, out);
-    }
-    if (kind == graph::OpKind::kLogits) {
-      const RowSource& head = *weights_[static_cast<size_t>(node.weights[0])].rows;
-      AlignedBytes block(static_cast<size_t>(tokens_ * kBlockRows) * sizeof(float) + plan::kOverread);
-      for (int64_t begin = 0; begin < head.rows; begin += kBlockRows) {
-        const int64_t count = std::min(kBlockRows, head.rows - begin);
-        host::Tensor part = out[0];
-        part.data = block.data();
-        part.dims[1] = count;
-        std::vector<host::Tensor> parts = {part};
-        LINNET_TRY(run_with_matrix(node, kind, head, begin, count, in, states, parts));
-        for (int64_t t = 0; t < tokens_; ++t)
-          std::copy_n(part.as() + t * count, count, out[0].as() + t * head.rows + begin);
-      }
+  // Reads all of a weight into memory that `storage` holds.
+  Result<void> load(const RowSource& rows, host::Tensor& weight,
+                    std::vector<std::unique_ptr<AlignedBytes>>& storage) {
+    const auto hold = [&](size_t bytes) {
+      storage.push_back(std::make_unique<AlignedBytes>(bytes + plan::kOverread));
+      weight.data = storage.back()->data();
+    };
+    if (weight.layout == fb::Layout::Panel) {
+      const int64_t matrices = weight.rank == 3 ? weight.dims[0] : 1, n = rows.rows / matrices;
+      const size_t bytes = format::matrix_bytes(DType::kF32, n, rows.columns);
+      hold(bytes * static_cast<size_t>(matrices));
+      for (int64_t m = 0; m < matrices; ++m)
+        LINNET_TRY(pack_rows(rows, m * n, n, weight.data + bytes * static_cast<size_t>(m)));
       return {};
     }
-    std::vector<std::unique_ptr<AlignedBytes>> storage;
-    for (const int i : node.weights) {
-      host::Tensor tensor;
-      if (i >= 0) {
-        const WeightPlan& w = weights_[static_cast<size_t>(i)];
-        tensor.layout = w.layout;
-        tensor.rank = static_cast<int>(w.shape.size());
-        std::copy(w.shape.begin(), w.shape.end(), tensor.dims);
-        if (w.layout == fb::Layout::Panel) {
-          const int64_t matrices = w.shape.size() == 3 ? w.shape[0] : 1;
-          const int64_t n = w.rows->rows / matrices;
-          const size_t bytes = format::matrix_bytes(DType::kF32, n, w.rows->columns);
-          storage.push_back(
-              std::make_unique<AlignedBytes>(bytes * static_cast<size_t>(matrices) + plan::kOverread));
-          for (int64_t m = 0; m < matrices; ++m)
-            LINNET_TRY(pack_rows(*w.rows, m * n, n, storage.back()->data() + bytes * static_cast<size_t>(m)));
-        } else {
-          const int64_t elements = w.rows->rows * w.rows->columns;
-          storage.push_back(std::make_unique<AlignedBytes>(static_cast<size_t>(elements) * sizeof(float) +
-                                                           plan::kOverread));
-          LINNET_TRY(w.rows->read(0, w.rows->rows, reinterpret_cast<float*>(storage.back()->data())));
-        }
-        tensor.data = storage.back()->data();
-      }
-      weights.push_back(tensor);
-    }
-    call(node, kind, in, weights, states, out);
-    return {};
+    hold(static_cast<size_t>(rows.rows * rows.columns) * sizeof(float));
+    return rows.read(0, rows.rows, weight.as());
   }
 
-  Result<void> run_with_matrix(const fb::NodeT& node, graph::OpKind kind, const RowSource& rows,
-                               int64_t begin, int64_t count, std::vector<host::Tensor>& in,
-                               std::vector<host::Tensor>& states, std::vector<host::Tensor>& out) {
-    AlignedBytes panels(format::matrix_bytes(DType::kF32, count, rows.columns) + plan::kOverread);
-    LINNET_TRY(pack_rows(rows, begin, count, panels.data()));
-    host::Tensor matrix;
-    matrix.layout = fb::Layout::Panel;
-    matrix.rank = 2;
-    matrix.dims[0] = count;
-    matrix.dims[1] = rows.columns;
-    matrix.data = panels.data();
-    std::vector<host::Tensor> weights = {matrix};
-    call(node, kind, in, weights, states, out);
-    return {};
-  }
-
-  void call(const fb::NodeT& node, graph::OpKind kind, std::vector<host::Tensor>& in,
-            std::vector<host::Tensor>& weights, std::vector<host::Tensor>& states,
-            std::vector<host::Tensor>& out) {
+  void call(const Operands& at) {
     host::KernelContext c{};
-    c.node = &node;
-    c.in = in;
-    c.weights = weights;
-    c.states = states;
-    c.out = out;
+    c.node = &at.node;
+    c.in = at.in;
+    c.weights = at.weights;
+    c.states = at.states;
+    c.out = at.out;
+    c.ring = at.ring;
     c.threads = pool_.threads();
     c.backend = backend_.constants();
-    if (const auto* attention = node.args.AsSoftmaxAttention())
-      c.ring = plan::attention_ring(*attention, model_, bounds_);
-    const host::Kernel& kernel = backend_.kernel(kind);
+    const host::Kernel& kernel = backend_.kernel(graph::op_kind(at.node.args.type));
     AlignedBytes scratch((kernel.scratch ? kernel.scratch(c) : 0) + plan::kOverread);
     c.scratch = scratch.data();
     c.pool = &pool_;
     kernel.run(c);
   }
 
-  const fb::ModelT& model_;
+  const fb::ModelT model_;
   std::span<const WeightPlan> weights_;
   const host::HostBackend& backend_;
   host::ThreadPool pool_;
-  int64_t tokens_;
+  std::span<const int32_t> ids_;
   plan::Bounds bounds_;
   plan::Plan plan_;
+  size_t method_index_ = 0;
   const fb::MethodT* method_ = nullptr;
-  std::vector<std::unique_ptr<AlignedBytes>> values_, state_;
+  std::vector<std::unique_ptr<AlignedBytes>> values_, states_;
 };
 
 }  // namespace
@@ -212,7 +226,7 @@ class Runner {
 Result<std::vector<float>> streamed_logits(const fb::ModelT& model, std::span<const WeightPlan> weights,
                                            const host::HostBackend& backend, std::span<const int32_t> ids,
                                            int threads) {
-  return Runner(model, weights, backend, static_cast<int64_t>(ids.size()), threads).run(ids);
+  return Runner(model, weights, backend, ids, threads).run();
 }
 
 Comparison compare_logits(std::span<const float> expected, std::span<const float> found, int64_t rows) {

@@ -10,6 +10,7 @@
 #include "format/model_generated.h"
 #include "linnet/result.h"
 #include "runtime/core/dtype.h"
+#include "runtime/core/limits.h"
 
 namespace linnet::format {
 
@@ -17,7 +18,6 @@ namespace linnet::format {
 constexpr DType to_dtype(fb::DType dtype) { return static_cast<DType>(dtype); }
 constexpr fb::DType to_fb(DType dtype) { return static_cast<fb::DType>(dtype); }
 
-inline constexpr size_t kMaxRank = 8;
 inline constexpr int64_t kMaxDim = int64_t{1} << 40;              // of a plain tensor
 inline constexpr int64_t kMaxMatrixDim = (int64_t{1} << 31) - 1;  // rows and inputs of a matrix
 inline constexpr int64_t kMaxElements = int64_t{1} << 48;

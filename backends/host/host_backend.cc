@@ -11,31 +11,6 @@
 namespace linnet::host {
 namespace {
 
-Tensor describe(const std::vector<fb::Dim>& shape, fb::DType dtype, std::span<const int64_t> symbols) {
-  Tensor tensor;
-  tensor.dtype = static_cast<DType>(dtype);
-  tensor.rank = static_cast<int>(shape.size());
-  for (size_t i = 0; i < shape.size(); ++i) tensor.dims[i] = graph::dim_value(shape[i], symbols);
-  return tensor;
-}
-
-Tensor describe(const fb::WeightT& weight) {
-  Tensor tensor;
-  tensor.dtype = static_cast<DType>(weight.dtype);
-  tensor.layout = weight.layout;
-  tensor.rank = static_cast<int>(weight.shape.size());
-  std::copy(weight.shape.begin(), weight.shape.end(), tensor.dims);
-  return tensor;
-}
-
-Tensor describe(const plan::StatePlan& state) {
-  Tensor tensor;
-  tensor.dtype = state.dtype;
-  tensor.rank = static_cast<int>(state.shape.size());
-  std::copy(state.shape.begin(), state.shape.end(), tensor.dims);
-  return tensor;
-}
-
 // One node made ready: operands with their addresses, and which dimensions follow a symbol.
 struct Step {
   struct Variable {
@@ -227,44 +202,31 @@ class HostExecutable final : public Executable {
       Step& step = method.steps[n];
       step.node = &node;
       step.run = table[static_cast<size_t>(kind)].run;
-      const auto add_values = [&](const std::vector<int>& indices, std::vector<Tensor>& tensors) {
-        for (const int index : indices) {
-          if (index < 0) {
-            tensors.emplace_back();
-            continue;
-          }
-          const fb::ValueT& value = *source.values[static_cast<size_t>(index)];
-          tensors.push_back(describe(value.shape, value.dtype, c.bounds.symbols));
-          tensors.back().data = method.values[static_cast<size_t>(index)].data();
-        }
-        // The vector is complete: pointers into it stay valid.
+      const plan::NodeShapes shapes = plan::node_shapes(model, c.bounds, c.plan, m, n, c.bounds.symbols);
+      step.in = tensors(shapes.in);
+      step.out = tensors(shapes.out);
+      step.weights = tensors(shapes.weights);
+      step.states = tensors(shapes.states);
+      const auto place_values = [&](const std::vector<int>& indices, std::vector<Tensor>& operands) {
         for (size_t i = 0; i < indices.size(); ++i) {
           if (indices[i] < 0) continue;
-          const auto& shape = source.values[static_cast<size_t>(indices[i])]->shape;
+          const auto index = static_cast<size_t>(indices[i]);
+          operands[i].data = method.values[index].data();
+          const auto& shape = source.values[index]->shape;
           for (size_t axis = 0; axis < shape.size(); ++axis)
             if (!graph::is_fixed(shape[axis]))
-              step.variables.push_back({&tensors[i], static_cast<int>(axis), shape[axis]});
+              step.variables.push_back({&operands[i], static_cast<int>(axis), shape[axis]});
         }
       };
-      step.in.reserve(node.inputs.size());
-      step.out.reserve(node.outputs.size());
-      add_values(node.inputs, step.in);
-      add_values(node.outputs, step.out);
-      for (const int index : node.weights) {
-        if (index < 0) {
-          step.weights.emplace_back();
-          continue;
-        }
-        step.weights.push_back(describe(*model.weights[static_cast<size_t>(index)]));
-        // Kernels read weights only; one Tensor type for all operands keeps them simple.
-        step.weights.back().data =
-            const_cast<std::byte*>(c.file.weight_bytes(static_cast<size_t>(index)).data());
-      }
-      for (const int index : node.states) {
-        const plan::StatePlan& state = c.plan.states[static_cast<size_t>(index)];
-        step.states.push_back(describe(state));
-        step.states.back().data = c.state.data() + state.offset;
-      }
+      place_values(node.inputs, step.in);
+      place_values(node.outputs, step.out);
+      // Kernels read weights only; one Tensor type for all operands keeps them simple.
+      for (size_t i = 0; i < node.weights.size(); ++i)
+        if (node.weights[i] >= 0)
+          step.weights[i].data =
+              const_cast<std::byte*>(c.file.weight_bytes(static_cast<size_t>(node.weights[i])).data());
+      for (size_t i = 0; i < node.states.size(); ++i)
+        step.states[i].data = c.state.data() + c.plan.states[static_cast<size_t>(node.states[i])].offset;
       step.context.node = &node;
       step.context.in = step.in;
       step.context.weights = step.weights;
@@ -274,8 +236,7 @@ class HostExecutable final : public Executable {
       step.context.pool = &pool_;
       step.context.threads = pool_.threads();
       step.context.backend = constants;
-      if (const auto* attention = node.args.AsSoftmaxAttention())
-        step.context.ring = plan::attention_ring(*attention, model, c.bounds);
+      step.context.ring = shapes.ring;
     }
   }
 
@@ -288,41 +249,28 @@ class HostExecutable final : public Executable {
 
 }  // namespace
 
+std::vector<Tensor> tensors(std::span<const plan::TensorShape> shapes) {
+  std::vector<Tensor> made;
+  for (const plan::TensorShape& shape : shapes) made.push_back({shape, nullptr});
+  return made;
+}
+
 size_t HostBackend::scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method,
                                   size_t node, const plan::Plan& partial, int threads) const {
-  const fb::MethodT& source = *model.methods[method];
-  const fb::NodeT& n = *source.nodes[node];
-  const Kernel& kernel = table_[static_cast<size_t>(graph::op_kind(n.args.type))];
+  const plan::NodeShapes shapes = plan::largest_shapes(model, bounds, partial, method, node);
+  const Kernel& kernel = table_[static_cast<size_t>(graph::op_kind(shapes.node->args.type))];
   if (!kernel.scratch) return 0;
-  std::vector<Tensor> in, weights, states, out;
-  const auto value = [&](int index) {
-    if (index < 0) return Tensor{};
-    const fb::ValueT& v = *source.values[static_cast<size_t>(index)];
-    return describe(v.shape, v.dtype, bounds.symbols);
-  };
-  for (const int i : n.inputs) in.push_back(value(i));
-  for (const int i : n.outputs) out.push_back(value(i));
-  for (const int i : n.weights)
-    weights.push_back(i < 0 ? Tensor{} : describe(*model.weights[static_cast<size_t>(i)]));
-  for (const int i : n.states) states.push_back(describe(partial.states[static_cast<size_t>(i)]));
-  for (const plan::RowSegment& segment : partial.methods[method].rows.segments) {
-    const int local = static_cast<int>(node) - segment.first;
-    if (local < 0 || static_cast<int>(node) >= segment.last) continue;
-    for (size_t i = 0; i < in.size(); ++i)
-      if (n.inputs[i] >= 0 && plan::row_input(n, i))
-        in[i].dims[0] = (i == 0 ? segment.in_rows : segment.out_rows)[static_cast<size_t>(local)];
-    for (Tensor& tensor : out) tensor.dims[0] = segment.out_rows[static_cast<size_t>(local)];
-  }
+  const std::vector<Tensor> in = tensors(shapes.in), weights = tensors(shapes.weights),
+                            states = tensors(shapes.states), out = tensors(shapes.out);
   KernelContext context{};
-  context.node = &n;
+  context.node = shapes.node;
   context.in = in;
   context.weights = weights;
   context.states = states;
   context.out = out;
+  context.ring = shapes.ring;
   context.backend = constants_;
   context.threads = parallel_ ? threads : 1;
-  if (const auto* attention = n.args.AsSoftmaxAttention())
-    context.ring = plan::attention_ring(*attention, model, bounds);
   return kernel.scratch(context);
 }
 

@@ -4,14 +4,20 @@
 
 #include <array>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "backends/host/kernel.h"
 #include "runtime/engine/backend.h"
+#include "runtime/plan/shapes.h"
 
 namespace linnet::host {
 
 using KernelTable = std::array<Kernel, graph::kOpCount>;
+
+// Operands without their addresses.
+std::vector<Tensor> tensors(std::span<const plan::TensorShape> shapes);
 
 class HostBackend final : public Backend {
  public:

@@ -8,35 +8,17 @@
 #include <span>
 
 #include "backends/host/thread_pool.h"
-#include "runtime/graph/ops.h"
-#include "runtime/plan/plan.h"
+#include "runtime/plan/tensor.h"
 
 namespace linnet::host {
 
-inline constexpr int kMaxRank = 6;
-
-struct Tensor {
+struct Tensor : plan::TensorShape {
   std::byte* data = nullptr;  // null: an absent optional operand
-  DType dtype = DType::kF32;
-  fb::Layout layout = fb::Layout::RowMajor;
-  int rank = 0;
-  int64_t dims[kMaxRank] = {};
 
   explicit operator bool() const { return data != nullptr; }
   template <typename T = float>
   T* as() const {
     return reinterpret_cast<T*>(data);
-  }
-  int64_t elements() const {
-    int64_t n = 1;
-    for (int i = 0; i < rank; ++i) n *= dims[i];
-    return n;
-  }
-  int64_t channels() const { return dims[rank - 1]; }
-  int64_t rows() const {  // product of all dimensions but the last
-    int64_t n = 1;
-    for (int i = 0; i + 1 < rank; ++i) n *= dims[i];
-    return n;
   }
 };
 
@@ -52,7 +34,7 @@ struct KernelContext {
   std::span<const Tensor> in, weights, states, out;
   std::byte* scratch;   // as many bytes as the kernel's scratch function asked for
   int64_t position;     // tokens the states have seen before this run
-  plan::Ring ring;      // softmax attention only
+  plan::Ring ring;      // of a node that keeps keys and values
   ThreadPool* pool;     // null while scratch is being sized
   int threads;          // threads of the pool, known in both phases
   const void* backend;  // the backend's own constants (chosen kernels for this processor)

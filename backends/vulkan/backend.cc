@@ -17,8 +17,7 @@ class Backend final : public VulkanBackend {
   size_t scratch_bytes(const fb::ModelT& model, const plan::Bounds& bounds, size_t method, size_t node,
                        const plan::Plan& partial, int) const override {
     const Lower lower = lowering_of(graph::op_kind(model.methods[method]->nodes[node]->args.type));
-    return lower.scratch ? lower.scratch(node_shapes(model, bounds, partial, method, node, bounds.symbols))
-                         : 0;
+    return lower.scratch ? lower.scratch(plan::largest_shapes(model, bounds, partial, method, node)) : 0;
   }
   Result<std::unique_ptr<Executable>> compile(const Compilation& compilation) const override {
     if (!keeps_states_in(compilation.bounds.state_dtype))

@@ -25,7 +25,7 @@ const std::array<Lower, graph::kOpCount>& lowerings() {
 bool ends_in_logits(const fb::MethodT& method) {
   if (method.nodes.empty() || method.outputs.empty()) return false;
   const fb::NodeT& last = *method.nodes.back();
-  return graph::op_kind(last.args.type) == graph::OpKind::kLogits && last.outputs[0] == method.outputs[0];
+  return graph::gives_logits(last) && last.outputs[0] == method.outputs[0];
 }
 
 size_t elements_of(const fb::ValueT& value, std::span<const int64_t> symbols) {
@@ -113,7 +113,7 @@ Result<void> VulkanExecutable::prepare() {
   std::vector<TableUse> uses;
   for (size_t m = 0; m < methods_.size(); ++m) {
     for (size_t n = 0; n < model.methods[m]->nodes.size(); ++n) {
-      const NodeShapes shapes = node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
+      const NodeShapes shapes = plan::node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
       Operands at = operands(m, n, uses);
       at.bounds = &shapes;
       Lowering lowering(shapes, at);
@@ -259,10 +259,10 @@ Result<void> VulkanExecutable::record(size_t commands, Recording& r, size_t firs
   if (clock) vkCmdResetQueryPool(to, clock, 0, static_cast<uint32_t>(last - first + 1));
   for (size_t n = first; n < last; ++n) {
     tick(n);
-    const NodeShapes bounds = node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
+    const NodeShapes bounds = plan::node_shapes(model, bounds_, plan_, m, n, bounds_.symbols);
     Operands at = operands(m, n, r.uses);
     at.bounds = &bounds;
-    Lowering lowering(node_shapes(model, bounds_, plan_, m, n, r.symbols), at);
+    Lowering lowering(plan::node_shapes(model, bounds_, plan_, m, n, r.symbols), at);
     Result<void> added = lowering_of(graph::op_kind(at.node->args.type)).run(lowering);
     for (const Dispatch& dispatch : lowering.dispatches())
       if (added) added = recorder.add(dispatch);

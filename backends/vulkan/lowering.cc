@@ -6,44 +6,6 @@
 #include "runtime/core/strings.h"
 
 namespace linnet::vulkan {
-NodeShapes node_shapes(const fb::ModelT& model, const plan::Bounds& bounds, const plan::Plan& plan,
-                       size_t method, size_t node, std::span<const int64_t> symbols) {
-  const fb::MethodT& source = *model.methods[method];
-  NodeShapes shapes;
-  shapes.node = source.nodes[node].get();
-  const auto value = [&](int index) {
-    Shape shape;
-    if (index < 0) return shape;
-    const fb::ValueT& v = *source.values[static_cast<size_t>(index)];
-    shape.dtype = static_cast<DType>(v.dtype);
-    shape.rank = static_cast<int>(v.shape.size());
-    for (size_t i = 0; i < v.shape.size(); ++i) shape.dims[i] = graph::dim_value(v.shape[i], symbols);
-    return shape;
-  };
-  for (const int i : shapes.node->inputs) shapes.in.push_back(value(i));
-  for (const int i : shapes.node->outputs) shapes.out.push_back(value(i));
-  for (const int i : shapes.node->weights) {
-    Shape shape;
-    if (i >= 0) {
-      const fb::WeightT& w = *model.weights[static_cast<size_t>(i)];
-      shape.dtype = static_cast<DType>(w.dtype);
-      shape.rank = static_cast<int>(w.shape.size());
-      std::copy(w.shape.begin(), w.shape.end(), shape.dims.begin());
-    }
-    shapes.weights.push_back(shape);
-  }
-  for (const int i : shapes.node->states) {
-    const plan::StatePlan& state = plan.states[static_cast<size_t>(i)];
-    Shape shape;
-    shape.dtype = state.dtype;
-    shape.rank = static_cast<int>(state.shape.size());
-    std::copy(state.shape.begin(), state.shape.end(), shape.dims.begin());
-    shapes.states.push_back(shape);
-  }
-  if (const auto* attention = shapes.node->args.AsSoftmaxAttention())
-    shapes.ring = plan::attention_ring(*attention, model, bounds);
-  return shapes;
-}
 
 Binding Lowering::vector(size_t i) const {
   const auto& indices = at_.node->weights;

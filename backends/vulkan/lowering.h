@@ -11,46 +11,12 @@
 
 #include "backends/vulkan/weights.h"
 #include "runtime/graph/ops.h"
-#include "runtime/plan/plan.h"
+#include "runtime/plan/shapes.h"
 
 namespace linnet::vulkan {
 
-inline constexpr int kMaxRank = 6;
-
-struct Shape {
-  DType dtype = DType::kF32;
-  int rank = 0;  // 0: absent
-  std::array<int64_t, kMaxRank> dims{};
-
-  explicit operator bool() const { return rank > 0; }
-  int64_t channels() const { return dims[static_cast<size_t>(rank - 1)]; }
-  int64_t elements() const {
-    int64_t n = rank > 0 ? 1 : 0;
-    for (int i = 0; i < rank; ++i) n *= dims[static_cast<size_t>(i)];
-    return n;
-  }
-  int64_t rows() const {
-    int64_t n = 1;
-    for (int i = 0; i + 1 < rank; ++i) n *= dims[static_cast<size_t>(i)];
-    return n;
-  }
-};
-
-// A node's operands under given values of the symbols.
-struct NodeShapes {
-  const fb::NodeT* node = nullptr;
-  std::vector<Shape> in, weights, states, out;
-  plan::Ring ring;  // softmax attention only
-
-  template <typename T>
-  const T& args() const {
-    return *static_cast<const T*>(node->args.value);
-  }
-  bool has_in(size_t i) const { return i < in.size() && in[i]; }
-  bool has_weight(size_t i) const { return i < weights.size() && weights[i]; }
-};
-NodeShapes node_shapes(const fb::ModelT& model, const plan::Bounds& bounds, const plan::Plan& plan,
-                       size_t method, size_t node, std::span<const int64_t> symbols);
+using Shape = plan::TensorShape;
+using plan::NodeShapes;
 
 struct Binding {
   Region region;

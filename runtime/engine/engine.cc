@@ -55,25 +55,29 @@ uint64_t key_of(uint64_t model_id, const fb::ModelT& model, const plan::Plan& pl
   }
   for (const auto& method : model.methods) {
     for (const auto& node : method->nodes) {
-      const auto* attention = node->args.AsSoftmaxAttention();
-      if (!attention) continue;
-      const plan::Ring ring = plan::attention_ring(*attention, model, bounds);
-      key = mix(mix(mix(key, static_cast<uint64_t>(ring.capacity)), static_cast<uint64_t>(ring.window)),
-                static_cast<uint64_t>(ring.sinks));
+      const std::optional<plan::Ring> ring = plan::ring_of(*node, model, bounds);
+      if (!ring) continue;
+      key = mix(mix(mix(key, static_cast<uint64_t>(ring->capacity)), static_cast<uint64_t>(ring->window)),
+                static_cast<uint64_t>(ring->sinks));
     }
   }
   return key;
 }
 
+// By method and value: the rows of the smallest table that its ids look up; 0: it holds no ids.
 std::vector<std::vector<int64_t>> id_limits(const fb::ModelT& model) {
   std::vector<std::vector<int64_t>> limits;
   for (const auto& method : model.methods) {
     std::vector<int64_t>& of_method = limits.emplace_back(method->values.size(), 0);
     for (const auto& node : method->nodes) {
-      if (graph::op_kind(node->args.type) != graph::OpKind::kEmbedding) continue;
-      const int64_t rows = model.weights[static_cast<size_t>(node->weights[0])]->shape[0];
-      int64_t& limit = of_method[static_cast<size_t>(node->inputs[0])];
-      limit = limit == 0 ? rows : std::min(limit, rows);
+      for (size_t w = 0; w < node->weights.size(); ++w) {
+        if (node->weights[w] < 0) continue;
+        const graph::WeightRead read = graph::weight_read(*node, w);
+        if (read.use != graph::WeightUse::kTable) continue;
+        const int64_t rows = model.weights[static_cast<size_t>(node->weights[w])]->shape[0];
+        int64_t& limit = of_method[static_cast<size_t>(node->inputs[static_cast<size_t>(read.ids)])];
+        limit = limit == 0 ? rows : std::min(limit, rows);
+      }
     }
   }
   return limits;
@@ -84,12 +88,9 @@ bool keeps_every_row(const fb::ModelT& model, const plan::Plan& plan, const plan
   const int context = graph::find_symbol(model, "context");
   if (!bounds.attention.full || context < 0 || model.states.empty()) return false;
   const int64_t longest = bounds.symbols[static_cast<size_t>(context)];
-  for (size_t i = 0; i < model.states.size(); ++i) {
-    const fb::StateRole role = model.states[i]->role;
-    if (role != fb::StateRole::KeyCache && role != fb::StateRole::ValueCache) return false;
-    if (plan.states[i].shape[0] < longest) return false;
-  }
-  return true;
+  return std::ranges::all_of(plan.states, [longest](const plan::StatePlan& state) {
+    return state.ring && state.ring->capacity >= longest;
+  });
 }
 
 size_t weights_bytes(const fb::ModelT& model) {
@@ -126,7 +127,7 @@ Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, co
                         plan.state_bytes,
                         plan.work_bytes,
                         backend.overhead_bytes(file.model(), plan, options.threads),
-                        RowHistory::bytes_required(file.model(), bounds, plan, options.history_bytes),
+                        RowHistory::bytes_required(plan, options.history_bytes),
                         options.vectors.bytes()};
 }
 
@@ -180,7 +181,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   engine->state_key_ = key_of(engine->file_->model_id(), engine->model(), plan, engine->bounds_);
   engine->keeps_every_row_ = keeps_every_row(engine->model(), plan, engine->bounds_);
   if (options.history_bytes > 0 && !engine->executable_->host_state().empty())
-    engine->history_ = RowHistory::create(engine->model(), engine->bounds_, plan, options.history_bytes);
+    engine->history_ = RowHistory::create(plan, options.history_bytes);
   LINNET_TRY(engine->reset());
   return engine;
 }

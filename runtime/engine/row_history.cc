@@ -16,24 +16,14 @@ int64_t RowHistory::Cache::oldest(int64_t position) const {
   return std::max(ring.sinks, position - (ring.capacity - ring.sinks));
 }
 
-std::vector<RowHistory::Cache> RowHistory::caches_of(const fb::ModelT& model, const plan::Bounds& bounds,
-                                                     const plan::Plan& plan) {
-  std::vector<Cache> caches(model.states.size());
-  for (const auto& method : model.methods) {
-    for (const auto& node : method->nodes) {
-      const auto* attention = node->args.AsSoftmaxAttention();
-      if (!attention) continue;
-      for (const int index : node->states) {
-        const plan::StatePlan& state = plan.states[static_cast<size_t>(index)];
-        Cache& cache = caches[static_cast<size_t>(index)];
-        cache.ring = plan::attention_ring(*attention, model, bounds);
-        cache.offset = state.offset;
-        cache.row_bytes = state.bytes / static_cast<size_t>(std::max<int64_t>(1, cache.ring.capacity));
-      }
-    }
+std::vector<RowHistory::Cache> RowHistory::caches_of(const plan::Plan& plan) {
+  std::vector<Cache> caches;
+  for (const plan::StatePlan& state : plan.states) {
+    if (!state.ring) return {};  // of another kind: it cannot be turned back row by row
+    const size_t row_bytes = state.bytes / static_cast<size_t>(std::max<int64_t>(1, state.ring->capacity));
+    if (row_bytes == 0) return {};
+    caches.push_back({state.offset, row_bytes, *state.ring, 0});
   }
-  // A state of another kind cannot be turned back row by row.
-  if (std::ranges::any_of(caches, [](const Cache& c) { return c.row_bytes == 0; })) return {};
   // What keeps every position needs no history.
   std::erase_if(caches, [](const Cache& c) { return c.ring.window >= c.ring.capacity; });
   return caches;
@@ -51,18 +41,16 @@ int64_t RowHistory::rows_for(std::span<const Cache> caches, size_t budget) {
   return rows > longest ? rows : 0;
 }
 
-size_t RowHistory::bytes_required(const fb::ModelT& model, const plan::Bounds& bounds, const plan::Plan& plan,
-                                  size_t budget) {
-  const std::vector<Cache> caches = caches_of(model, bounds, plan);
+size_t RowHistory::bytes_required(const plan::Plan& plan, size_t budget) {
+  const std::vector<Cache> caches = caches_of(plan);
   size_t bytes = 0;
   for (const Cache& cache : caches) bytes += cache.row_bytes * static_cast<size_t>(rows_for(caches, budget));
   return bytes;
 }
 
-std::unique_ptr<RowHistory> RowHistory::create(const fb::ModelT& model, const plan::Bounds& bounds,
-                                               const plan::Plan& plan, size_t budget) {
+std::unique_ptr<RowHistory> RowHistory::create(const plan::Plan& plan, size_t budget) {
   std::unique_ptr<RowHistory> history(new RowHistory);
-  history->caches_ = caches_of(model, bounds, plan);
+  history->caches_ = caches_of(plan);
   history->rows_ = rows_for(history->caches_, budget);
   if (history->rows_ == 0) return nullptr;
   for (Cache& cache : history->caches_) {

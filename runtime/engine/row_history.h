@@ -16,13 +16,11 @@ namespace linnet {
 // Works on the live state block of a backend that the host can address. Allocates only in create().
 class RowHistory {
  public:
-  // The history that `budget` bytes can keep, or null: where not every state is a ring of keys or values of
-  // softmax attention, where nothing ever leaves one, or where the budget holds no rows.
-  static std::unique_ptr<RowHistory> create(const fb::ModelT& model, const plan::Bounds& bounds,
-                                            const plan::Plan& plan, size_t budget);
+  // The history that `budget` bytes can keep, or null: where not every state is a ring of keys or values,
+  // where nothing ever leaves one, or where the budget holds no rows.
+  static std::unique_ptr<RowHistory> create(const plan::Plan& plan, size_t budget);
   // What create() would allocate.
-  static size_t bytes_required(const fb::ModelT& model, const plan::Bounds& bounds, const plan::Plan& plan,
-                               size_t budget);
+  static size_t bytes_required(const plan::Plan& plan, size_t budget);
   size_t bytes() const { return memory_bytes_; }
 
   // After a run that moved the state from position `from` to `to`.
@@ -44,8 +42,7 @@ class RowHistory {
     // The first position whose row a ring that stands at `position` still has, sinks aside.
     int64_t oldest(int64_t position) const;
   };
-  static std::vector<Cache> caches_of(const fb::ModelT& model, const plan::Bounds& bounds,
-                                      const plan::Plan& plan);
+  static std::vector<Cache> caches_of(const plan::Plan& plan);
   static int64_t rows_for(std::span<const Cache> caches, size_t budget);
   std::byte* kept(const Cache& cache, int64_t position) const;
   void keep(std::span<const std::byte> state, int64_t from, int64_t to);

@@ -1,16 +1,12 @@
 #include "runtime/graph/ops.h"
 
-#include "runtime/core/strings.h"
+#include "runtime/graph/rule.h"
 
 namespace linnet::graph {
-
-#define LINNET_OP(pascal, snake, equation) Result<void> check_##snake(const NodeView& view);
-#include "runtime/graph/ops.def"
-#undef LINNET_OP
-
 namespace {
 constexpr std::array<OpInfo, kOpCount> kCatalogue = {{
-#define LINNET_OP(pascal, snake, equation) {OpKind::k##pascal, #snake, equation, check_##snake},
+#define LINNET_OP(pascal, snake, equation) \
+  {OpKind::k##pascal, #snake, equation, check_##snake, traits_##snake},
 #include "runtime/graph/ops.def"
 #undef LINNET_OP
 }};
@@ -30,6 +26,18 @@ const T* at(const std::vector<std::unique_ptr<T>>& items, int index) {
 
 const OpInfo& op_info(OpKind kind) { return kCatalogue[static_cast<size_t>(kind)]; }
 OpKind op_kind(fb::OpArgs type) { return static_cast<OpKind>(static_cast<int>(type) - 1); }
+
+const OpTraits& traits_of(const fb::NodeT& node) { return op_info(op_kind(node.args.type)).traits; }
+std::optional<KeyValueCache> cache_of(const fb::NodeT& node) {
+  const StateTraits& states = traits_of(node).states;
+  if (states.change != StateChange::kRingRows || node.states.empty()) return std::nullopt;
+  return states.cache(node);
+}
+bool gives_logits(const fb::NodeT& node) {
+  for (size_t i = 0; i < node.weights.size(); ++i)
+    if (node.weights[i] >= 0 && weight_read(node, i).use == WeightUse::kHead) return true;
+  return false;
+}
 
 OpKind NodeView::kind() const { return op_kind(node->args.type); }
 const fb::ValueT* NodeView::input(size_t i) const { return at(method->values, node->inputs[i]); }

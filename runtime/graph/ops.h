@@ -40,12 +40,15 @@ struct NodeView {
   const fb::StateT* state(size_t i) const;
 };
 
+struct OpTraits;  // runtime/graph/op_traits.h
+
 struct OpInfo {
   OpKind kind;
   std::string_view name;
   std::string_view equation;
   // Checks operand counts, dtypes and shapes against the rule; the error names the node and the operand.
   Result<void> (*check)(const NodeView&);
+  const OpTraits& traits;
 };
 
 const OpInfo& op_info(OpKind kind);

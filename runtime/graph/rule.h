@@ -3,11 +3,30 @@
 
 #include <string>
 #include <vector>
-#include "runtime/core/strings.h"
 
+#include "runtime/core/strings.h"
+#include "runtime/graph/op_traits.h"
 #include "runtime/graph/ops.h"
 
 namespace linnet::graph {
+
+// Both of each op are defined in rules_*.cc.
+#define LINNET_OP(pascal, snake, equation)          \
+  Result<void> check_##snake(const NodeView& view); \
+  extern const OpTraits traits_##snake;
+#include "runtime/graph/ops.def"
+#undef LINNET_OP
+
+// The arguments of a node whose op is known.
+template <typename T>
+const T& args_of(const fb::NodeT& node) {
+  return *static_cast<const T*>(node.args.value);
+}
+
+// Row traits of ops that compute a row from the same row of each image.
+inline bool always(const fb::NodeT&) { return true; }
+inline int64_t one_row(const fb::NodeT&) { return 1; }
+inline Rows same_rows(const fb::NodeT&, Rows out, int64_t) { return out; }
 
 // Each expectation returns the rule, so a rule reads as a list; after the first failure the rest are skipped.
 class Rule {

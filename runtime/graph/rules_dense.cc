@@ -1,8 +1,11 @@
-// Shape rules of the ops every transformer shares. Values are written [rows..., channels]; "rows" may be any
-// number of leading dimensions. Operand roles are listed above each rule.
+// Traits and shape rules of the ops every transformer shares. Values are written [rows..., channels]; "rows"
+// may be any number of leading dimensions. Operand roles are listed above each rule.
 #include "runtime/graph/rule.h"
 
 namespace linnet::graph {
+
+static WeightRead embedding_weight(const fb::NodeT&, size_t) { return {.use = WeightUse::kTable, .ids = 0}; }
+constexpr OpTraits traits_embedding = {.states = kStateless, .weight = embedding_weight, .rows = nullptr};
 
 // inputs: ids i32 [tokens]; weights: table [V, D]; outputs: y [tokens, D]
 Result<void> check_embedding(const NodeView& view) {
@@ -18,6 +21,13 @@ Result<void> check_embedding(const NodeView& view) {
   }
   return rule.result();
 }
+
+static WeightRead linear_weight(const fb::NodeT&, size_t i) {
+  return {i % 2 == 0 ? WeightUse::kMatrix : WeightUse::kVector};
+}
+static constexpr RowTraits linear_rows = {
+    .images = 0b011, .able = always, .unit = one_row, .input_rows = same_rows};
+constexpr OpTraits traits_linear = {.states = kStateless, .weight = linear_weight, .rows = &linear_rows};
 
 // inputs: x [rows, K], residual? [rows, N]; weights: W_0 [N_0, K], b_0? [N_0], W_1, b_1?, ...;
 // outputs: y_i [rows, N_i], or one y [rows, N] when gated (exactly two matrices of equal N).
@@ -52,6 +62,14 @@ Result<void> check_linear(const NodeView& view) {
   }
   return rule.result();
 }
+
+// No row of an image has the mean of the whole.
+static bool norm_by_rows(const fb::NodeT& node) {
+  return args_of<fb::NormT>(node).kind != fb::NormKind::Group;
+}
+static constexpr RowTraits norm_rows = {
+    .images = 0b1011, .able = norm_by_rows, .unit = one_row, .input_rows = same_rows};
+constexpr OpTraits traits_norm = {.states = kStateless, .weight = only_vectors, .rows = &norm_rows};
 
 // inputs: x [rows, D], gate? [rows, D], modulation? [parts * D] (leading dimensions of 1), residual? [rows,
 // D] weights: w? [D] or [group], b? [D] or [group] (kind Group: [D]) outputs: y [rows, D] = act(norm(x) w +
@@ -97,6 +115,8 @@ static void check_rope_args(Rule& rule, const fb::RotaryEmbeddingT& rope, int64_
   rule.require(turned > 0 && turned <= head_dim, "inverse frequencies must cover at most the head");
 }
 
+constexpr OpTraits traits_rotary_embedding = {.states = kStateless, .weight = only_vectors, .rows = nullptr};
+
 // inputs: x_i [tokens, heads_i * head_dim]; outputs: y_i, same shapes. Token t stands at position + t.
 Result<void> check_rotary_embedding(const NodeView& view) {
   Rule rule(view);
@@ -111,6 +131,14 @@ Result<void> check_rotary_embedding(const NodeView& view) {
   }
   return rule.result();
 }
+
+static KeyValueCache attention_cache(const fb::NodeT& node) {
+  return {args_of<fb::SoftmaxAttentionT>(node).window};
+}
+static constexpr StateTraits attention_states = {
+    .change = StateChange::kRingRows, .half = 0, .cache = attention_cache};
+constexpr OpTraits traits_softmax_attention = {
+    .states = attention_states, .weight = only_vectors, .rows = nullptr};
 
 // inputs: q [tokens, heads * head_dim], k [tokens, kv_heads * head_dim], v [tokens, kv_heads * value_dim],
 //         gate? [tokens, heads * value_dim]. Bidirectional: k and v have rows of their own (cross attention),
@@ -171,6 +199,10 @@ Result<void> check_softmax_attention(const NodeView& view) {
   return rule.result();
 }
 
+static constexpr RowTraits pointwise_rows = {
+    .images = 0b11, .able = always, .unit = one_row, .input_rows = same_rows};
+constexpr OpTraits traits_pointwise = {.states = kStateless, .weight = only_vectors, .rows = &pointwise_rows};
+
 // Add, Multiply: y = a op b. Activate: act(a). ActivateMultiply: act(a) * b. Scale: alpha * a + beta.
 // Softcap: alpha * tanh(a / alpha). ScaledAdd: alpha * a + beta * b.
 // inputs: a, b? of one shape; weights: b? [C], in the place of b, for every row of C channels (a's channels
@@ -199,6 +231,9 @@ Result<void> check_pointwise(const NodeView& view) {
   if (rule.ok()) rule.same_shape(rule.output(0), a);
   return rule.result();
 }
+
+static WeightRead logits_weight(const fb::NodeT&, size_t) { return {WeightUse::kHead}; }
+constexpr OpTraits traits_logits = {.states = kStateless, .weight = logits_weight, .rows = nullptr};
 
 // inputs: x [tokens, D]; weights: W [V, D]; outputs: y [logit_tokens, V], the last logit_tokens rows of x.
 Result<void> check_logits(const NodeView& view) {

@@ -1,8 +1,10 @@
-// Shape rules of the ops of images. An image is a value [height, width, channels]; ops that work by rows
-// (linear, norm, attention, pointwise) take it as height * width rows. Sizes that change do so by exact
-// factors, so that no run-time size can disagree with another: a model's symbols `height` and `width` count
-// its coarsest grid, and every image of it is [height * m, width * n, channels]. Operand roles are listed
-// above each rule.
+// Traits and shape rules of the ops of images. An image is a value [height, width, channels]; ops that work
+// by rows (linear, norm, attention, pointwise) take it as height * width rows. Sizes that change do so by
+// exact factors, so that no run-time size can disagree with another: a model's symbols `height` and `width`
+// count its coarsest grid, and every image of it is [height * m, width * n, channels]. Operand roles are
+// listed above each rule.
+#include <algorithm>
+
 #include "runtime/graph/rule.h"
 
 namespace linnet::graph {
@@ -55,6 +57,8 @@ void check_size(Rule& rule, const fb::ValueT* x, bool planar_x, const fb::ValueT
 
 }  // namespace
 
+constexpr OpTraits traits_linear_attention = {.states = kStateless, .weight = only_vectors, .rows = nullptr};
+
 // f = activation. o_t = (sum_s f(q_t).f(k_s) v_s) / (sum_s f(q_t).f(k_s) + epsilon), every t sees every s
 // (Katharopoulos et al. 2020; SANA, DC-AE and LiT with f = relu).
 // inputs: q [rows, heads * head_dim], k [rows', heads * head_dim], v [rows', heads * value_dim]; interleaved:
@@ -93,6 +97,23 @@ Result<void> check_linear_attention(const NodeView& view) {
   if (rule.ok()) rule.shaped_like(rule.output(0), q, heads * V);
   return rule.result();
 }
+
+static WeightRead convolution_weight(const fb::NodeT&, size_t i) {
+  return {i == 0 ? WeightUse::kKernel : WeightUse::kVector};
+}
+static Rows convolution_input_rows(const fb::NodeT& node, Rows out, int64_t height) {
+  const auto& args = args_of<fb::Convolution2dT>(node);
+  const int64_t begin = out.begin * args.stride - args.pad_top;
+  const int64_t end = (out.end - 1) * args.stride - args.pad_top + args.kernel_height;
+  const int64_t up = args.upsample;
+  const int64_t first = std::clamp<int64_t>(begin, 0, height * up) / up;
+  const int64_t last = (std::clamp<int64_t>(end, 0, height * up) + up - 1) / up;
+  return {std::min(first, last), last};
+}
+static constexpr RowTraits convolution_rows = {
+    .images = 0b11, .able = always, .unit = one_row, .input_rows = convolution_input_rows};
+constexpr OpTraits traits_convolution_2d = {
+    .states = kStateless, .weight = convolution_weight, .rows = &convolution_rows};
 
 // y[i, j, o] = act(b[o] + sum over (ky, kx, c) of W[o, ky, kx, c] x[i stride - pad_top + ky, j stride -
 // pad_left + kx, c]), zeros outside x; with `upsample`, x is read as if every pixel were upsample x upsample
@@ -140,6 +161,24 @@ Result<void> check_convolution_2d(const NodeView& view) {
   return rule.result();
 }
 
+static bool resample_by_rows(const fb::NodeT& node) {
+  const auto& args = args_of<fb::ResampleT>(node);
+  return !args.planar_input && !args.planar_output;
+}
+static int64_t resample_unit(const fb::NodeT& node) {
+  const auto& args = args_of<fb::ResampleT>(node);
+  return args.kind != fb::ResampleKind::Unshuffle ? args.factor : 1;
+}
+static Rows resample_input_rows(const fb::NodeT& node, Rows out, int64_t) {
+  const auto& args = args_of<fb::ResampleT>(node);
+  const int64_t f = args.factor;
+  if (args.kind == fb::ResampleKind::Unshuffle) return {out.begin * f, out.end * f};
+  return {out.begin / f, (out.end + f - 1) / f};
+}
+static constexpr RowTraits resample_rows = {
+    .images = 0b11, .able = resample_by_rows, .unit = resample_unit, .input_rows = resample_input_rows};
+constexpr OpTraits traits_resample = {.states = kStateless, .weight = only_vectors, .rows = &resample_rows};
+
 // f = factor.
 //   Nearest    y[i, j, c] = x[i / f, j / f, c]
 //   Shuffle    y[i, j, c] = x[i / f, j / f, n / repeat], n = (c f + i mod f) f + j mod f   (pixel_shuffle of
@@ -175,6 +214,9 @@ Result<void> check_resample(const NodeView& view) {
   return rule.result();
 }
 
+constexpr OpTraits traits_timestep_embedding = {
+    .states = kStateless, .weight = only_vectors, .rows = nullptr};
+
 // y[r] = (sin(a_0) .. sin(a_half-1), cos(a_0) ..), cosines first if cos_first, and a 0 where D is odd;
 // a_i = scale t[r] max_period^(-i / (half - shift)), half = D / 2 (Ho et al. 2020; diffusers
 // get_timestep_embedding). inputs: t [rows]; outputs: y [rows, D]
@@ -192,6 +234,9 @@ Result<void> check_timestep_embedding(const NodeView& view) {
                  "t must be [rows] and the output [rows, channels]");
   return rule.result();
 }
+
+constexpr OpTraits traits_position_embedding_2d = {
+    .states = kStateless, .weight = only_vectors, .rows = nullptr};
 
 // y[i, j] = x[i, j] + (sin(u w), cos(u w), sin(v w), cos(v w)), each D / 4 channels, w_n = max_period^(-n /
 // (D / 4)), u = j / (width / base_size) / interpolation_scale from the column, v likewise from the row

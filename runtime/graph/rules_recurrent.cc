@@ -1,6 +1,7 @@
-// Shape rules of the recurrent mixers and what they need around them. Operand roles are listed above each
-// rule. A state S is [heads, K, V]: a token writes k v^T and reads S^T q, in this order. Heads of fewer kinds
-// serve consecutive heads of the more numerous: head h reads key head h / (heads / key_heads).
+// Traits and shape rules of the recurrent mixers and what they need around them. Operand roles are listed
+// above each rule. A state S is [heads, K, V]: a token writes k v^T and reads S^T q, in this order. Heads of
+// fewer kinds serve consecutive heads of the more numerous: head h reads key head h / (heads / key_heads).
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/graph/rule.h"
@@ -89,6 +90,10 @@ bool known(fb::Activation activation) { return activation <= fb::Activation::MAX
 
 }  // namespace
 
+// Of the states S: what the op sums up besides stays f32.
+constexpr OpTraits traits_gated_linear_attention = {
+    .states = recurrent(0b1), .weight = only_vectors, .rows = nullptr};
+
 // S <- diag(exp g) S + k v^T; o = scale S^T q (/ (scale z.q + epsilon), z <- exp(g) z + k) (+ skip v)
 // heads = max(key_heads, value_heads), outputs = max(query_heads, heads); each count divides the larger one.
 // inputs: q [tokens, query_heads * K]; k? [tokens, key_heads * K], absent: 1 - exp(g) (HGRN2); v [tokens,
@@ -140,6 +145,9 @@ Result<void> check_gated_linear_attention(const NodeView& view) {
   return rule.result();
 }
 
+constexpr OpTraits traits_gated_delta_rule = {
+    .states = recurrent(0b1), .weight = only_vectors, .rows = nullptr};
+
 // S <- diag(exp g) S; S <- S + k (beta (v - S^T k))^T; o = scale S^T q
 // inputs: q, k [tokens, key_heads * K], v [tokens, value_heads * V], beta? [tokens, value_heads] (absent: 1
 // before its scale),
@@ -167,6 +175,9 @@ Result<void> check_gated_delta_rule(const NodeView& view) {
   check_state(rule, 0, fb::StateRole::Recurrent, {heads, K, V});
   return rule.result();
 }
+
+constexpr OpTraits traits_dplr_recurrence = {
+    .states = recurrent(0b1), .weight = only_vectors, .rows = nullptr};
 
 // a = act(a); c = L2norm(k * removal_scale), or the input removal as it is; k <- k (1 + (a - 1) rate_mix);
 // v <- v + (first - v) sigmoid(mix)
@@ -212,6 +223,9 @@ Result<void> check_dplr_recurrence(const NodeView& view) {
   return rule.result();
 }
 
+constexpr OpTraits traits_short_convolution = {
+    .states = recurrent(0), .weight = only_vectors, .rows = nullptr};
+
 // y_i[t] = act(bias_i + sum_j taps_i[j] x_i[t - kernel + 1 + j]), channel by channel: the last tap meets the
 // token. inputs: x_i [tokens, D_i]; weights: taps_0 [kernel, D_0], bias_0? [D_0], taps_1, bias_1?, ...
 // states: the last kernel - 1 inputs, oldest first [kernel - 1, D_i] (History); outputs: y_i [tokens, D_i]
@@ -237,6 +251,8 @@ Result<void> check_short_convolution(const NodeView& view) {
   return rule.result();
 }
 
+constexpr OpTraits traits_token_shift = {.states = recurrent(0), .weight = only_vectors, .rows = nullptr};
+
 // y_i[t] = x[t] + (x[t - 1] - x[t]) * mu_i
 // inputs: x [tokens, D]; weights: mu_i [D]; states: the last input [1, D] (History); outputs: y_i [tokens, D]
 Result<void> check_token_shift(const NodeView& view) {
@@ -253,6 +269,9 @@ Result<void> check_token_shift(const NodeView& view) {
   check_state(rule, 0, fb::StateRole::History, {1, d});
   return rule.result();
 }
+
+constexpr OpTraits traits_mixture_of_memories = {
+    .states = recurrent(0), .weight = only_vectors, .rows = nullptr};
 
 // For each memory m among the top_k of softmax(router), with shares p_m that sum to 1, and for the shared
 // memory, which has index `memories` and share 1: q, k, v <- act(convolution) over the tokens of that memory,
@@ -305,6 +324,9 @@ Result<void> check_mixture_of_memories(const NodeView& view) {
   check_state(rule, 0, fb::StateRole::Recurrent, {all * heads, K, V});
   return rule.result();
 }
+
+constexpr OpTraits traits_window_linear_attention = {
+    .states = recurrent(0), .weight = only_vectors, .rows = nullptr};
 
 // Token i sees the keys j of V = {j <= i: j > i - window or j < sinks} exactly and the others through a state
 // that token i - window enters when it leaves the window:
@@ -376,6 +398,15 @@ Result<void> check_window_linear_attention(const NodeView& view) {
   return rule.result();
 }
 
+static WeightRead experts_weight(const fb::NodeT& node, size_t i) {
+  const auto& args = args_of<fb::MixtureOfExpertsT>(node);
+  const double share = static_cast<double>(args.top_k) / std::max(1, args.experts);
+  if (i >= 2 && i <= 4) return {WeightUse::kExperts, share};
+  return {i == 0 || (i >= 5 && i <= 7) ? WeightUse::kMatrix : WeightUse::kVector};
+}
+constexpr OpTraits traits_mixture_of_experts = {
+    .states = kStateless, .weight = experts_weight, .rows = nullptr};
+
 // y = scale * sum over the chosen experts of w_e down_e(act(gate_e x) * up_e x) + sigmoid(shared_gate.x) *
 // shared(x)
 //     + residual
@@ -422,6 +453,8 @@ Result<void> check_mixture_of_experts(const NodeView& view) {
   if (rule.ok()) rule.same_shape(rule.output(0), x);
   return rule.result();
 }
+
+constexpr OpTraits traits_concat_heads = {.states = kStateless, .weight = only_vectors, .rows = nullptr};
 
 // y[t] = for each head, sizes[i] channels of each input in turn: its head's, or the same for all heads where
 // the input has only sizes[i] channels. inputs: x_i [tokens, heads * sizes[i]] or [tokens, sizes[i]];

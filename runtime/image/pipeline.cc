@@ -4,7 +4,7 @@
 
 #include "format/panel.h"
 #include "runtime/core/strings.h"
-#include "runtime/graph/ops.h"
+#include "runtime/graph/op_traits.h"
 #include "runtime/image/scheduler.h"
 
 namespace linnet::image {
@@ -119,12 +119,12 @@ size_t weights_of(const fb::ModelT& m, size_t method, int64_t ids) {
   enum class Use : uint8_t { kNone, kLookedUp, kWhole };
   std::vector<Use> used(m.weights.size(), Use::kNone);
   for (const auto& node : m.methods[method]->nodes) {
-    const bool table = graph::op_kind(node->args.type) == graph::OpKind::kEmbedding;
-    for (const int weight : node->weights)
-      if (weight >= 0) {
-        Use& use = used[static_cast<size_t>(weight)];
-        use = table && use != Use::kWhole ? Use::kLookedUp : Use::kWhole;
-      }
+    for (size_t i = 0; i < node->weights.size(); ++i) {
+      if (node->weights[i] < 0) continue;
+      const bool table = graph::weight_read(*node, i).use == graph::WeightUse::kTable;
+      Use& use = used[static_cast<size_t>(node->weights[i])];
+      use = table && use != Use::kWhole ? Use::kLookedUp : Use::kWhole;
+    }
   }
   size_t bytes = 0;
   for (size_t i = 0; i < used.size(); ++i) {

@@ -24,13 +24,19 @@ int64_t bounded_elements(const std::vector<fb::Dim>& shape, const std::vector<in
 
 Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& plan) {
   plan.states.resize(model.states.size());
-  std::vector<int64_t> ring_capacity(model.states.size(), -1);
   for (const auto& method : model.methods) {
     for (const auto& node : method->nodes) {
-      const auto* args = node->args.AsSoftmaxAttention();
-      if (!args) continue;
-      const Ring ring = attention_ring(*args, model, bounds);
-      for (const int state : node->states) ring_capacity[static_cast<size_t>(state)] = ring.capacity;
+      const std::optional<Ring> ring = ring_of(*node, model, bounds);
+      if (!ring) continue;
+      for (const int state : node->states) {
+        std::optional<Ring>& own = plan.states[static_cast<size_t>(state)].ring;
+        if (own && *own != *ring)
+          return fail(ErrorCode::kInvalidFile,
+                      strf("node '{}' and one before it share the state '{}' but see windows of different "
+                           "sizes: the file is damaged",
+                           node->name, model.states[static_cast<size_t>(state)]->name));
+        own = ring;
+      }
     }
   }
   const std::vector<bool> half = can_be_half(model);
@@ -40,7 +46,7 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
     StatePlan& out = plan.states[i];
     const bool cache = state.role == fb::StateRole::KeyCache || state.role == fb::StateRole::ValueCache;
     for (const fb::Dim& dim : state.shape) out.shape.push_back(graph::dim_value(dim, bounds.symbols));
-    if (cache && ring_capacity[i] >= 0) out.shape[0] = ring_capacity[i];
+    if (cache && out.ring) out.shape[0] = out.ring->capacity;
     int64_t elements = 1;
     for (const int64_t n : out.shape) {
       if (n < 0 || (n > 0 && elements > kMostBytes / n / 8))
@@ -120,24 +126,18 @@ std::vector<bool> can_be_half(const fb::ModelT& model) {
   std::vector<bool> can(model.states.size(), false), cannot(model.states.size(), false);
   for (const auto& method : model.methods) {
     for (const auto& node : method->nodes) {
-      const graph::OpKind kind = graph::op_kind(node->args.type);
-      const bool able = kind == graph::OpKind::kGatedLinearAttention ||
-                        kind == graph::OpKind::kGatedDeltaRule || kind == graph::OpKind::kDplrRecurrence;
+      const uint32_t half = graph::traits_of(*node).states.half;
       for (size_t i = 0; i < node->states.size(); ++i)
-        (able && i == 0 ? can : cannot)[static_cast<size_t>(node->states[i])] = true;
+        (i < 32 && (half >> i & 1) ? can : cannot)[static_cast<size_t>(node->states[i])] = true;
     }
   }
   for (size_t i = 0; i < can.size(); ++i) can[i] = can[i] && !cannot[i];
   return can;
 }
 
-size_t cache_bytes(DType dtype, int64_t rows, int64_t channels) {
-  const auto count = static_cast<size_t>(rows * channels);
-  return is_quantized(dtype) ? count / static_cast<size_t>(kGroupSize) * group_bytes(dtype)
-                             : count * element_bytes(dtype);
-}
-
-Ring attention_ring(const fb::SoftmaxAttentionT& args, const fb::ModelT& model, const Bounds& bounds) {
+std::optional<Ring> ring_of(const fb::NodeT& node, const fb::ModelT& model, const Bounds& bounds) {
+  const std::optional<graph::KeyValueCache> cache = graph::cache_of(node);
+  if (!cache) return std::nullopt;
   const auto bound_of = [&](std::string_view name) {
     const int symbol = graph::find_symbol(model, name);
     return symbol < 0 ? int64_t{1} : bounds.symbols[static_cast<size_t>(symbol)];
@@ -147,9 +147,9 @@ Ring attention_ring(const fb::SoftmaxAttentionT& args, const fb::ModelT& model, 
   // the window: the oldest token of the chunk still finds its whole window.
   const AttentionBounds& attention = bounds.attention;
   Ring ring;
-  const bool own_window = args.window > 0 && (attention.full || args.window <= attention.window);
+  const bool own_window = cache->window > 0 && (attention.full || cache->window <= attention.window);
   if (own_window) {
-    ring = {args.window + tokens - 1, args.window, 0};
+    ring = {cache->window + tokens - 1, cache->window, 0};
     if (attention.full && ring.capacity > context) ring.capacity = context;
   } else if (attention.full) {
     ring = {context, context, 0};

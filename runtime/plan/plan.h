@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "runtime/graph/ops.h"
+#include "runtime/graph/op_traits.h"
 #include "runtime/plan/rows.h"
+#include "runtime/plan/tensor.h"
 
 namespace linnet::plan {
 
@@ -37,14 +39,8 @@ struct Bounds {
   size_t band_bytes = SIZE_MAX;  // images larger than this between row-wise nodes run in bands (rows.h)
 };
 
-// The ring of one causal attention layer. Position p lives in slot p while p < sinks, and in
-// sinks + (p - sinks) % (capacity - sinks) afterwards.
-struct Ring {
-  int64_t capacity = 0;
-  int64_t window = 0;  // a query at p sees keys at j > p - window, and the sinks
-  int64_t sinks = 0;
-};
-Ring attention_ring(const fb::SoftmaxAttentionT& args, const fb::ModelT& model, const Bounds& bounds);
+// The ring of a node at the bounds; nothing where it keeps no keys and values.
+std::optional<Ring> ring_of(const fb::NodeT& node, const fb::ModelT& model, const Bounds& bounds);
 
 struct Buffer {
   size_t bytes = 0;
@@ -52,8 +48,7 @@ struct Buffer {
   int first = 0;  // node index before which it must exist
   int last = 0;   // node index after which it is dead
 };
-// By state: whether its kernels can keep it in f16. They do for the matrices [heads, K, V] of gated linear
-// attention and of the delta rules; what such layers sum up besides stays f32.
+// By state: whether all kernels that use it can keep it in f16.
 std::vector<bool> can_be_half(const fb::ModelT& model);
 
 // Places buffers by the greedy rule "largest first into the first gap that fits" and returns the arena size.
@@ -67,6 +62,7 @@ struct StatePlan {
   std::vector<int64_t> shape;
   size_t offset = 0;  // in the state block
   size_t bytes = 0;
+  std::optional<Ring> ring;  // of a state that holds a ring's rows: keys or values of a causal layer
 };
 
 struct MethodPlan {
@@ -86,10 +82,8 @@ struct Plan {
 // Bytes a node of `method` needs for itself while it runs, at the bounds.
 using ScratchBytes = std::function<size_t(size_t method, size_t node, const Plan& partial)>;
 
-// Errors: an unbound or non-positive symbol, a size beyond 2^48, a cache precision the head size forbids.
+// Errors: an unbound or non-positive symbol, a size beyond 2^48, a cache precision the head size forbids,
+// keys or values that two layers see through different windows.
 Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const ScratchBytes& scratch);
-
-// Bytes of `rows` rows of `channels` values in a cache precision (q8: groups of 34 bytes as in dtype.h).
-size_t cache_bytes(DType dtype, int64_t rows, int64_t channels);
 
 }  // namespace linnet::plan

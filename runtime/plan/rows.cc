@@ -32,33 +32,13 @@ bool reads(const fb::NodeT& node, int value) {
 }  // namespace
 
 bool row_input(const fb::NodeT& node, size_t i) {
-  switch (graph::op_kind(node.args.type)) {
-    case graph::OpKind::kLinear:
-    case graph::OpKind::kConvolution2d:
-    case graph::OpKind::kResample:
-      return i < 2;
-    case graph::OpKind::kNorm:
-      return i != 2;
-    default:
-      return true;
-  }
+  const graph::RowTraits* rows = graph::traits_of(node).rows;
+  return rows && i < 32 && (rows->images >> i & 1);
 }
 
 bool row_wise(const fb::MethodT& method, const fb::NodeT& node) {
-  switch (graph::op_kind(node.args.type)) {
-    case graph::OpKind::kLinear:
-    case graph::OpKind::kPointwise:
-    case graph::OpKind::kConvolution2d:
-      break;
-    case graph::OpKind::kNorm:
-      if (node.args.AsNorm()->kind == fb::NormKind::Group) return false;
-      break;
-    case graph::OpKind::kResample:
-      if (node.args.AsResample()->planar_input || node.args.AsResample()->planar_output) return false;
-      break;
-    default:
-      return false;
-  }
+  const graph::RowTraits* rows = graph::traits_of(node).rows;
+  if (!rows || !rows->able(node)) return false;
   for (size_t i = 0; i < node.inputs.size(); ++i)
     if (node.inputs[i] >= 0 && row_input(node, i) && !is_image(value_at(method, node.inputs[i])))
       return false;
@@ -69,26 +49,14 @@ bool row_wise(const fb::MethodT& method, const fb::NodeT& node) {
 }
 
 int64_t row_unit(const fb::NodeT& node) {
-  const auto* args = node.args.AsResample();
-  return args && args->kind != fb::ResampleKind::Unshuffle ? args->factor : 1;
+  const graph::RowTraits* rows = graph::traits_of(node).rows;
+  return rows->unit(node);
 }
 
 Rows input_rows(const fb::NodeT& node, size_t i, Rows out, int64_t height) {
   if (i != 0) return out;  // residuals and gates
-  if (const auto* args = node.args.AsConvolution2d()) {
-    const int64_t begin = out.begin * args->stride - args->pad_top;
-    const int64_t end = (out.end - 1) * args->stride - args->pad_top + args->kernel_height;
-    const int64_t up = args->upsample;
-    const int64_t first = std::clamp<int64_t>(begin, 0, height * up) / up;
-    const int64_t last = (std::clamp<int64_t>(end, 0, height * up) + up - 1) / up;
-    return {std::min(first, last), last};
-  }
-  if (const auto* args = node.args.AsResample()) {
-    const int64_t f = args->factor;
-    if (args->kind == fb::ResampleKind::Unshuffle) return {out.begin * f, out.end * f};
-    return {out.begin / f, (out.end + f - 1) / f};
-  }
-  return out;
+  const graph::RowTraits* rows = graph::traits_of(node).rows;
+  return rows->input_rows(node, out, height);
 }
 
 int64_t first_needed(const fb::MethodT& method, const RowSegment& segment, int value,

@@ -9,13 +9,11 @@
 #include <span>
 #include <vector>
 
-#include "runtime/graph/ops.h"
+#include "runtime/graph/op_traits.h"
 
 namespace linnet::plan {
 
-struct Rows {
-  int64_t begin = 0, end = 0;
-};
+using graph::Rows;
 
 // Nodes [first, last) of a method that run in bands.
 struct RowSegment {
@@ -36,7 +34,7 @@ struct RowCursor {
 bool row_wise(const fb::MethodT& method, const fb::NodeT& node);
 // Whether input i is such an image (and not, say, a modulation).
 bool row_input(const fb::NodeT& node, size_t i);
-// Rows come in multiples of this (but for the last).
+// Of nodes that are row_wise(). Output rows come in multiples of this (but for the last).
 int64_t row_unit(const fb::NodeT& node);
 // The rows of input i, of height `height`, that output rows `out` are computed from.
 Rows input_rows(const fb::NodeT& node, size_t i, Rows out, int64_t height);

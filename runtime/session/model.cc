@@ -2,7 +2,7 @@
 
 #include "format/container.h"
 #include "runtime/core/strings.h"
-#include "runtime/graph/ops.h"
+#include "runtime/graph/op_traits.h"
 #include "runtime/session/tokenizer_io.h"
 #include "runtime/text/template.h"
 #include "runtime/text/tokenizer.h"
@@ -41,8 +41,7 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
         model->vocabulary_ = logits.shape[1].add();
     }
     for (const auto& node : method.nodes)
-      if (const auto* attention = node->args.AsSoftmaxAttention())
-        model->has_softmax_ = model->has_softmax_ || attention->mask == fb::AttentionMask::Causal;
+      model->has_softmax_ = model->has_softmax_ || graph::cache_of(*node).has_value();
   }
   return std::shared_ptr<const Model>(std::move(model));
 }

@@ -107,7 +107,8 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
        [](auto& m) {
          m.weights[1]->shape = {kMaxDim, kMaxDim, kMaxDim};
        }},
-      {"9 dimensions", [](auto& m) { m.weights[1]->shape.assign(9, 1); }},
+      {"weight 'norm': 7 dimensions, more than 6",
+       [](auto& m) { m.weights[1]->shape.assign(kMaxRank + 1, 1); }},
       {"type q8 is stored in panels only", [](auto& m) { m.weights[0]->layout = fb::Layout::RowMajor; }},
       {"has 2 or 3 dimensions, not 1", [](auto& m) { m.weights[1]->layout = fb::Layout::Panel; }},
       {"type i32 is not stored in panels", [](auto& m) { m.weights[0]->dtype = fb::DType::I32; }},
@@ -115,7 +116,10 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
       // states and values
       {"state 'layers.0.keys' has type q4", [](auto& m) { m.states[0]->dtype = fb::DType::Q4; }},
       {"value 'logits' has type q8", [](auto& m) { method(m).values[3]->dtype = fb::DType::Q8; }},
-      {"9 dimensions", [](auto& m) { m.states[0]->shape.assign(9, fixed(1)); }},
+      {"state 'layers.0.keys' has 7 dimensions, more than 6",
+       [](auto& m) { m.states[0]->shape.assign(kMaxRank + 1, fixed(1)); }},
+      {"value 'hidden' has 7 dimensions, more than 6",
+       [](auto& m) { method(m).values[1]->shape.assign(kMaxRank + 1, symbol(0)); }},
       {"refers to symbol 1, and there are 1", [](auto& m) { m.states[0]->shape[0] = symbol(1); }},
       {"refers to symbol -2", [](auto& m) { m.states[0]->shape[0] = symbol(-2); }},
       {"dimension 1 of state 'layers.0.keys' is 0", [](auto& m) { m.states[0]->shape[1] = fixed(0); }},

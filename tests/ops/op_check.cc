@@ -12,6 +12,7 @@
 #include "format/writer.h"
 #include "runtime/core/strings.h"
 #include "tests/ops/backends_under_test.h"
+#include "tests/ops/op_traits.h"
 #include "tests/sanitized.h"
 #include "tests/vulkan_device.h"
 
@@ -530,6 +531,7 @@ void check_op(int seeds, const BuildOp& build, const CheckOptions& options) {
     OpBuilder builder(random, tokens);
     build(builder, random);
     const std::shared_ptr<const OpCase> op = builder.finish();
+    check_traits(op->file->model(), op->symbols);
     std::vector<std::vector<int64_t>> cuts;
     if (op->by_token() && op->tokens > 1) {
       cuts.push_back(uneven_pieces(op->tokens, random));

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "format/writer.h"
+#include "runtime/graph/op_traits.h"
 #include "tests/ops/op_check.h"
 
 using namespace linnet;
@@ -196,6 +197,19 @@ TEST_CASE("row bands: the bits of whole images, for every band, size and thread 
         }
       }
     }
+  }
+}
+
+TEST_CASE("row bands: every op that runs in them is in the decoder above") {
+  const Decoder decoder(DType::kF32);
+  std::vector<bool> there(graph::kOpCount, false);
+  for (const auto& node : decoder.file->model().methods[0]->nodes)
+    there[static_cast<size_t>(graph::op_kind(node->args.type))] = true;
+  for (size_t i = 0; i < graph::kOpCount; ++i) {
+    const graph::OpInfo& op = graph::op_info(static_cast<graph::OpKind>(i));
+    const std::string name(op.name);
+    CAPTURE(name);
+    CHECK(there[i] == (op.traits.rows != nullptr));
   }
 }
 

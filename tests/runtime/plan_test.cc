@@ -118,11 +118,10 @@ TEST_CASE("the ring follows the attention mode") {
   CHECK(plan->states[0].bytes * 256 == f32_bytes * 68);  // 2 x 34 bytes instead of 64 x 4
 
   // A model's own window that is smaller than the session's stays exact, without sinks.
-  CHECK(
-      plan::attention_ring(*sliding.methods[0]->nodes[0]->args.AsSoftmaxAttention(), sliding, bounds).sinks ==
-      0);
-  CHECK(plan::attention_ring(*sliding.methods[0]->nodes[0]->args.AsSoftmaxAttention(), sliding, bounds)
-            .window == 100);
+  const auto own = plan::ring_of(*sliding.methods[0]->nodes[0], sliding, bounds);
+  REQUIRE(own);
+  CHECK(own->sinks == 0);
+  CHECK(own->window == 100);
 }
 
 TEST_CASE("bounds that cannot be are refused with their numbers") {
@@ -133,4 +132,18 @@ TEST_CASE("bounds that cannot be are refused with their numbers") {
   const auto sinks = plan::make_plan(model, {{16, 10}, {false, 0, 4}, DType::kF32}, no_scratch);
   REQUIRE_FALSE(sinks);
   CHECK(sinks.error().message.find("window 0") != std::string::npos);
+}
+
+TEST_CASE("keys that two layers see through different windows are refused by name") {
+  fb::ModelT model = one_layer(100);
+  auto second = std::make_unique<fb::NodeT>(*model.methods[0]->nodes[0]);
+  second->name = "second";
+  model.methods[0]->nodes.push_back(std::move(second));
+  const plan::Bounds bounds{{16, 5000}, {}, DType::kF32};
+  REQUIRE(plan::make_plan(model, bounds, no_scratch));
+  model.methods[0]->nodes[1]->args.AsSoftmaxAttention()->window = 1000;
+  const auto refused = plan::make_plan(model, bounds, no_scratch);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find("node 'second'") != std::string::npos);
+  CHECK(refused.error().message.find("state 'KeyCache'") != std::string::npos);
 }
