@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "apps/chat_output.h"
 #include "apps/common.h"
 #include "apps/line_editor.h"
+#include "format/output_file.h"
 #include "linnet/chat.h"
 #include "runtime/core/strings.h"
 
@@ -28,7 +30,7 @@ struct ChatArguments {
   std::vector<std::string> variables;
   std::optional<uint64_t> checkpoint_budget;
   std::string checkpoint_precision = "exact";
-  bool json = false, stats = false;
+  bool json = false, stats = false, force = false;
   BoundsOptions bounds;
 };
 
@@ -38,7 +40,7 @@ constexpr const char* kHelp =
     "/undo           take back the last message and its answer\n"
     "/regen          answer the last message anew\n"
     "/system [TEXT]  show or change the system message\n"
-    "/save FILE      keep the conversation with its state\n"
+    "/save FILE      keep the conversation with its state (/save! FILE: in the place of another file)\n"
     "/load FILE      go on with a kept one (same model, same options)\n"
     "/stats          memory of this conversation\n"
     "/exit           leave, as does Ctrl-D\n"
@@ -79,6 +81,21 @@ class Conversation {
         [&](const auto& on_text, const auto& on_prompt) { return chat_->regenerate(on_text, on_prompt); },
         where);
   }
+  // A file that this conversation came from or went to is its own; another one makes room only by `force`.
+  Result<void> load(const std::string& path) {
+    LINNET_TRY(chat_->load(path));
+    file_ = path;
+    return {};
+  }
+  Result<void> save(const std::string& path, bool force) {
+    LINNET_TRY(chat_->save(path, force || is_own(path)));
+    file_ = path;
+    return {};
+  }
+  bool is_own(const std::string& path) const {
+    std::error_code none;
+    return !file_.empty() && std::filesystem::equivalent(path, file_, none);
+  }
   Chat& chat() { return *chat_; }
   ChatOutput& output() { return output_; }
 
@@ -89,8 +106,7 @@ class Conversation {
     ProgressBar bar;
     const auto on_text = [&](std::string_view piece) {
       bar.clear();
-      output_.piece(piece);
-      return !interrupted();
+      return output_.piece(piece) && !interrupted();
     };
     const auto on_prompt = [&](int64_t done, int64_t total) {
       bar.show("reading the prompt", static_cast<uint64_t>(done), static_cast<uint64_t>(total));
@@ -100,11 +116,13 @@ class Conversation {
     bar.clear();
     if (!turn) return output_.failed(turn.error(), where);
     output_.done(*turn, *chat_);
+    if (auto written = flush_stdout(); !written) return complain(written.error());
     return turn->stop == StopReason::kStopped ? kCancelled : kOk;
   }
 
   std::unique_ptr<Chat> chat_;
   ChatOutput output_;
+  std::string file_;
 };
 
 void say(const Result<void>& result, const std::string& done) {
@@ -145,13 +163,17 @@ bool command(Conversation& conversation, const std::string& line) {
                  set ? chat.messages()[0].content.c_str() : dim("the template's own system message").c_str());
   } else if (name == "/system") {
     say(chat.set_system(argument), "changed; the next turn runs the conversation anew with it");
-  } else if (name == "/save" || name == "/load") {
+  } else if (name == "/save" || name == "/save!" || name == "/load") {
+    std::error_code none;
     if (argument.empty())
       std::fprintf(stderr, "linnet: %s needs a file name\n", name.c_str());
-    else if (name == "/save")
-      say(chat.save(argument), strf("saved to {}", argument));
+    else if (name == "/load")
+      say(conversation.load(argument), strf("loaded {}", argument));
+    else if (name == "/save" && std::filesystem::is_regular_file(argument, none) &&
+             !conversation.is_own(argument))
+      std::fprintf(stderr, "linnet: '%s' exists already: /save! replaces it\n", argument.c_str());
     else
-      say(chat.load(argument), strf("loaded {}", argument));
+      say(conversation.save(argument, name == "/save!"), strf("saved to {}", argument));
   } else {
     std::fprintf(stderr, "linnet: there is no command %s; /help lists them\n", name.c_str());
   }
@@ -301,14 +323,19 @@ int chat(const ChatArguments& options) {
   if (!opened) return complain_input(opened.error());
   Conversation conversation(std::move(*opened), ChatOutput(options.json, terminal, options.stats));
   if (options.load)
-    if (auto loaded = conversation.chat().load(*options.load); !loaded) return complain_input(loaded.error());
+    if (auto loaded = conversation.load(*options.load); !loaded) return complain_input(loaded.error());
+  if (options.save)
+    if (auto checked = format::check_output(
+            *options.save, {.replace = options.force || conversation.is_own(*options.save), .stream = true});
+        !checked)
+      return complain_input(checked.error());
   catch_interrupts();
   if (options.stats) conversation.output().memory(conversation.chat());
   const int code = options.prompt ? conversation.send(*options.prompt)
                    : terminal     ? at_terminal(conversation)
                                   : from_pipe(conversation, options.json);
   if (options.save)
-    if (auto saved = conversation.chat().save(*options.save); !saved) return complain(saved.error());
+    if (auto saved = conversation.save(*options.save, options.force); !saved) return complain(saved.error());
   return code;
 }
 
@@ -353,7 +380,11 @@ void add_chat(CommandLine& line) {
   command.flag("--raw", options->chat.raw, "no chat template: the model goes on with the text as it is");
   command.option("--template-variable", options->variables,
                  "NAME=VALUE for the chat template; may be repeated");
-  command.option("--save", options->save, "keep the conversation with its state in this file when leaving");
+  command.option(
+      "--save", options->save,
+      "keep the conversation with its state in this file when leaving (an existing one: only that of "
+      "--load, or with --force)");
+  command.flag("--force", options->force, "--save replaces a file that is there already");
   command.option("--load", options->load, "go on with a kept conversation");
   command.option("--prefix-cache", options->chat.prefix_cache,
                  "file for the state after the system message; written when missing or outdated");

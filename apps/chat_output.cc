@@ -77,13 +77,14 @@ std::string memory_text(const Chat& chat) {
 
 }  // namespace
 
-void ChatOutput::piece(std::string_view text) {
+bool ChatOutput::piece(std::string_view text) {
   if (json_) {
     print_json({{"event", "token"}, {"text", text}});
-    return;
+  } else {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
   }
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  return std::ferror(stdout) == 0;
 }
 
 void ChatOutput::done(const Turn& turn, const Chat& chat) {

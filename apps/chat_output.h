@@ -13,7 +13,8 @@ class ChatOutput {
   // `notes`: a line about each turn goes to stderr; `stats`: with everything there is to know.
   ChatOutput(bool json, bool notes, bool stats) : json_(json), notes_(notes), stats_(stats) {}
 
-  void piece(std::string_view text);
+  // False when standard output takes no more.
+  bool piece(std::string_view text);
   void done(const Turn& turn, const Chat& chat);
   // After a command of a program: how many messages there are now.
   void history(const Chat& chat);

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <thread>
@@ -114,6 +116,15 @@ std::string human_count(int64_t count) {
   for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > stop; at -= 3)
     digits.insert(static_cast<size_t>(at), ",");
   return digits;
+}
+
+Result<void> flush_stdout() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
+  return fail(ErrorCode::kIo,
+              strf("cannot write all of the output to standard output ({}): give it a disk with room, or a "
+                   "reader that stays",
+                   errno == 0 ? "it failed earlier" : std::strerror(errno)));
 }
 
 bool stdin_is_terminal() { return isatty(STDIN_FILENO) == 1; }

@@ -48,6 +48,9 @@ std::string human_bytes(uint64_t bytes);  // "91.2 MiB"
 std::string human_count(int64_t count);   // "134,515,008"
 std::string fixed(double value, int decimals);
 
+// Writes out what is still held back. Errors: kIo when this or anything before it could not be written.
+Result<void> flush_stdout();
+
 bool stdin_is_terminal();
 bool stdout_is_terminal();
 bool stderr_is_terminal();

@@ -14,6 +14,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "runtime/core/dtype_names.h"
+#include "format/output_file.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -47,19 +48,9 @@ Result<void> check_paths(const ConvertArguments& options) {
   if (access(source.c_str(), R_OK) != 0)
     return fail(ErrorCode::kNotFound,
                 strf("cannot read the checkpoint '{}': {}", source, std::strerror(errno)));
-  if (std::filesystem::is_directory(output, error))
-    return fail(ErrorCode::kInvalidArgument,
-                strf("the output '{}' is a folder: name a file, such as model.lnt", output));
-  if (std::filesystem::exists(output, error)) {
-    if (std::filesystem::equivalent(source, output, error))
-      return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
-    if (!options.force)
-      return fail(ErrorCode::kInvalidArgument, strf("'{}' exists already: --force replaces it", output));
-  }
-  const auto folder = std::filesystem::path(output).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, error))
-    return fail(ErrorCode::kNotFound, strf("the folder '{}' of the output does not exist", folder.string()));
-  return {};
+  if (std::filesystem::equivalent(source, output, error))
+    return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
+  return format::check_output(output, {.replace = options.force});
 }
 
 void print(const ConvertArguments& options, const convert::ConvertReport& report) {
@@ -81,6 +72,7 @@ int run(ConvertArguments options) {
   if (auto checked = check_paths(options); !checked) return complain_input(checked.error());
   convert::ConvertOptions& convert = options.convert;
   convert.keep = std::move(*keep);
+  convert.replace = options.force;
   convert.self_test = !options.no_self_test;
   convert.reference = &reference_backend();
   const auto backend = cpu_backend();

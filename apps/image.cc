@@ -1,13 +1,12 @@
 // linnet image: a picture from a prompt or a class.
 #include "linnet/image.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 
 #include "apps/command_line.h"
 #include "apps/common.h"
@@ -15,6 +14,7 @@
 #include "apps/tensor_io.h"
 #include "format/container.h"
 #include "runtime/core/dtype_names.h"
+#include "format/output_file.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -63,22 +63,6 @@ Result<int> find_class(const std::vector<std::string>& names, const std::string&
                                                 names.size(), some, names.size() > 20 ? "; ..." : ""));
 }
 
-Result<void> check_output(const ImageArguments& options) {
-  std::error_code error;
-  if (options.output.empty())
-    return fail(ErrorCode::kInvalidArgument, "-o is required: the PNG file to write");
-  if (fs::is_directory(options.output, error))
-    return fail(ErrorCode::kInvalidArgument,
-                strf("the output '{}' is a folder: name a file", options.output));
-  fs::path folder = fs::path(options.output).parent_path();
-  if (folder.empty()) folder = ".";
-  if (!fs::is_directory(folder, error))
-    return fail(ErrorCode::kNotFound, strf("the folder '{}' of the output does not exist", folder.string()));
-  if (access(folder.c_str(), W_OK) != 0)
-    return fail(ErrorCode::kIo, strf("cannot write into '{}': {}", folder.string(), std::strerror(errno)));
-  return {};
-}
-
 void print_memory(const Model& model, const ImageMemory& m) {
   std::printf("%s\n", std::string(model.metadata("name")).c_str());
   const auto line = [](const char* what, size_t bytes, const char* why) {
@@ -117,7 +101,7 @@ TextChunks describe(const ImageArguments& options, const ImageSession& session, 
 }
 
 // Pictures of one size side by side, `columns` in a row, each pixel `scale` wide.
-Picture sheet_of(const std::vector<Picture>& pictures, int columns, int scale) {
+Picture sheet_of(std::span<const Picture> pictures, int columns, int scale) {
   const Picture& first = pictures.front();
   const int rows = (static_cast<int>(pictures.size()) + columns - 1) / columns;
   Picture sheet{first.width * columns * scale, first.height * rows * scale, first.channels, {}};
@@ -159,8 +143,25 @@ std::string numbered(const std::string& path, size_t i) {
   return (p.parent_path() / strf("{}-{}{}", p.stem().string(), i + 1, p.extension().string())).string();
 }
 
-Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& model,
-                  const Backend& backend) {
+std::vector<std::string> output_files(const ImageArguments& options, size_t pictures) {
+  if (options.sheet || pictures == 1) return {options.output};
+  std::vector<std::string> files;
+  for (size_t i = 0; i < pictures; ++i) files.push_back(numbered(options.output, i));
+  return files;
+}
+
+// What can be known to be wrong before any work.
+Result<void> check_outputs(const ImageArguments& options, size_t pictures) {
+  if (options.output.empty())
+    return fail(ErrorCode::kInvalidArgument, "-o is required: the PNG file to write");
+  const format::OutputOptions output = {.replace = options.force, .stream = true};
+  for (const std::string& file : output_files(options, pictures))
+    LINNET_TRY(format::check_output(file, output));
+  if (!options.tensors.empty()) LINNET_TRY(format::check_output(options.tensors, output));
+  return {};
+}
+
+ImageOptions image_options(const ImageArguments& options) {
   ImageOptions bounds;
   bounds.threads = options.threads;
   bounds.height = options.height;
@@ -168,36 +169,58 @@ Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& m
   bounds.cache = options.cache == "f32"   ? CachePrecision::kF32
                  : options.cache == "f16" ? CachePrecision::kF16
                                           : CachePrecision::kQ8;
-  if (options.memory) {
-    LINNET_ASSIGN(const ImageMemory memory, ImageSession::memory_required(*model, backend, bounds));
-    print_memory(*model, memory);
-    return {};
-  }
-  LINNET_TRY(check_output(options));
-  LINNET_ASSIGN(const auto session, ImageSession::create(model, backend, bounds));
-  const std::vector<std::string> names = session->class_names();
+  return bounds;
+}
+
+// The classes to paint, or -1 for a model that takes a prompt.
+Result<std::vector<int>> find_labels(const ImageArguments& options, const std::vector<std::string>& names) {
   std::vector<int> labels = {-1};
-  if (names.empty() && !options.class_name.empty())
-    return fail(ErrorCode::kInvalidArgument, "--class is for models of classes; this one takes a prompt");
-  if (names.empty() && options.prompt.empty())
-    return fail(ErrorCode::kInvalidArgument,
-                "a prompt is required: linnet image MODEL \"a small bird\" -o bird.png");
-  if (!names.empty()) {
-    if (!options.prompt.empty() || !options.negative.empty())
+  if (names.empty()) {
+    if (!options.class_name.empty())
+      return fail(ErrorCode::kInvalidArgument, "--class is for models of classes; this one takes a prompt");
+    if (options.prompt.empty())
       return fail(ErrorCode::kInvalidArgument,
-                  "this model takes no prompt but a class: --class NAME, or --class all");
-    if (options.class_name.empty())
-      return fail(ErrorCode::kInvalidArgument,
-                  strf("--class is required: a name, a number below {}, or all", names.size()));
-    if (options.class_name == "all") {
-      labels.resize(names.size());
-      for (size_t i = 0; i < names.size(); ++i) labels[i] = static_cast<int>(i);
-      options.sheet = true;
-    } else {
-      LINNET_ASSIGN(labels[0], find_class(names, options.class_name));
-    }
+                  "a prompt is required: linnet image MODEL \"a small bird\" -o bird.png");
+    return labels;
   }
+  if (!options.prompt.empty() || !options.negative.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "this model takes no prompt but a class: --class NAME, or --class all");
+  if (options.class_name.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                strf("--class is required: a name, a number below {}, or all", names.size()));
+  if (options.class_name == "all") {
+    labels.resize(names.size());
+    std::iota(labels.begin(), labels.end(), 0);
+  } else {
+    LINNET_ASSIGN(labels[0], find_class(names, options.class_name));
+  }
+  return labels;
+}
+
+// All that is settled before the first picture.
+struct Task {
+  std::unique_ptr<ImageSession> session;
+  std::vector<std::string> names;  // of classes
+  std::vector<int> labels;
+  std::vector<float> latents;
   ImageRequest request;
+
+  size_t pictures(const ImageArguments& options) const {
+    return labels.size() * static_cast<size_t>(options.count);
+  }
+};
+
+Result<Task> prepare(const ImageArguments& options, const std::shared_ptr<const Model>& model,
+                     const Backend& backend) {
+  // Before the session, which takes its memory, and once more when the classes are known.
+  LINNET_TRY(check_outputs(options, options.sheet ? 1 : static_cast<size_t>(options.count)));
+  Task task;
+  LINNET_ASSIGN(task.session, ImageSession::create(model, backend, image_options(options)));
+  task.names = task.session->class_names();
+  LINNET_ASSIGN(task.labels, find_labels(options, task.names));
+  LINNET_TRY(check_outputs(options, task.pictures(options)));
+  ImageRequest& request = task.request;
   request.prompt = options.prompt;
   request.negative = options.negative;
   request.height = options.height;
@@ -207,71 +230,81 @@ Result<void> make(ImageArguments& options, const std::shared_ptr<const Model>& m
   request.guidance_channels = options.guidance_channels;
   request.sampler = options.sampler;
   request.with_latents = !options.tensors.empty();
-  std::vector<float> latents;
   if (!options.latents.empty()) {
-    LINNET_ASSIGN(latents, read_latents(options.latents));
-    request.latents = latents;
+    LINNET_ASSIGN(task.latents, read_latents(options.latents));
+    request.latents = task.latents;
   }
-  const size_t all = labels.size() * static_cast<size_t>(options.count);
+  return task;
+}
+
+struct Made {
   std::vector<Picture> pictures;
-  Tensors tensors;
-  ProgressBar bar;
+  Tensors tensors;  // with --tensors
   double seconds = 0, text_seconds = 0, decode_seconds = 0;
   int64_t steps = 0;
-  for (size_t i = 0; i < all; ++i) {
-    request.class_label = labels[i % labels.size()];
-    request.seed = options.seed + i / labels.size();
-    const auto on_step = [&](const ImageStep& step) {
-      seconds += step.seconds;
-      ++steps;
-      const auto total = all * static_cast<size_t>(step.steps);
-      bar.show(strf("step {} of {}, {} s a step", step.step, step.steps, fixed(step.seconds, 2)),
-               i * static_cast<size_t>(step.steps) + static_cast<size_t>(step.step), total);
-      return !interrupted();
-    };
-    bar.show(names.empty() ? "reading the prompt" : "starting", i, all);
-    LINNET_ASSIGN(ImageResult result, session->generate(request, on_step));
-    text_seconds += result.text_seconds;
-    decode_seconds += result.decode_seconds;
-    if (result.truncated) {
-      bar.clear();
-      std::fprintf(stderr, "linnet: note: the prompt is longer than the model reads; its end was left out\n");
-    }
-    if (interrupted()) return fail(ErrorCode::kCancelled, "stopped; no picture was written");
-    pictures.push_back(to_picture(result.planes, result.channels, static_cast<int>(result.height),
-                                  static_cast<int>(result.width)));
-    if (!options.tensors.empty()) {
-      const std::string suffix = all > 1 ? strf(".{}", i) : "";
-      const int64_t c = result.channels, h = result.height, w = result.width;
-      tensors["image" + suffix] = to_tensor(result.planes, {c, h, w});
-      tensors["latents" + suffix] = to_tensor(result.latents, {static_cast<int64_t>(result.latents.size())});
-    }
+};
+
+Result<void> add_picture(const ImageArguments& options, Task& task, size_t i, ProgressBar& bar, Made& made) {
+  const size_t all = task.pictures(options);
+  task.request.class_label = task.labels[i % task.labels.size()];
+  task.request.seed = options.seed + i / task.labels.size();
+  const auto on_step = [&](const ImageStep& step) {
+    made.seconds += step.seconds;
+    ++made.steps;
+    const auto total = all * static_cast<size_t>(step.steps);
+    bar.show(strf("step {} of {}, {} s a step", step.step, step.steps, fixed(step.seconds, 2)),
+             i * static_cast<size_t>(step.steps) + static_cast<size_t>(step.step), total);
+    return !interrupted();
+  };
+  bar.show(task.names.empty() ? "reading the prompt" : "starting", i, all);
+  LINNET_ASSIGN(const ImageResult result, task.session->generate(task.request, on_step));
+  made.text_seconds += result.text_seconds;
+  made.decode_seconds += result.decode_seconds;
+  if (result.truncated) {
+    bar.clear();
+    std::fprintf(stderr, "linnet: note: the prompt is longer than the model reads; its end was left out\n");
   }
-  bar.clear();
-  const std::string class_name = names.empty()                 ? ""
-                                 : options.class_name == "all" ? "all"
-                                                               : names[static_cast<size_t>(labels[0])];
-  const bool one_file = options.sheet || all == 1;
-  if (one_file) {
-    const int columns = options.sheet ? (labels.size() > 1 ? static_cast<int>(labels.size())
-                                                           : std::min<int>(4, static_cast<int>(all)))
-                                      : 1;
-    LINNET_TRY(write_png(options.output, sheet_of(pictures, columns, options.scale),
-                         describe(options, *session, class_name, options.seed)));
-  } else {
-    for (size_t i = 0; i < all; ++i)
-      LINNET_TRY(write_png(numbered(options.output, i), sheet_of({pictures[i]}, 1, options.scale),
-                           describe(options, *session, class_name, options.seed + i)));
+  if (interrupted()) return fail(ErrorCode::kCancelled, "stopped; no picture was written");
+  made.pictures.push_back(to_picture(result.planes, result.channels, static_cast<int>(result.height),
+                                     static_cast<int>(result.width)));
+  if (options.tensors.empty()) return {};
+  const std::string suffix = all > 1 ? strf(".{}", i) : "";
+  const int64_t c = result.channels, h = result.height, w = result.width;
+  made.tensors["image" + suffix] = to_tensor(result.planes, {c, h, w});
+  made.tensors["latents" + suffix] = to_tensor(result.latents, {static_cast<int64_t>(result.latents.size())});
+  return {};
+}
+
+Result<void> write(const ImageArguments& options, const Task& task, const Made& made) {
+  const std::string class_name = task.names.empty() ? ""
+                                 : options.class_name == "all"
+                                     ? "all"
+                                     : task.names[static_cast<size_t>(task.labels[0])];
+  const size_t all = made.pictures.size();
+  const std::vector<std::string> files = output_files(options, all);
+  for (size_t i = 0; i < files.size(); ++i) {
+    const auto shown = std::span(made.pictures).subspan(i, files.size() == 1 ? all : 1);
+    const int columns = !options.sheet           ? 1
+                        : task.labels.size() > 1 ? static_cast<int>(task.labels.size())
+                                                 : std::min(4, static_cast<int>(all));
+    LINNET_TRY(write_png(files[i], sheet_of(shown, columns, options.scale),
+                         describe(options, *task.session, class_name, options.seed + i), options.force));
   }
-  if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, tensors));
-  const std::string written =
-      one_file ? options.output
-               : strf("{} to {}", numbered(options.output, 0), numbered(options.output, all - 1));
+  if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, made.tensors, options.force));
+  const std::string written = files.size() == 1 ? files[0] : strf("{} to {}", files.front(), files.back());
   std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step; %s s for the text, %s s to decode\n",
                written.c_str(), all, all == 1 ? "" : "s",
-               fixed(seconds / static_cast<double>(std::max<int64_t>(steps, 1)), 3).c_str(),
-               fixed(text_seconds, 2).c_str(), fixed(decode_seconds, 2).c_str());
+               fixed(made.seconds / static_cast<double>(std::max<int64_t>(made.steps, 1)), 3).c_str(),
+               fixed(made.text_seconds, 2).c_str(), fixed(made.decode_seconds, 2).c_str());
   return {};
+}
+
+Result<void> make(const ImageArguments& options, Task& task) {
+  Made made;
+  ProgressBar bar;
+  for (size_t i = 0; i < task.pictures(options); ++i) LINNET_TRY(add_picture(options, task, i, bar, made));
+  bar.clear();
+  return write(options, task, made);
 }
 
 int run(ImageArguments options) {
@@ -285,8 +318,17 @@ int run(ImageArguments options) {
   if (!backend) return complain(backend.error());
   const auto model = Model::open(options.path);
   if (!model) return complain_input(model.error());
+  if (options.memory) {
+    const auto memory = ImageSession::memory_required(**model, **backend, image_options(options));
+    if (!memory) return complain_input(memory.error());
+    print_memory(**model, *memory);
+    return kOk;
+  }
+  if (options.class_name == "all") options.sheet = true;
   catch_interrupts();
-  if (auto made = make(options, *model, **backend); !made) return complain_input(made.error());
+  auto task = prepare(options, *model, **backend);
+  if (!task) return complain_input(task.error());
+  if (auto made = make(options, *task); !made) return complain(made.error());
   return kOk;
 }
 
@@ -299,6 +341,7 @@ void add_image(CommandLine& line) {
   command.option("MODEL", options->path, "a Linnet file (.lnt) of an image model").required();
   command.option("PROMPT", options->prompt, "what the picture shows");
   command.option("-o,--output", options->output, "the PNG file to write");
+  command.flag("--force", options->force, "replace files that are there already");
   command.option("--class", options->class_name, "models of classes: its name or number, or all for a sheet");
   command.option("--negative", options->negative, "what the picture must not show");
   command.option("--steps", options->steps, "calls of the denoiser (without it: the model's)")

@@ -7,6 +7,7 @@
 #include "apps/bounds_options.h"
 #include "apps/common.h"
 #include "apps/tensor_io.h"
+#include "format/output_file.h"
 #include "format/verify.h"
 #include "linnet/model.h"
 #include "runtime/core/strings.h"
@@ -18,7 +19,7 @@ struct RunArguments {
   std::string path, method = "forward", inputs, outputs;
   std::vector<std::string> symbols;
   BoundsOptions bounds;
-  bool cache_given = false, attention_given = false;
+  bool cache_given = false, attention_given = false, force = false;
 };
 
 using SymbolValues = std::vector<std::optional<int64_t>>;
@@ -282,6 +283,9 @@ int run(RunArguments options) {
     return complain({ErrorCode::kNotFound,
                      strf("'{}' has no method '{}': it has {}", options.path, options.method, names)});
   }
+  if (auto checked = format::check_output(options.outputs, {.replace = options.force, .stream = true});
+      !checked)
+    return complain_input(checked.error());
   auto inputs = read_tensors(options.inputs);
   if (!inputs) return complain_input(inputs.error());
   catch_interrupts();
@@ -308,7 +312,8 @@ int run(RunArguments options) {
   auto outputs = run_all();
   bar.clear();
   if (!outputs) return complain(outputs.error());
-  if (auto written = write_tensors(options.outputs, *outputs); !written) return complain(written.error());
+  if (auto written = write_tensors(options.outputs, *outputs, options.force); !written)
+    return complain(written.error());
   return kOk;
 }
 
@@ -321,6 +326,7 @@ void add_run(CommandLine& line) {
   command.option("--method", options->method, "as `linnet inspect` lists them").shows_default();
   command.option("--inputs", options->inputs, "safetensors file with a tensor for each input").required();
   command.option("--outputs", options->outputs, "safetensors file to write").required();
+  command.flag("--force", options->force, "replace the outputs' file if it exists");
   command.option("--symbol", options->symbols,
                  "value of a symbol that no input tells, as NAME=VALUE; may be repeated");
   add_bounds_options(command, options->bounds);

@@ -77,11 +77,11 @@ Result<Tensors> read_tensors(const std::string& path) {
   return tensors;
 }
 
-Result<void> write_tensors(const std::string& path, const Tensors& tensors) {
+Result<void> write_tensors(const std::string& path, const Tensors& tensors, bool replace) {
   std::vector<convert::OutputTensor> outputs;
   for (const auto& [name, tensor] : tensors)
     outputs.push_back({name, tensor.dtype == DType::kI32 ? "I32" : "F32", tensor.shape, tensor.bytes});
-  return convert::write_safetensors(path, outputs);
+  return convert::write_safetensors(path, outputs, {}, replace);
 }
 
 }  // namespace linnet::app

@@ -23,7 +23,7 @@ using Tensors = std::map<std::string, Tensor>;
 // Reads a safetensors file. Floating types become f32 and integers i32; one that does not fit in 32 bits is
 // an error naming tensor and place. Errors: kNotFound, kIo, kInvalidFile, kUnsupported (another type).
 Result<Tensors> read_tensors(const std::string& path);
-// Written beside the path and renamed.
-Result<void> write_tensors(const std::string& path, const Tensors& tensors);
+// As format::OutputFile writes. Errors: with !replace also kInvalidArgument for a file that is there.
+Result<void> write_tensors(const std::string& path, const Tensors& tensors, bool replace);
 
 }  // namespace linnet::app

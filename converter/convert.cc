@@ -113,7 +113,8 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
 
   LINNET_ASSIGN(QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
   policy.look_at(graph.weights());
-  LINNET_ASSIGN(format::ModelWriter writer, format::ModelWriter::create(options.output));
+  LINNET_ASSIGN(format::ModelWriter writer,
+                format::ModelWriter::create(options.output, {.replace = options.replace}));
   LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));
 
   fb::ModelT& model = graph.model();

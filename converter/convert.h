@@ -19,6 +19,7 @@ namespace linnet::convert {
 struct ConvertOptions {
   std::string source;  // a Hugging Face or diffusers folder, or a GGUF file
   std::string output;
+  bool replace = true;  // false: an output that is there is refused
   // Precision of matrices. Empty: as stored, when that is one of Linnet's block formats or f16/bf16, else
   // f32.
   std::string quantize;

@@ -210,7 +210,10 @@ ModelWriter& ModelWriter::operator=(ModelWriter&&) noexcept = default;
 ModelWriter::~ModelWriter() = default;
 
 Result<ModelWriter> ModelWriter::create(const std::filesystem::path& path, const WriterOptions& options) {
-  LINNET_ASSIGN(OutputFile file, OutputFile::create(path, options.expected_bytes, options.unnamed));
+  LINNET_ASSIGN(OutputFile file, OutputFile::create(path, {.expected_bytes = options.expected_bytes,
+                                                           .replace = options.replace,
+                                                           .mapped = true,
+                                                           .unnamed = options.unnamed}));
   auto impl = std::make_unique<Impl>(std::move(file));
   if (!impl->hash) return fail(ErrorCode::kOutOfMemory, "no memory for a checksum");
   return ModelWriter(std::move(impl));

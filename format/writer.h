@@ -1,9 +1,7 @@
 // Writes a Linnet model file. Weights are streamed, so a checkpoint much larger than memory converts: what is
 // held is one panel of a matrix and a small buffer.
 //
-// The file gets its name only when it is complete and on the disk. Until then it has none at all where the
-// file system allows that (so that even a killed conversion leaves nothing), or a temporary name beside the
-// final one, which is removed on failure and on destruction.
+// The file gets its name only when it is complete and on the disk (format/output_file.h).
 #pragma once
 
 #include <cstddef>
@@ -23,10 +21,10 @@
 
 namespace linnet::format {
 
+// As in OutputOptions; `stream` and `mapped` are the writer's own.
 struct WriterOptions {
-  // If known: create() then refuses a disk that is too small before any work is done.
   uint64_t expected_bytes = 0;
-  // False: always use a temporary name, as file systems without unnamed files must.
+  bool replace = true;
   bool unnamed = true;
 };
 

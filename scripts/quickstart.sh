@@ -65,7 +65,7 @@ prepare() {
   fi
   "$linnet" inspect "$model" >&2
   # The small image model that comes with the source: ten classes of clothes in seconds.
-  "$linnet" image models/lit-fashion/lit-fashion.lnt --class all --count 4 --scale 3 -o "$folder/fashion.png" >&2
+  "$linnet" image models/lit-fashion/lit-fashion.lnt --class all --count 4 --scale 3 --force -o "$folder/fashion.png" >&2
 }
 prepare </dev/null
 if [ "$build_only" = 1 ]; then exit 0; fi

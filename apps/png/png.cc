@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 
+#include "format/output_file.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -28,11 +30,25 @@ void on_error(png_structp png, png_const_charp message) {
 }
 void on_warning(png_structp, png_const_charp) {}
 
+// No exception may pass through libpng.
+void take_bytes(png_structp png, png_bytep data, size_t bytes) {
+  auto* out = static_cast<std::vector<std::byte>*>(png_get_io_ptr(png));
+  bool taken = true;
+  try {
+    const auto* begin = reinterpret_cast<const std::byte*>(data);
+    out->insert(out->end(), begin, begin + bytes);
+  } catch (const std::bad_alloc&) {
+    taken = false;
+  }
+  if (!taken) png_error(png, "out of memory");
+}
+void flush_nothing(png_structp) {}
+
 // Only plain values live across the jump: everything with a destructor belongs to the callers.
-bool write_all(png_structp png, png_infop info, std::FILE* file, const Picture& picture, png_textp text,
-               int texts) {
+bool write_all(png_structp png, png_infop info, std::vector<std::byte>& out, const Picture& picture,
+               png_textp text, int texts) {
   if (setjmp(png_jmpbuf(png))) return false;
-  png_init_io(png, file);
+  png_set_write_fn(png, &out, take_bytes, flush_nothing);
   png_set_IHDR(png, info, static_cast<png_uint_32>(picture.width), static_cast<png_uint_32>(picture.height),
                8, picture.channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
@@ -77,7 +93,8 @@ Picture to_picture(std::span<const float> planes, int channels, int height, int 
   return picture;
 }
 
-Result<void> write_png(const std::string& path, const Picture& picture, const TextChunks& text) {
+Result<void> write_png(const std::string& path, const Picture& picture, const TextChunks& text,
+                       bool replace) {
   if (picture.width < 1 || picture.height < 1 || (picture.channels != 1 && picture.channels != 3) ||
       picture.pixels.size() != static_cast<size_t>(picture.width) * static_cast<size_t>(picture.height) *
                                    static_cast<size_t>(picture.channels))
@@ -86,9 +103,6 @@ Result<void> write_png(const std::string& path, const Picture& picture, const Te
     if (key.empty() || key.size() > 79)
       return fail(ErrorCode::kInvalidArgument,
                   strf("the PNG text key '{}' must have 1 to 79 characters", key));
-  const std::string beside = path + ".part";
-  File file(std::fopen(beside.c_str(), "wb"));
-  if (!file) return fail(ErrorCode::kIo, strf("cannot write '{}': {}", path, std::strerror(errno)));
   std::vector<png_text> chunks(text.size());
   for (size_t i = 0; i < text.size(); ++i) {
     chunks[i].compression = PNG_ITXT_COMPRESSION_NONE;
@@ -99,15 +113,13 @@ Result<void> write_png(const std::string& path, const Picture& picture, const Te
   std::string message = "out of memory";
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &message, on_error, on_warning);
   png_infop info = png ? png_create_info_struct(png) : nullptr;
+  std::vector<std::byte> bytes;
   const bool written =
-      info && write_all(png, info, file.get(), picture, chunks.data(), static_cast<int>(chunks.size()));
+      info && write_all(png, info, bytes, picture, chunks.data(), static_cast<int>(chunks.size()));
   png_destroy_write_struct(&png, &info);
-  const bool flushed = std::fflush(file.get()) == 0;
-  file.reset();
-  if (written && flushed && std::rename(beside.c_str(), path.c_str()) == 0) return {};
-  const std::string reason = written ? std::strerror(errno) : message;
-  std::remove(beside.c_str());
-  return fail(ErrorCode::kIo, strf("cannot write '{}': {}", path, reason));
+  if (!written)
+    return fail(ErrorCode::kOutOfMemory, strf("the picture '{}' could not be compressed: {}", path, message));
+  return format::write_file(path, {bytes}, {.replace = replace, .stream = true});
 }
 
 Result<Picture> read_png(const std::string& path, TextChunks* text) {

@@ -23,9 +23,11 @@ Picture to_picture(std::span<const float> planes, int channels, int height, int 
 
 using TextChunks = std::vector<std::pair<std::string, std::string>>;
 
-// Written beside the path and renamed, so that a file is whole or absent. Text is UTF-8 (iTXt); keys of 1 to
-// 79 Latin-1 characters. Errors: kIo with the system's reason, kInvalidArgument.
-Result<void> write_png(const std::string& path, const Picture& picture, const TextChunks& text);
+// As format::OutputFile writes: whole or not at all; a pipe or a character device takes it too; without
+// `replace` a file that is there is refused. Text is UTF-8 (iTXt); keys of 1 to 79 Latin-1 characters.
+// Errors: those of the output, kInvalidArgument, kOutOfMemory.
+Result<void> write_png(const std::string& path, const Picture& picture, const TextChunks& text,
+                       bool replace = true);
 // For tests and for reading back what a picture was made with. Grey or RGB of 8 bits as write_png writes
 // them.
 Result<Picture> read_png(const std::string& path, TextChunks* text = nullptr);

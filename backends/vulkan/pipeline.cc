@@ -5,6 +5,7 @@
 
 #include "backends/vulkan/device.h"
 #include "backends/vulkan/shaders.h"
+#include "format/output_file.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::vulkan {
@@ -25,8 +26,10 @@ std::vector<std::byte> read_file(const std::string& path) {
 
 }  // namespace
 
-// What another driver or device wrote, or is damaged, counts as empty.
+// What another driver or device wrote, or is damaged, counts as empty. A file that does not begin as a cache
+// does is somebody's, and not ours to replace.
 Result<void> Device::load_pipeline_cache() {
+  LINNET_TRY(format::check_cache(options_.pipeline_cache));
   std::vector<std::byte> bytes = read_file(options_.pipeline_cache);
   VkPhysicalDeviceProperties properties;
   vkGetPhysicalDeviceProperties(physical_, &properties);
@@ -34,6 +37,11 @@ Result<void> Device::load_pipeline_cache() {
     uint32_t bytes, version, vendor, device;
     uint8_t uuid[VK_UUID_SIZE];
   } header{};
+  const uint32_t beginning[2] = {sizeof(header), VK_PIPELINE_CACHE_HEADER_VERSION_ONE};
+  if (!bytes.empty() && std::memcmp(bytes.data(), beginning, std::min(bytes.size(), sizeof(beginning))) != 0)
+    return fail(ErrorCode::kInvalidArgument,
+                strf("'{}' is not a cache of compiled shaders: name another file, or remove it",
+                     options_.pipeline_cache));
   if (bytes.size() >= sizeof(header)) std::memcpy(&header, bytes.data(), sizeof(header));
   if (header.bytes != sizeof(header) || header.version != VK_PIPELINE_CACHE_HEADER_VERSION_ONE ||
       header.vendor != properties.vendorID || header.device != properties.deviceID ||
@@ -57,14 +65,8 @@ void Device::save_pipeline_cache() const {
   if (vkGetPipelineCacheData(device_, cache_, &bytes, nullptr) != VK_SUCCESS || bytes == 0) return;
   std::vector<std::byte> data(bytes);
   if (vkGetPipelineCacheData(device_, cache_, &bytes, data.data()) != VK_SUCCESS) return;
-  const std::string beside = options_.pipeline_cache + ".part";
-  std::FILE* file = std::fopen(beside.c_str(), "wb");
-  if (!file) return;
-  const bool whole = std::fwrite(data.data(), 1, bytes, file) == bytes;
-  if (std::fclose(file) == 0 && whole)
-    std::rename(beside.c_str(), options_.pipeline_cache.c_str());
-  else
-    std::remove(beside.c_str());
+  data.resize(bytes);
+  static_cast<void>(format::write_file(options_.pipeline_cache, {data}, {}));
 }
 
 Result<VkPipelineLayout> Device::layout(uint32_t bindings, VkDescriptorSetLayout& set) {

@@ -280,7 +280,8 @@ Result<ConvertReport> convert_folder(const ConvertOptions& options) {
     report.notes = text.notes;
   }
   LINNET_ASSIGN(const QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
-  LINNET_ASSIGN(format::ModelWriter writer, format::ModelWriter::create(options.output));
+  LINNET_ASSIGN(format::ModelWriter writer,
+                format::ModelWriter::create(options.output, {.replace = options.replace}));
   LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));
   const auto note = [&model](std::string key, std::string value) {
     model.metadata.push_back(std::make_unique<fb::KeyValueT>());

@@ -190,7 +190,7 @@ Result<void> read_safetensors_folder(const std::string& path, const std::string&
 }
 
 Result<void> write_safetensors(const std::string& path, std::span<const OutputTensor> tensors,
-                               std::span<const std::pair<std::string, std::string>> metadata) {
+                               std::span<const std::pair<std::string, std::string>> metadata, bool replace) {
   Json header = Json::object();
   for (const auto& [key, value] : metadata) header["__metadata__"][key] = value;
   uint64_t offset = 0;
@@ -211,17 +211,13 @@ Result<void> write_safetensors(const std::string& path, std::span<const OutputTe
   std::string text = json_text(header, std::string::npos);
   text.resize((text.size() + 7) / 8 * 8, ' ');  // readers may expect aligned data
   const uint64_t length = text.size();
-  uint64_t at = 0;
-  LINNET_ASSIGN(format::OutputFile file,
-                format::OutputFile::create(path, sizeof(length) + length + offset, true));
-  const auto put = [&](std::span<const std::byte> bytes) -> Result<void> {
-    LINNET_TRY(file.write_at(at, bytes));
-    at += bytes.size();
-    return {};
-  };
-  LINNET_TRY(put(std::as_bytes(std::span(&length, 1))));
-  LINNET_TRY(put(std::as_bytes(std::span(text))));
-  for (const OutputTensor& t : tensors) LINNET_TRY(put(t.bytes));
+  LINNET_ASSIGN(
+      format::OutputFile file,
+      format::OutputFile::create(
+          path, {.expected_bytes = sizeof(length) + length + offset, .replace = replace, .stream = true}));
+  LINNET_TRY(file.append(std::as_bytes(std::span(&length, 1))));
+  LINNET_TRY(file.append(std::as_bytes(std::span(text))));
+  for (const OutputTensor& t : tensors) LINNET_TRY(file.append(t.bytes));
   return file.publish();
 }
 

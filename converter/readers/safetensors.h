@@ -30,8 +30,11 @@ struct OutputTensor {
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
 };
-// Errors: kInvalidArgument (a name twice, an unknown dtype, bytes that do not fit the shape), kIo.
+// Through format::OutputFile: a pipe or a character device takes it too; a file that is there is refused
+// without `replace`. Errors: kInvalidArgument (a name twice, an unknown dtype, bytes that do not fit the
+// shape) and those of the output.
 Result<void> write_safetensors(const std::string& path, std::span<const OutputTensor> tensors,
-                               std::span<const std::pair<std::string, std::string>> metadata = {});
+                               std::span<const std::pair<std::string, std::string>> metadata = {},
+                               bool replace = true);
 
 }  // namespace linnet::convert

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 
 #include "format/container.h"
 #include "format/model_generated.h"
+#include "format/output_file.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
 #include "runtime/session/chat_file.h"
@@ -79,15 +79,6 @@ Result<text::Sampler> make_sampler(const Model& model, const SamplingOptions& wa
   options.repetition_penalty = wanted.repetition_penalty.value_or(options.repetition_penalty);
   LINNET_TRY(text::Sampler::check(options));
   return text::Sampler(options, static_cast<size_t>(model.vocabulary()));
-}
-
-bool is_state_file(const std::string& path) {
-  char magic[4] = {};
-  std::FILE* file = std::fopen(path.c_str(), "rb");
-  if (!file) return false;
-  const bool read = std::fread(magic, sizeof(magic), 1, file) == 1;
-  std::fclose(file);
-  return read && std::memcmp(magic, "LNST", 4) == 0;
 }
 
 }  // namespace
@@ -347,6 +338,7 @@ Chat::~Chat() = default;
 
 Result<std::unique_ptr<Chat>> Chat::create(std::unique_ptr<Session> session, ChatOptions options) {
   if (options.system) LINNET_TRY(check_text(*options.system, "the system message"));
+  if (!options.prefix_cache.empty()) LINNET_TRY(format::check_cache(options.prefix_cache));
   const Model& model = session->model();
   LINNET_ASSIGN(ChatText chat_text, ChatText::create(model, options));
   LINNET_ASSIGN(text::Sampler sampler, make_sampler(model, options.sampling));
@@ -422,7 +414,7 @@ Result<void> Chat::reset() {
   return {};
 }
 
-Result<void> Chat::save(const std::string& path) const {
+Result<void> Chat::save(const std::string& path, bool replace) const {
   const Timeline& timeline = impl_->timeline;
   ChatRecord record;
   record.messages = impl_->messages;
@@ -431,7 +423,7 @@ Result<void> Chat::save(const std::string& path) const {
   record.exact = timeline.exact();
   record.pending = timeline.pending();
   record.pending_text = timeline.pending_text();
-  return impl_->session->save(path, encode_record(record));
+  return impl_->session->save(path, encode_record(record), replace);
 }
 
 Result<void> Chat::load(const std::string& path) {

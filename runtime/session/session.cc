@@ -184,10 +184,12 @@ Result<std::unique_ptr<Session>> Session::fork() const {
   return other;
 }
 
-Result<void> Session::save(const std::string& path, std::span<const std::byte> attachment) const {
+Result<void> Session::save(const std::string& path, std::span<const std::byte> attachment,
+                           bool replace) const {
   std::vector<std::byte> block(state_bytes());
   LINNET_TRY(snapshot(block));
-  return write_state_file(path, {engine_->state_key(), model_->file().model_id()}, attachment, block);
+  return write_state_file(path, {engine_->state_key(), model_->file().model_id()}, attachment, block,
+                          {.replace = replace, .stream = true});
 }
 
 Result<std::vector<std::byte>> Session::load(const std::string& path) {

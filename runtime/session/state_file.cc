@@ -1,6 +1,5 @@
 #include "runtime/session/state_file.h"
 
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <cerrno>
@@ -46,7 +45,8 @@ uint64_t checksum(const Header& header, std::span<const std::byte> attachment,
 }  // namespace
 
 Result<void> write_state_file(const std::string& path, const StateKeys& keys,
-                              std::span<const std::byte> attachment, std::span<const std::byte> block) {
+                              std::span<const std::byte> attachment, std::span<const std::byte> block,
+                              format::OutputOptions output) {
   Header header{};
   std::memcpy(header.magic, kStateMagic, sizeof(kStateMagic));
   header.version = kStateVersion;
@@ -56,23 +56,14 @@ Result<void> write_state_file(const std::string& path, const StateKeys& keys,
   header.attachment_bytes = attachment.size();
   header.block_bytes = block.size();
   header.checksum = checksum(header, attachment, block);
-  const std::string beside = path + ".part";
-  const auto refused = [&](const char* what) {
-    const int reason = errno;
-    std::remove(beside.c_str());
-    return fail(ErrorCode::kIo, strf("cannot {} '{}': {}", what, path, std::strerror(reason)));
-  };
-  File file(std::fopen(beside.c_str(), "wb"));
-  if (!file) return refused("write");
-  const auto put = [&](const void* data, size_t bytes) {
-    return bytes == 0 || std::fwrite(data, bytes, 1, file.get()) == 1;
-  };
-  if (!put(&header, sizeof(header)) || !put(attachment.data(), attachment.size()) ||
-      !put(block.data(), block.size()) || std::fflush(file.get()) != 0 || fsync(fileno(file.get())) != 0)
-    return refused("write");
-  file.reset();
-  if (std::rename(beside.c_str(), path.c_str()) != 0) return refused("rename into place");
-  return {};
+  return format::write_file(path, {std::as_bytes(std::span(&header, 1)), attachment, block}, output);
+}
+
+bool is_state_file(const std::string& path) {
+  char magic[sizeof(kStateMagic)] = {};
+  const File file(std::fopen(path.c_str(), "rb"));
+  return file && std::fread(magic, sizeof(magic), 1, file.get()) == 1 &&
+         std::memcmp(magic, kStateMagic, sizeof(magic)) == 0;
 }
 
 Result<StateFile> read_state_file(const std::string& path, const StateKeys& keys, size_t block_bytes) {

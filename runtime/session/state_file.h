@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "format/output_file.h"
 #include "linnet/result.h"
 
 namespace linnet {
@@ -19,9 +20,12 @@ struct StateFile {
   std::vector<std::byte> attachment, block;
 };
 
-// Written beside `path` and renamed. Errors: kIo with the system's reason.
+// Through `output`, whose errors it returns; expected_bytes and stream are set here.
 Result<void> write_state_file(const std::string& path, const StateKeys& keys,
-                              std::span<const std::byte> attachment, std::span<const std::byte> block);
+                              std::span<const std::byte> attachment, std::span<const std::byte> block,
+                              format::OutputOptions output = {.stream = true});
+// Whether the file begins as a state file does; also when it belongs to another model or is damaged.
+bool is_state_file(const std::string& path);
 // Errors: kNotFound, kInvalidFile (not a state file, newer version, another model, other options, damaged).
 Result<StateFile> read_state_file(const std::string& path, const StateKeys& keys, size_t block_bytes);
 

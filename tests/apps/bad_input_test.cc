@@ -126,8 +126,8 @@ TEST_CASE("state files that do not belong") {
   // A file of the user's is not replaced by a prefix cache.
   refused({"chat", tiny_model(), "--prefix-cache", state, "--prompt", "x"}, {"state"});
   CHECK(read_file(state) == "not a state");
-  const Outcome saved =
-      linnet_command({"chat", tiny_model(), "--prompt", "x", "--max-tokens", "4", "--save", state});
+  const Outcome saved = linnet_command(
+      {"chat", tiny_model(), "--prompt", "x", "--max-tokens", "4", "--save", state, "--force"});
   CHECK(saved.code == 0);
   refused({"chat", tiny_model(), "--load", state, "--prompt", "y", "--window", "77"}, {"window"});
   std::string bytes = read_file(state);

@@ -243,7 +243,7 @@ def check(args, kind, seed, folder):
     for name, (inputs, outputs) in cases.items():
         given, taken = os.path.join(folder, "in.safetensors"), os.path.join(folder, "out.safetensors")
         save_file({k: v.contiguous() for k, v in inputs.items()}, given)
-        failed = run([args.linnet, "run", lnt, "--method", method, "--inputs", given, "--outputs", taken])
+        failed = run([args.linnet, "run", lnt, "--method", method, "--inputs", given, "--outputs", taken, "--force"])
         if failed:
             return f"run {name}: {failed}\n    {({k: tuple(v.shape) for k, v in inputs.items()})}\n    {model.config}"
         found = load_file(taken)

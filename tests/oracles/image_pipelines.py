@@ -205,7 +205,7 @@ def check(name, folder, tensors, manifest):
             for run, m in manifest.items():
                 taken = f"{scratch}/out.safetensors"
                 what = [m["prompt"]] if m["prompt"] else ["--class", str(m["class_labels"][0])]
-                command = [args.check, "image", lnt, *what, "-o", f"{scratch}/o.png", "--steps", str(m["steps"]), "--size",
+                command = [args.check, "image", lnt, *what, "-o", f"{scratch}/o.png", "--force", "--steps", str(m["steps"]), "--size",
                            str(m["width"]), str(m["height"]), "--seed", "5", "--tensors", taken, *m["command"]]  # the noise is drawn as torch draws it
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:

@@ -50,7 +50,8 @@ struct ChatOptions {
   // Rounds the f32 states in them to f16: twice as many fit, and what follows going back is no longer exactly
   // what it would have been.
   bool half_checkpoints = false;
-  // File that keeps the state after the system prompt; written when it is missing or of another prompt.
+  // File that keeps the state after the system prompt; written when it is missing, or in the place of one for
+  // another prompt, model or options. Any other file there is refused.
   std::string prefix_cache;
 };
 
@@ -114,9 +115,9 @@ class Chat {
   // Forgets all but the system message.
   Result<void> reset();
 
-  // The state, the history and the exact tokens. load() refuses a file of another model or other options and
-  // leaves the chat unchanged then.
-  Result<void> save(const std::string& path) const;
+  // The state, the history and the exact tokens, as Session::save() writes. load() refuses a file of another
+  // model or other options and leaves the chat unchanged then.
+  Result<void> save(const std::string& path, bool replace = true) const;
   Result<void> load(const std::string& path);
 
   const std::vector<Message>& messages() const;

@@ -100,8 +100,11 @@ class Session {
   int64_t rewind_floor() const;
   bool can_rewind() const;  // that there is such a way back, whatever the floor is now
 
-  // Writes the state and `attachment` (a caller's bytes, such as the history) to a file, beside and renamed.
-  Result<void> save(const std::string& path, std::span<const std::byte> attachment = {}) const;
+  // Writes the state and `attachment` (a caller's bytes, such as the history) to a file, which comes into
+  // being whole or not at all. A pipe or a character device is written to. Errors: kInvalidArgument for a
+  // path that cannot be written, and without `replace` for a file that is there; kNotFound (its folder), kIo.
+  Result<void> save(const std::string& path, std::span<const std::byte> attachment = {},
+                    bool replace = true) const;
   // Returns the attachment. Refuses a file of another model, other options, another version, or a damaged
   // one; the session is then unchanged.
   Result<std::vector<std::byte>> load(const std::string& path);
