@@ -16,6 +16,7 @@
 #include "apps/model_info.h"
 #include "apps/roofline.h"
 #include "backends/registry/registry.h"
+#include "format/names.h"
 #include "linnet/session.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/device_meter.h"
@@ -205,7 +206,7 @@ Result<void> measure(const BenchArguments& options, Bench& bench, const Backend&
   std::vector<std::byte> start(session.state_bytes());
   LINNET_TRY(session.snapshot(start));
 
-  const int method = graph::find_method(session.engine().model(), "forward");
+  const int method = graph::find_method(session.engine().model(), names::kForward);
   const TokenTraffic traffic =
       token_traffic(session.engine(), static_cast<size_t>(method), options.depth + options.decode_tokens / 2);
   bench.weight_bytes = traffic.weight_bytes;

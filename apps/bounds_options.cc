@@ -3,10 +3,17 @@
 #include <charconv>
 
 #include "apps/common.h"
+#include "format/names.h"
 #include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
+#include "runtime/session/precision.h"
 
 namespace linnet::app {
+
+CachePrecision precision_named(const std::string& name) {
+  return find_precision(kCaches, [&](DType dtype) { return dtype_name(dtype) == name; })
+      .value_or(CachePrecision::kF32);
+}
 
 void add_bounds_options(Command command, BoundsOptions& bounds) {
   bounds.threads = default_threads();
@@ -87,10 +94,8 @@ SessionOptions session_options(const BoundsOptions& bounds) {
   options.window = bounds.window;
   options.sinks = bounds.sinks;
   options.context = bounds.context;
-  options.cache = bounds.cache == "f32"  ? CachePrecision::kF32
-                  : bounds.cache == "q8" ? CachePrecision::kQ8
-                                         : CachePrecision::kF16;
-  options.recurrent = bounds.state_type == "f16" ? CachePrecision::kF16 : CachePrecision::kF32;
+  options.cache = precision_named(bounds.cache);
+  options.recurrent = precision_named(bounds.state_type);
   options.threads = bounds.threads;
   return options;
 }
@@ -98,12 +103,13 @@ SessionOptions session_options(const BoundsOptions& bounds) {
 EngineOptions engine_options(const BoundsOptions& bounds,
                              std::vector<std::pair<std::string, int64_t>> symbols) {
   EngineOptions options;
-  options.symbols = {{"tokens", bounds.chunk}, {"logit_tokens", 1}, {"context", bounds.context}};
+  options.symbols = {
+      {names::kTokens, bounds.chunk}, {names::kLogitTokens, 1}, {names::kContext, bounds.context}};
   options.symbols.insert(options.symbols.end(), std::make_move_iterator(symbols.begin()),
                          std::make_move_iterator(symbols.end()));
   options.attention = {bounds.attention == "full", bounds.window, bounds.sinks};
-  options.cache_dtype = dtype_from_name(bounds.cache).value_or(DType::kF16);
-  options.state_dtype = dtype_from_name(bounds.state_type).value_or(DType::kF32);
+  options.cache_dtype = dtype_of(precision_named(bounds.cache));
+  options.state_dtype = dtype_of(precision_named(bounds.state_type));
   options.threads = bounds.threads;
   return options;
 }

@@ -23,6 +23,9 @@ struct BoundsOptions {
   bool context_given = false, window_given = false;
 };
 
+// By the name of one of kCacheTypes.
+CachePrecision precision_named(const std::string& name);
+
 // `bounds` must outlive the parsing of `command`.
 void add_bounds_options(Command command, BoundsOptions& bounds);
 // After parsing. Errors: --context with a window, --window or --sinks with full attention.

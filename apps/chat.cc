@@ -290,11 +290,7 @@ Result<std::unique_ptr<Chat>> open(const ChatArguments& options, bool one_prompt
   LINNET_ASSIGN(std::shared_ptr<const Model> model, Model::open(options.path));
   ChatOptions chat = options.chat;
   // Nothing goes back in a conversation of one turn.
-  const size_t budget = options.checkpoint_budget.value_or(one_prompt ? 0 : chat.checkpoint_bytes);
-  SessionOptions bounds = session_options(options.bounds);
-  bounds.history_bytes = budget / 16 * 15;  // the rest is for the logits of checkpoints
-  LINNET_ASSIGN(std::unique_ptr<Session> session, Session::create(std::move(model), *backend, bounds));
-  chat.checkpoint_bytes = budget - session->memory().history_bytes;
+  chat.checkpoint_bytes = options.checkpoint_budget.value_or(one_prompt ? 0 : chat.checkpoint_bytes);
   chat.half_checkpoints = options.checkpoint_precision == "f16";
   chat.system = options.system;
   for (const std::string& variable : options.variables) {
@@ -303,7 +299,7 @@ Result<std::unique_ptr<Chat>> open(const ChatArguments& options, bool one_prompt
       return fail(ErrorCode::kInvalidArgument, strf("--template-variable '{}' is not NAME=VALUE", variable));
     chat.template_variables.emplace_back(variable.substr(0, equals), variable.substr(equals + 1));
   }
-  return Chat::create(std::move(session), std::move(chat));
+  return Chat::create(std::move(model), *backend, session_options(options.bounds), std::move(chat));
 }
 
 // The copies of a long conversation that a turn makes in passing (its rendering) go back to the system at

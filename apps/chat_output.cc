@@ -5,6 +5,7 @@
 
 #include "apps/common.h"
 #include "apps/model_info.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -33,7 +34,7 @@ const char* stop_name(StopReason stop) {
 
 TokenTraffic traffic_of(const Chat& chat) {
   const Engine& engine = chat.session().engine();
-  const int method = graph::find_method(engine.model(), "forward");
+  const int method = graph::find_method(engine.model(), names::kForward);
   return token_traffic(engine, static_cast<size_t>(method), chat.session().position());
 }
 

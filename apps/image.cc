@@ -8,13 +8,14 @@
 #include <filesystem>
 #include <numeric>
 
+#include "apps/bounds_options.h"
 #include "apps/command_line.h"
 #include "apps/common.h"
 #include "apps/png/png.h"
 #include "apps/tensor_io.h"
 #include "format/container.h"
-#include "runtime/core/dtype_names.h"
 #include "format/output_file.h"
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -166,9 +167,7 @@ ImageOptions image_options(const ImageArguments& options) {
   bounds.threads = options.threads;
   bounds.height = options.height;
   bounds.width = options.width;
-  bounds.cache = options.cache == "f32"   ? CachePrecision::kF32
-                 : options.cache == "f16" ? CachePrecision::kF16
-                                          : CachePrecision::kQ8;
+  bounds.cache = precision_named(options.cache);
   return bounds;
 }
 

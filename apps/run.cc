@@ -7,6 +7,7 @@
 #include "apps/bounds_options.h"
 #include "apps/common.h"
 #include "apps/tensor_io.h"
+#include "format/names.h"
 #include "format/output_file.h"
 #include "format/verify.h"
 #include "linnet/model.h"
@@ -16,7 +17,7 @@ namespace linnet::app {
 namespace {
 
 struct RunArguments {
-  std::string path, method = "forward", inputs, outputs;
+  std::string path, method = names::kForward, inputs, outputs;
   std::vector<std::string> symbols;
   BoundsOptions bounds;
   bool cache_given = false, attention_given = false, force = false;
@@ -127,8 +128,8 @@ class MethodRun {
  public:
   MethodRun(std::shared_ptr<const format::ModelFile> file, size_t method, Tensors inputs)
       : file_(std::move(file)), model_(file_->model()), method_(method), inputs_(std::move(inputs)) {
-    tokens_symbol_ = graph::find_symbol(model_, "tokens");
-    logit_tokens_symbol_ = graph::find_symbol(model_, "logit_tokens");
+    tokens_symbol_ = graph::find_symbol(model_, names::kTokens);
+    logit_tokens_symbol_ = graph::find_symbol(model_, names::kLogitTokens);
   }
 
   Result<Tensors> run(const RunArguments& options, const Backend& backend, ProgressBar& bar) {
@@ -142,11 +143,12 @@ class MethodRun {
     bounds.chunk = chunk_;
     std::vector<std::pair<std::string, int64_t>> symbols;
     for (size_t i = 0; i < values_.size(); ++i)
-      if (const std::string& name = model_.symbols[i]->name; name != "context" && name != "tokens")
+      if (const std::string& name = model_.symbols[i]->name;
+          name != names::kContext && name != names::kTokens)
         symbols.emplace_back(name, static_cast<int>(i) == logit_tokens_symbol_ ? chunk_ : values_[i]);
     LINNET_ASSIGN(const auto engine, Engine::create(file_, backend, engine_options(bounds, symbols)));
     values_.resize(model_.symbols.size());
-    if (const int context = graph::find_symbol(model_, "context"); context >= 0)
+    if (const int context = graph::find_symbol(model_, names::kContext); context >= 0)
       values_[static_cast<size_t>(context)] = engine->bounds().symbols[static_cast<size_t>(context)];
     for (int64_t done = 0; done < total_; done += chunk_) {
       LINNET_TRY(step(*engine, done, std::min(chunk_, total_ - done)));
@@ -198,7 +200,7 @@ class MethodRun {
       const std::string& name = model_.symbols[i]->name;
       if (symbols[i]) {
         values_[i] = *symbols[i];
-      } else if (name != "logit_tokens" && name != "context" && uses(static_cast<int>(i))) {
+      } else if (name != names::kLogitTokens && name != names::kContext && uses(static_cast<int>(i))) {
         return fail(
             ErrorCode::kInvalidArgument,
             strf("no input of method '{}' tells '{}': add --symbol {}=VALUE", method().name, name, name));

@@ -10,6 +10,7 @@
 #include "converter/transforms/linearize.h"
 #include "converter/transforms/quantize.h"
 #include "converter/write_weights.h"
+#include "format/names.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
@@ -47,7 +48,7 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   LINNET_ASSIGN(format::ModelFile opened, format::ModelFile::open(options.output));
   const auto file = std::make_shared<const format::ModelFile>(std::move(opened));
   (void)graph;
-  const int forward = graph::find_method(model, "forward");
+  const int forward = graph::find_method(model, names::kForward);
   const auto* streaming = dynamic_cast<const host::HostBackend*>(options.reference);
   if (forward < 0 || !streaming || !options.backend) return {};
   const fb::MethodT& method = *model.methods[static_cast<size_t>(forward)];
@@ -58,7 +59,7 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   if (options.progress) options.progress("self test", 0, 1);
   LINNET_ASSIGN(const std::vector<float> expected, streamed_logits(model, weights, *streaming, ids, 2));
   EngineOptions engine_options;
-  engine_options.symbols = {{"tokens", count}, {"logit_tokens", count}, {"context", count}};
+  engine_options.symbols = {{names::kTokens, count}, {names::kLogitTokens, count}, {names::kContext, count}};
   engine_options.threads = 2;
   LINNET_ASSIGN(const auto engine, Engine::create(file, *options.backend, engine_options));
   const auto m = static_cast<size_t>(forward);

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "backends/host/host_backend.h"
+#include "format/names.h"
 #include "format/panel.h"
 #include "runtime/core/strings.h"
 
@@ -88,7 +89,7 @@ class Runner {
         std::fill_n(reinterpret_cast<float*>(states_[i]->data()), plan_.states[i].bytes / sizeof(float),
                     model_.states[i]->initial);
     }
-    const int forward = graph::find_method(model_, "forward");
+    const int forward = graph::find_method(model_, names::kForward);
     if (forward < 0) return fail(ErrorCode::kUnsupported, "the model has no method 'forward'");
     method_index_ = static_cast<size_t>(forward);
     method_ = model_.methods[method_index_].get();

@@ -8,6 +8,7 @@
 #include "flatbuffers/minireflect.h"
 #include "format/model_tables.h"
 #include "format/container.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::format {
@@ -201,6 +202,11 @@ Result<std::vector<std::byte>> encode_head(const fb::ModelT& model) {
   } catch (const std::bad_alloc&) {
     return fail(ErrorCode::kOutOfMemory, "no memory to build the head of the model file");
   }
+}
+
+bool half_products(const fb::MethodT& method) {
+  if (method.products == fb::Products::ByName) return method.name != names::kDecodeImage;
+  return method.products == fb::Products::Half;
 }
 
 }  // namespace linnet::format

@@ -20,4 +20,9 @@ Result<std::unique_ptr<fb::ModelT>> decode_head(std::span<const std::byte> bytes
 
 Result<std::vector<std::byte>> encode_head(const fb::ModelT& model);
 
+// Whether a device may round the factors of this method's products to f16. Files from before Method.products
+// (ByName) had it by the name: all methods but a picture's decoder, whose many layers would add the errors
+// up.
+bool half_products(const fb::MethodT& method);
+
 }  // namespace linnet::format

@@ -193,6 +193,26 @@ HWY_INLINE void add_values(const float* weights, BlockRows values, int64_t n, in
   if constexpr (Rows > 1) add_values<Rows - 1>(weights, values, n, channels, rows, keep, take, total);
 }
 
+// Per-row quantities of several rows: running most and sum, a block's, and the factors that join them.
+struct Rows {
+  float *most, *sum, *block_most, *block_sum, *keep, *take;
+};
+
+// Online softmax takes in a block: most' = max(most, block_most), sum' = sum * keep + block_sum * take. The
+// factors of all rows at once.
+HWY_INLINE void join_rows(int64_t rows, const Rows& r) {
+  for_lanes(rows, [&](auto lanes, int64_t i) HWY_ATTR {
+    const auto old_most = lanes.load(r.most + i), new_most = lanes.load(r.block_most + i);
+    const auto most = hn::Max(old_most, new_most);
+    const auto keep = exp(hn::Sub(old_most, most)), take = exp(hn::Sub(new_most, most));
+    lanes.store(most, r.most + i);
+    lanes.store(keep, r.keep + i);
+    lanes.store(take, r.take + i);
+    lanes.store(hn::MulAdd(lanes.load(r.block_sum + i), take, hn::Mul(lanes.load(r.sum + i), keep)),
+                r.sum + i);
+  });
+}
+
 }  // namespace linnet::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

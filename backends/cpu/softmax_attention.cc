@@ -95,10 +95,6 @@ Attention describe(const KernelContext& c) {
   return a;
 }
 
-// Per-row quantities of a tile: running most and sum, this block's, and the factors that join them.
-struct Rows {
-  float *most, *sum, *block_most, *block_sum, *keep, *take;
-};
 Rows rows_at(const Attention& a, float* scratch) {
   float* p = scratch + a.at_row;
   const int64_t n = round_up(a.group > kTileRows ? a.group : kTileRows, 16);
@@ -224,20 +220,6 @@ void score_rows(const Attention& a, int64_t row, int64_t rows, int64_t begin, in
   for (int64_t i = 0; i < rows; ++i)
     r.block_sum[row + i] =
         softmax_row(a.args->softcap, end - begin, scores + i * kScoreStride + begin, r.block_most + row + i);
-}
-
-// most' = max(most, block_most); sum' = sum * keep + block_sum * take. The factors of all rows at once.
-void join_rows(int64_t rows, const Rows& r) {
-  for_lanes(rows, [&](auto lanes, int64_t i) HWY_ATTR {
-    const auto old_most = lanes.load(r.most + i), new_most = lanes.load(r.block_most + i);
-    const auto most = hn::Max(old_most, new_most);
-    const auto keep = exp(hn::Sub(old_most, most)), take = exp(hn::Sub(new_most, most));
-    lanes.store(most, r.most + i);
-    lanes.store(keep, r.keep + i);
-    lanes.store(take, r.take + i);
-    lanes.store(hn::MulAdd(lanes.load(r.block_sum + i), take, hn::Mul(lanes.load(r.sum + i), keep)),
-                r.sum + i);
-  });
 }
 
 // out = total / sum [* act(gate)] for one query head.

@@ -9,6 +9,7 @@
 #include "backends/cpu/mixer_inl.h"
 #include "backends/cpu/rotary_inl.h"
 #include "backends/cpu/window_linear.h"
+#include "runtime/core/ring_slot.h"
 
 // A run goes in blocks of up to 64 tokens, each in three parallel passes and a last one that moves the ring:
 //   prepare: rotated q and k, features of q, features and decay of the keys that leave the window
@@ -29,9 +30,7 @@ struct WindowPass {
   int64_t position;       // of its first token
   float* scratch;
 
-  int64_t slot(int64_t p) const {
-    return p < args->sinks ? p : args->sinks + (p - args->sinks) % args->window;
-  }
+  int64_t slot(int64_t p) const { return ring_slot(p, args->sinks, args->sinks + args->window); }
   const float* input(size_t i, int64_t t, int64_t head, int64_t d) const {
     return c->in[i].as() + (first + t) * c->in[i].channels() + head * d;
   }
@@ -298,15 +297,7 @@ void attend(const WindowPass& p, int64_t kv, int64_t first, int64_t count, float
       for (int64_t r = row; r < row + step; ++r)
         block_sum[r] = softmax_row(0, e0 - b0, scores + r * kScoreStride + b0, block_most + r);
     }
-    for_lanes(rows, [&](auto lanes, int64_t i) HWY_ATTR {
-      const auto old_most = lanes.load(most + i), new_most = lanes.load(block_most + i);
-      const auto top = hn::Max(old_most, new_most);
-      const auto kept = exp(hn::Sub(old_most, top)), taken = exp(hn::Sub(new_most, top));
-      lanes.store(top, most + i);
-      lanes.store(kept, keep + i);
-      lanes.store(taken, take + i);
-      lanes.store(hn::MulAdd(lanes.load(block_sum + i), taken, hn::Mul(lanes.load(sum + i), kept)), sum + i);
-    });
+    join_rows(rows, {most, sum, block_most, block_sum, keep, take});
     for (int64_t row = 0; row < rows; row += step) {
       if (!alike) keys_of(p, first + row / l.group, block, &b0, &e0);
       if (e0 <= b0) continue;

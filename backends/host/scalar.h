@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "backends/host/kernel.h"
+#include "runtime/core/ring_slot.h"
 
 namespace linnet::host {
 
@@ -45,8 +46,7 @@ void load_cache_row(DType dtype, const std::byte* row, int64_t first, int64_t ch
 
 // The slot of token `position` in a ring.
 inline int64_t ring_slot(const plan::Ring& ring, int64_t position) {
-  return position < ring.sinks ? position
-                               : ring.sinks + (position - ring.sinks) % (ring.capacity - ring.sinks);
+  return linnet::ring_slot(position, ring.sinks, ring.capacity);
 }
 
 // Turns one head in place by `position` (which may be negative: turning back).

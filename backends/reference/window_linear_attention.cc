@@ -1,13 +1,12 @@
 #include "backends/reference/mixer.h"
+#include "runtime/core/ring_slot.h"
 
 namespace linnet::reference {
 namespace {
 
 struct Shape {
   int64_t heads, kv_heads, state_heads, head_dim, value_dim, map_columns, features, window, sinks;
-  int64_t slot(int64_t position) const {
-    return position < sinks ? position : sinks + (position - sinks) % window;
-  }
+  int64_t slot(int64_t position) const { return ring_slot(position, sinks, sinks + window); }
 };
 
 // softmax(x M), and softmax(-x M) after it where paired; M [head_dim, map_columns].

@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "backends/vulkan/largest.h"
+#include "format/head.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::vulkan {
@@ -44,7 +46,7 @@ VulkanExecutable::VulkanExecutable(std::shared_ptr<Device> device, const Compila
       bounds_(c.bounds),
       plan_(c.plan),
       vector_plan_(c.vectors),
-      tokens_symbol_(graph::find_symbol(c.file.model(), "tokens")) {}
+      tokens_symbol_(graph::find_symbol(c.file.model(), names::kTokens)) {}
 
 VulkanExecutable::~VulkanExecutable() {
   if (device_->abandoned()) return;
@@ -226,8 +228,7 @@ Operands VulkanExecutable::operands(size_t method, size_t node, std::vector<Tabl
   at.scratch = work_.region(scratch.offset, scratch.bytes);
   at.params = params_.region(0, 64);
   at.nowhere = params_.region(device_->alignment(), 64);
-  // A picture's decoder is f32 throughout.
-  at.halves = file_.model().methods[method]->name != "decode_image";
+  at.halves = format::half_products(*file_.model().methods[method]);
   at.tables = &tables_;
   at.uses = &uses;
   return at;

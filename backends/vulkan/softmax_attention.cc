@@ -1,5 +1,4 @@
-#include <cmath>
-
+#include "backends/host/embeddings.h"
 #include "backends/vulkan/lowering.h"
 #include "runtime/core/strings.h"
 
@@ -48,21 +47,6 @@ void store(Lowering& l, const Split* split) {
   l.add(std::move(d));
 }
 
-// T5's bucket (Raffel et al. 2020) of a key at `distance` = key - query: half of the buckets for each
-// direction, half of these exact, the rest logarithmic up to the largest distance. In f32, which decides at
-// the boundaries.
-float relative_bucket(const fb::SoftmaxAttentionT& args, int64_t distance) {
-  const int32_t each = args.relative_buckets / 2, exact = each / 2, base = distance > 0 ? each : 0;
-  const int64_t far = distance < 0 ? -distance : distance;
-  if (far < exact) return static_cast<float>(base + far);
-  const auto span = static_cast<float>(
-      std::log(static_cast<double>(args.relative_max_distance) / static_cast<double>(exact)));
-  const float log = std::log(static_cast<float>(far) / static_cast<float>(exact));
-  const float place = log / span * static_cast<float>(each - exact);
-  const int32_t bucket = place < static_cast<float>(each) ? exact + static_cast<int32_t>(place) : each - 1;
-  return static_cast<float>(base + std::min(bucket, each - 1));
-}
-
 // The buckets of every distance between a query and a key, from the least.
 Binding buckets(Lowering& l, int64_t queries, int64_t keys) {
   const auto& args = l.args<fb::SoftmaxAttentionT>();
@@ -71,7 +55,7 @@ Binding buckets(Lowering& l, int64_t queries, int64_t keys) {
       strf("buckets {} {} {}", args.relative_buckets, args.relative_max_distance, l.shapes.node->name), count,
       [&args, queries, count](int64_t, float* out) {
         for (size_t i = 0; i < count; ++i)
-          out[i] = relative_bucket(args, static_cast<int64_t>(i) - queries + 1);
+          out[i] = static_cast<float>(host::relative_bucket(args, static_cast<int64_t>(i) - queries + 1));
       });
 }
 

@@ -18,6 +18,7 @@ layout(constant_id = 6) const uint SLICE = 1u;
 layout(constant_id = 7) const uint PARTS = 1u;
 const bool CAUSAL = (FLAGS & 1u) != 0u, GATE = (FLAGS & 2u) != 0u, TURN = (FLAGS & 4u) != 0u,
            INTERLEAVED = (FLAGS & 8u) != 0u, BIAS = (FLAGS & 16u) != 0u, MASK = (FLAGS & 32u) != 0u;
+#include "ring.glsl"
 #include "cache.glsl"
 layout(push_constant) uniform Push {
   uint groups;
@@ -48,6 +49,7 @@ layout(std430, binding = 10) coherent buffer Parts { uint parts[]; };
 shared bool last;
 shared float q[HEAD_DIM], turned[HEAD_DIM];
 shared float weights[THREADS];
+#include "online_softmax.glsl"
 shared uint slots[THREADS];
 
 void load_query(uint t, uint base) {
@@ -117,13 +119,7 @@ void main() {
       if (MASK && mask[j] == 0.0) score = -1e30;  // finite: a block without a key that is seen has a maximum
       if (BIAS) score += bias[uint(buckets[j + p.queries - 1u - t]) * p.heads + h];
     }
-    float block_most = max_of_group(score);
-    float higher = block_most > most || isnan(block_most) ? block_most : most;
-    float factor = start == begin ? 0.0 : exp_(most - higher);
-    float weight = n < end ? exp_(score - higher) : 0.0;
-    weights[lane] = weight;
-    sum = sum * factor + sum_of_group(weight);
-    most = higher;
+    float factor = take_in_block(score, n < end, start == begin, most, sum);
     uint count = min(THREADS, end - start);
     for (uint i = 0u; i < CHANNELS; ++i) {
       uint c = lane % SLICE + i * SLICE;

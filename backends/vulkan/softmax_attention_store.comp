@@ -5,6 +5,7 @@
 
 // Constants: 1 dtype of the cache.
 layout(constant_id = 1) const uint CACHE_DTYPE = 0u;
+#include "ring.glsl"
 #include "cache.glsl"
 layout(push_constant) uniform Push {
   uint groups;

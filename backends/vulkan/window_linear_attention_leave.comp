@@ -10,6 +10,7 @@ layout(push_constant) uniform Push {
 p;
 #define PARAMS_BINDING 0
 #include "params.glsl"
+#include "ring.glsl"
 #include "window.glsl"
 layout(std430, binding = 1) readonly buffer K { float k[]; };
 layout(std430, binding = 2) readonly buffer V { float v[]; };

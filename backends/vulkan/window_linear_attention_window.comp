@@ -19,6 +19,7 @@ layout(push_constant) uniform Push {
 p;
 #define PARAMS_BINDING 0
 #include "params.glsl"
+#include "ring.glsl"
 #include "window.glsl"
 layout(std430, binding = 1) readonly buffer Q { float q_in[]; };      // after rope
 layout(std430, binding = 2) readonly buffer RawQ { float raw_q[]; };  // before it
@@ -35,6 +36,7 @@ layout(std430, binding = 12) writeonly buffer Below { vec2 below[]; };   // [tok
 
 shared float q[HEAD_DIM];
 shared float weights[THREADS];
+#include "online_softmax.glsl"
 shared uint places[THREADS];  // 2 * row + whether it is in the chunk
 
 void main() {
@@ -69,13 +71,7 @@ void main() {
       for (uint i = 0u; i < HEAD_DIM; ++i) score += q[i] * (chunk ? k[at + i] : keys[at + i]);
       score *= p.scale;
     }
-    float block_most = max_of_group(score);
-    float higher = block_most > most || isnan(block_most) ? block_most : most;
-    float factor = start == 0u ? 0.0 : exp_(most - higher);
-    float weight = n < total ? exp_(score - higher) : 0.0;
-    weights[lane] = weight;
-    sum = sum * factor + sum_of_group(weight);
-    most = higher;
+    float factor = take_in_block(score, n < total, start == 0u, most, sum);
     uint count = min(THREADS, total - start);
     for (uint i = 0u; i < CHANNELS; ++i) {
       uint c = lane + i * THREADS;

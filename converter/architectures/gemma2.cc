@@ -5,6 +5,7 @@
 #include "converter/architectures/language_model.h"
 #include "converter/architectures/rope.h"
 #include "converter/image/components.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -94,8 +95,8 @@ void import_gemma2_encoder(Importer& in) {
   gemma2(
       in, prefix,
       [&](const std::string& table, int64_t vocabulary, int64_t hidden, float scale) {
-        g.begin_method("encode_text");
-        const Value ids = g.input("input_ids", DType::kI32, {g.dim("tokens")});
+        g.begin_method(names::kEncodeText);
+        const Value ids = g.input(names::kInputIds, DType::kI32, {g.dim(names::kTokens)});
         const Weight weight = in.matrix(table, vocabulary, hidden, WeightRole::kEmbedding);
         return g.embedding("embedding", ids, weight, scale);
       },

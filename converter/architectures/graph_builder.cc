@@ -1,5 +1,6 @@
 #include "converter/architectures/graph_builder.h"
 
+#include "format/names.h"
 #include "runtime/graph/ops.h"
 
 namespace linnet::convert {
@@ -16,9 +17,10 @@ fb::Dim GraphBuilder::dim(std::string_view symbol, int mul, int div, int64_t add
   return fb::Dim(index, mul, div, add);
 }
 
-void GraphBuilder::begin_method(std::string name) {
+void GraphBuilder::begin_method(std::string name, fb::Products products) {
   model_->methods.push_back(std::make_unique<fb::MethodT>());
   method().name = std::move(name);
+  method().products = products;
 }
 
 Value GraphBuilder::value(std::string name, DType dtype, std::vector<fb::Dim> shape) {
@@ -176,9 +178,10 @@ std::vector<Value> GraphBuilder::rotary(const std::string& name, const fb::Rotar
 
 Value GraphBuilder::attention(const std::string& name, fb::SoftmaxAttentionT a, Value q, Value k, Value v,
                               Value gate) {
-  const State keys = state(name + ".keys", fb::StateRole::KeyCache, {dim("context"), fixed(channels(k))});
+  const State keys =
+      state(name + ".keys", fb::StateRole::KeyCache, {dim(names::kContext), fixed(channels(k))});
   const State values =
-      state(name + ".values", fb::StateRole::ValueCache, {dim("context"), fixed(channels(v))});
+      state(name + ".values", fb::StateRole::ValueCache, {dim(names::kContext), fixed(channels(v))});
   std::vector<Value> inputs = {q, k, v};
   if (gate >= 0) inputs.push_back(gate);
   const int64_t out = static_cast<int64_t>(a.heads) * a.value_dim;
@@ -202,7 +205,7 @@ Value GraphBuilder::logits(const std::string& name, Value x, Weight head, float 
   a.scale = scale;
   a.softcap = softcap;
   return node(name, args(std::move(a)), {x}, {head}, {},
-              {{dim("logit_tokens"), fixed(weight_shape(head)[0])}})[0];
+              {{dim(names::kLogitTokens), fixed(weight_shape(head)[0])}})[0];
 }
 
 }  // namespace linnet::convert

@@ -51,7 +51,8 @@ class GraphBuilder {
   static fb::Dim fixed(int64_t n) { return fb::Dim(-1, 1, 1, n); }
 
   // Starts a method; the functions below add to the last one started.
-  void begin_method(std::string name);
+  // `products`: what a device with faster arithmetic may make the method's products of.
+  void begin_method(std::string name, fb::Products products = fb::Products::Half);
   Value input(std::string name, DType dtype, std::vector<fb::Dim> shape);
   void output(Value value);
   // The public name of a value (as inspect lists it).

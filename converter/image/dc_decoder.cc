@@ -2,6 +2,7 @@
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
 #include "converter/readers/json.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -131,7 +132,8 @@ Value begin(Importer& in, const Decoder& d, int64_t patch) {
   GraphBuilder& g = in.graph;
   const int p = static_cast<int>(patch);
   const Value latents =
-      g.input("latents", DType::kF32, {GraphBuilder::fixed(d.latent), g.dim("height", p), g.dim("width", p)});
+      g.input(names::kLatents, DType::kF32,
+              {GraphBuilder::fixed(d.latent), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
   fb::ResampleT turn;
   turn.kind = fb::ResampleKind::Unshuffle;
   turn.planar_input = true;
@@ -226,7 +228,7 @@ void import_dc_decoder(Importer& in, ImageFacts& facts) {
       if (k < 1 || k > 31 || k % 2 == 0)
         return in.fail("config.json: 'decoder_qkv_multiscales' needs odd kernels");
   }
-  in.graph.begin_method("decode_image");
+  in.graph.begin_method(names::kDecodeImage, fb::Products::Single);
   Value x = begin(in, d, facts.patch);
   for (size_t i = stages; i-- > 0;) x = stage(in, d, i, x);
   end(in, d, x);

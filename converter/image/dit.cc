@@ -6,6 +6,7 @@
 #include "converter/image/attention.h"
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
+#include "format/names.h"
 
 namespace linnet::convert {
 namespace {
@@ -75,12 +76,13 @@ void import_dit(Importer& in, ImageFacts& facts) {
   facts.classes = classes;
   facts.guidance_channels = names.original ? 3 : 0;
 
-  g.begin_method("denoise");
+  g.begin_method(names::kDenoise);
   const int p = static_cast<int>(patch);
   const Value latents =
-      g.input("latents", DType::kF32, {GraphBuilder::fixed(channels), g.dim("height", p), g.dim("width", p)});
-  const Value timestep = g.input("timestep", DType::kF32, {GraphBuilder::fixed(1)});
-  const Value labels = g.input("class_labels", DType::kI32, {GraphBuilder::fixed(1)});
+      g.input(names::kLatents, DType::kF32,
+              {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
+  const Value timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
+  const Value labels = g.input(names::kClassLabels, DType::kI32, {GraphBuilder::fixed(1)});
   const Conditioning c{timestep, labels, width, classes + 1};
   const Value first = conditioning(in, names, c, "conditioning", 0);
   Value x = patch_embedding(in, names.original ? "x_embedder.proj" : "pos_embed.proj", latents, patch, width);

@@ -3,6 +3,7 @@
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
 #include "converter/readers/json.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -83,10 +84,11 @@ void import_kl_decoder(Importer& in, ImageFacts& facts) {
   facts.latent_scale = in.number("scaling_factor", 0.18215);
   facts.latent_shift = in.number("shift_factor", 0);
 
-  g.begin_method("decode_image");
+  g.begin_method(names::kDecodeImage, fb::Products::Single);
   const int p = static_cast<int>(facts.patch);
   const Value latents =
-      g.input("latents", DType::kF32, {GraphBuilder::fixed(latent), g.dim("height", p), g.dim("width", p)});
+      g.input(names::kLatents, DType::kF32,
+              {GraphBuilder::fixed(latent), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
   fb::ResampleT turn;
   turn.kind = fb::ResampleKind::Unshuffle;
   turn.planar_input = true;

@@ -6,6 +6,7 @@
 #include "converter/image/attention.h"
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
+#include "format/names.h"
 
 namespace linnet::convert {
 
@@ -34,14 +35,15 @@ void import_pixart(Importer& in, ImageFacts& facts) {
   facts.latent_size = size;
   facts.patch = patch;
 
-  g.begin_method("denoise");
+  g.begin_method(names::kDenoise);
   const int p = static_cast<int>(patch);
   const Value latents =
-      g.input("latents", DType::kF32, {GraphBuilder::fixed(channels), g.dim("height", p), g.dim("width", p)});
-  const Value captioned =
-      g.input("encoder_hidden_states", DType::kF32, {g.dim("text_tokens"), GraphBuilder::fixed(captions)});
-  const Value mask = g.input("encoder_attention_mask", DType::kF32, {g.dim("text_tokens")});
-  const Value timestep = g.input("timestep", DType::kF32, {GraphBuilder::fixed(1)});
+      g.input(names::kLatents, DType::kF32,
+              {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
+  const Value captioned = g.input(names::kEncoderHiddenStates, DType::kF32,
+                                  {g.dim(names::kTextTokens), GraphBuilder::fixed(captions)});
+  const Value mask = g.input(names::kEncoderAttentionMask, DType::kF32, {g.dim(names::kTextTokens)});
+  const Value timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
   const std::string emb = "adaln_single.emb.timestep_embedder";
   const Value e = time_embedding(in, emb + ".linear_1", emb + ".linear_2", "time", timestep, width, 0);
   const Value modulation =

@@ -4,6 +4,7 @@
 
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -94,19 +95,20 @@ void import_sana(Importer& in, ImageFacts& facts) {
   facts.timestep_scale = in.number("timestep_scale", 1);
   facts.guidance_input = guided ? in.number("guidance_embeds_scale", 0.1) : 0;
 
-  g.begin_method("denoise");
+  g.begin_method(names::kDenoise);
   const int p = static_cast<int>(patch);
   const Value latents =
-      g.input("latents", DType::kF32, {GraphBuilder::fixed(channels), g.dim("height", p), g.dim("width", p)});
-  const Value captioned =
-      g.input("encoder_hidden_states", DType::kF32, {g.dim("text_tokens"), GraphBuilder::fixed(captions)});
-  const Value mask = g.input("encoder_attention_mask", DType::kF32, {g.dim("text_tokens")});
-  const Value timestep = g.input("timestep", DType::kF32, {GraphBuilder::fixed(1)});
+      g.input(names::kLatents, DType::kF32,
+              {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
+  const Value captioned = g.input(names::kEncoderHiddenStates, DType::kF32,
+                                  {g.dim(names::kTextTokens), GraphBuilder::fixed(captions)});
+  const Value mask = g.input(names::kEncoderAttentionMask, DType::kF32, {g.dim(names::kTextTokens)});
+  const Value timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
   const std::string time = "time_embed", emb = guided ? time : time + ".emb";
   Value e = time_embedding(in, emb + ".timestep_embedder.linear_1", emb + ".timestep_embedder.linear_2",
                            "time", timestep, m.width, 0);
   if (guided) {
-    const Value guidance = g.input("guidance", DType::kF32, {GraphBuilder::fixed(1)});
+    const Value guidance = g.input(names::kGuidance, DType::kF32, {GraphBuilder::fixed(1)});
     e = g.add("conditioning", e,
               time_embedding(in, emb + ".guidance_embedder.linear_1", emb + ".guidance_embedder.linear_2",
                              "guidance_embedding", guidance, m.width, 0));

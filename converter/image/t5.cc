@@ -1,6 +1,7 @@
 // T5's encoder, which PixArt and LiT read prompts with. Follows transformers' modeling_t5.py.
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -21,10 +22,10 @@ void import_t5_encoder(Importer& in) {
   const fb::Activation activation = in.activation("dense_act_fn", absent);
   if (!in.errors().empty()) return;
 
-  g.begin_method("encode_text");
-  const fb::Dim tokens = g.dim("text_tokens");
-  const Value ids = g.input("input_ids", DType::kI32, {tokens});
-  const Value mask = g.input("attention_mask", DType::kF32, {tokens});
+  g.begin_method(names::kEncodeText);
+  const fb::Dim tokens = g.dim(names::kTextTokens);
+  const Value ids = g.input(names::kInputIds, DType::kI32, {tokens});
+  const Value mask = g.input(names::kAttentionMask, DType::kF32, {tokens});
   const std::string table = in.has("shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight";
   in.ignore("encoder.embed_tokens.weight");
   Value x = g.embedding("embedding", ids, in.matrix(table, vocabulary, width, WeightRole::kEmbedding));

@@ -5,6 +5,8 @@
 #include <optional>
 
 #include "format/file.h"
+#include "format/names.h"
+#include "runtime/core/hash.h"
 #include "runtime/core/strings.h"
 
 namespace linnet {
@@ -38,11 +40,6 @@ Result<plan::Plan> plan_for(const fb::ModelT& model, const Backend& backend, con
   return plan::make_plan(model, bounds, [&](size_t method, size_t node, const plan::Plan& partial) {
     return backend.scratch_bytes(model, bounds, method, node, partial, threads);
   });
-}
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash ^= value + 0x9E3779B97F4A7C15u + (hash << 6) + (hash >> 2);
-  return hash * 0xFF51AFD7ED558CCDu;
 }
 
 // A block is interchangeable when the model and the layout of its states are the same.
@@ -85,7 +82,7 @@ std::vector<std::vector<int64_t>> id_limits(const fb::ModelT& model) {
 
 // True if all states are keys and values of causal layers that keep every position up to the context.
 bool keeps_every_row(const fb::ModelT& model, const plan::Plan& plan, const plan::Bounds& bounds) {
-  const int context = graph::find_symbol(model, "context");
+  const int context = graph::find_symbol(model, names::kContext);
   if (!bounds.attention.full || context < 0 || model.states.empty()) return false;
   const int64_t longest = bounds.symbols[static_cast<size_t>(context)];
   return std::ranges::all_of(plan.states, [longest](const plan::StatePlan& state) {

@@ -4,12 +4,12 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/core/ring_slot.h"
+
 namespace linnet {
 
 size_t RowHistory::Cache::slot(int64_t position) const {
-  const int64_t at =
-      position < ring.sinks ? position : ring.sinks + (position - ring.sinks) % (ring.capacity - ring.sinks);
-  return offset + static_cast<size_t>(at) * row_bytes;
+  return offset + static_cast<size_t>(ring_slot(position, ring.sinks, ring.capacity)) * row_bytes;
 }
 
 int64_t RowHistory::Cache::oldest(int64_t position) const {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "format/names.h"
 #include "format/panel.h"
 #include "runtime/core/strings.h"
 #include "runtime/graph/op_traits.h"
@@ -10,7 +11,7 @@
 namespace linnet::image {
 
 Result<Denoiser> find_denoiser(const fb::ModelT& m) {
-  const int method = graph::find_method(m, "denoise");
+  const int method = graph::find_method(m, names::kDenoise);
   if (method < 0 || !m.image || !m.image->scheduler)
     return fail(ErrorCode::kUnsupported,
                 "the file has no image pipeline: convert a whole diffusers folder (with model_index.json)");
@@ -27,17 +28,17 @@ Result<Denoiser> find_denoiser(const fb::ModelT& m) {
   int latents = -1, timestep = -1;
   for (const int input : source.inputs) {
     const std::string& name = source.values[static_cast<size_t>(input)]->name;
-    if (name == "latents")
+    if (name == names::kLatents)
       latents = input;
-    else if (name == "timestep")
+    else if (name == names::kTimestep)
       timestep = input;
-    else if (name == "encoder_hidden_states")
+    else if (name == names::kEncoderHiddenStates)
       d.text = input;
-    else if (name == "encoder_attention_mask")
+    else if (name == names::kEncoderAttentionMask)
       d.mask = input;
-    else if (name == "class_labels")
+    else if (name == names::kClassLabels)
       d.label = input;
-    else if (name == "guidance")
+    else if (name == names::kGuidance)
       d.guidance = input;
     else
       return fail(ErrorCode::kUnsupported, strf("the denoiser takes '{}', which Linnet does not give", name));
@@ -62,7 +63,7 @@ Result<Denoiser> find_denoiser(const fb::ModelT& m) {
 
 Result<Decoder> find_decoder(const fb::ModelT& m, const Denoiser& denoiser) {
   Decoder d;
-  d.method = graph::find_method(m, "decode_image");
+  d.method = graph::find_method(m, names::kDecodeImage);
   if (d.method >= 0) {
     const fb::MethodT& decode = *m.methods[static_cast<size_t>(d.method)];
     if (decode.inputs.size() != 1 || decode.outputs.size() != 1)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "format/names.h"
 #include "runtime/core/strings.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
@@ -75,7 +76,7 @@ Result<int64_t> PromptEncoder::most_tokens(const Model& model) {
 Result<PromptEncoder> PromptEncoder::create(const Model& model, Engine& engine, int64_t chunk) {
   PromptEncoder encoder(model, engine);
   const fb::ModelT& m = model.file().model();
-  const int method = graph::find_method(m, "encode_text");
+  const int method = graph::find_method(m, names::kEncodeText);
   if (method < 0 || !model.tokenizer())
     return fail(ErrorCode::kUnsupported,
                 "the file has no text encoder with a tokenizer: convert the whole pipeline's folder");
@@ -83,10 +84,10 @@ Result<PromptEncoder> PromptEncoder::create(const Model& model, Engine& engine, 
   const fb::MethodT& text = *m.methods[encoder.method_];
   for (const int input : text.inputs) {
     const fb::ValueT& value = *text.values[static_cast<size_t>(input)];
-    if (value.name == "input_ids") {
+    if (value.name == names::kInputIds) {
       encoder.ids_ = static_cast<size_t>(input);
       encoder.tokens_symbol_ = value.shape.size() == 1 ? value.shape[0].symbol() : -1;
-    } else if (value.name == "attention_mask") {
+    } else if (value.name == names::kAttentionMask) {
       encoder.mask_ = input;
     } else {
       return fail(ErrorCode::kUnsupported,

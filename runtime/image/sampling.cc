@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::image {
@@ -45,7 +46,7 @@ Sampling::Sampling(Engine& engine, const Denoiser& denoiser, const Decoder& deco
     : engine_(engine),
       denoiser_(denoiser),
       decoder_(decoder),
-      text_symbol_(graph::find_symbol(engine.model(), "text_tokens")),
+      text_symbol_(graph::find_symbol(engine.model(), names::kTextTokens)),
       input_(value(denoiser.method, denoiser.latents)),
       output_(value(denoiser.method, denoiser.output)) {
   vectors_.sample = vector(kSample);

@@ -4,9 +4,11 @@
 #include <optional>
 
 #include "format/file.h"
+#include "format/names.h"
 #include "linnet/image.h"
 #include "runtime/core/strings.h"
 #include "runtime/image/sampling.h"
+#include "runtime/session/precision.h"
 
 namespace linnet {
 
@@ -41,12 +43,10 @@ struct ImageSession::Impl {
     const int64_t side = int64_t{p.latent_size} * p.pixels_per_latent;
     EngineOptions engine;
     engine.threads = options.threads;
-    engine.cache_dtype = options.cache == CachePrecision::kF32   ? DType::kF32
-                         : options.cache == CachePrecision::kF16 ? DType::kF16
-                                                                 : DType::kQ8;
+    engine.cache_dtype = dtype_of(options.cache);
     engine.attention.full = true;
     for (const auto& [name, value] :
-         {std::pair{"height", options.height}, std::pair{"width", options.width}}) {
+         {std::pair{names::kHeight, options.height}, std::pair{names::kWidth, options.width}}) {
       const int64_t pixels = value == 0 ? side : value;
       if (pixels < p.size_multiple || pixels % p.size_multiple != 0 || pixels > 16384)
         return fail(ErrorCode::kInvalidArgument, strf("the {} is {}, expected a multiple of {} up to 16384",
@@ -61,9 +61,9 @@ struct ImageSession::Impl {
         return fail(ErrorCode::kInvalidArgument,
                     strf("a chunk of {} tokens, expected 1 to 65536", options.chunk));
       LINNET_ASSIGN(const int64_t most, PromptEncoder::most_tokens(model));
-      engine.symbols.emplace_back("text_tokens", p.text_tokens);
-      engine.symbols.emplace_back("tokens", std::min(options.chunk, most));
-      engine.symbols.emplace_back("context", most);
+      engine.symbols.emplace_back(names::kTextTokens, p.text_tokens);
+      engine.symbols.emplace_back(names::kTokens, std::min(options.chunk, most));
+      engine.symbols.emplace_back(names::kContext, most);
     }
     engine.vectors = Sampling::vectors(m, denoiser, decoder, most_area(p, options));
     return engine;
@@ -83,7 +83,8 @@ struct ImageSession::Impl {
   Result<std::pair<int64_t, int64_t>> size_of(const ImageRequest& request) const {
     const fb::ImagePipelineT& p = pipeline();
     std::pair<int64_t, int64_t> size;
-    const std::pair<const char*, int64_t> asked[] = {{"height", request.height}, {"width", request.width}};
+    const std::pair<const char*, int64_t> asked[] = {{names::kHeight, request.height},
+                                                     {names::kWidth, request.width}};
     const int symbols_of[] = {height_symbol, width_symbol};
     for (int i = 0; i < 2; ++i) {
       const int64_t bound = engine->bounds().symbols[static_cast<size_t>(symbols_of[i])] * p.size_multiple;
@@ -153,7 +154,7 @@ struct ImageSession::Impl {
     LINNET_ASSIGN(g.text, prompts->encode(request.prompt, false));
     result.prompt_tokens = g.text->prompt_tokens;
     result.truncated = g.text->truncated;
-    drop_weights(static_cast<size_t>(graph::find_method(file(), "encode_text")));
+    drop_weights(static_cast<size_t>(graph::find_method(file(), names::kEncodeText)));
     return g;
   }
 
@@ -242,15 +243,16 @@ Result<std::unique_ptr<ImageSession>> ImageSession::create(std::shared_ptr<const
   impl->options = options;
   const fb::ModelT& m = impl->file();
   impl->symbols = impl->engine->bounds().symbols;
-  impl->height_symbol = graph::find_symbol(m, "height");
-  impl->width_symbol = graph::find_symbol(m, "width");
+  impl->height_symbol = graph::find_symbol(m, names::kHeight);
+  impl->width_symbol = graph::find_symbol(m, names::kWidth);
   if (impl->height_symbol < 0 || impl->width_symbol < 0)
     return fail(ErrorCode::kUnsupported, "the file's denoiser has no height and width");
   if (impl->denoiser.text >= 0) {
     LINNET_ASSIGN(PromptEncoder prompts, PromptEncoder::create(*impl->model, *impl->engine, options.chunk));
     const auto& shape =
         m.methods[impl->denoiser.method]->values[static_cast<size_t>(impl->denoiser.text)]->shape;
-    if (shape.size() != 2 || shape[1].add() != prompts.width() || graph::find_symbol(m, "text_tokens") < 0)
+    if (shape.size() != 2 || shape[1].add() != prompts.width() ||
+        graph::find_symbol(m, names::kTextTokens) < 0)
       return fail(ErrorCode::kInvalidFile, "the denoiser does not take what the text encoder gives");
     impl->prompts = std::make_unique<PromptEncoder>(std::move(prompts));
   }

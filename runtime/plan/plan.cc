@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "format/names.h"
 #include "runtime/core/align.h"
 #include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
@@ -142,7 +143,7 @@ std::optional<Ring> ring_of(const fb::NodeT& node, const fb::ModelT& model, cons
     const int symbol = graph::find_symbol(model, name);
     return symbol < 0 ? int64_t{1} : bounds.symbols[static_cast<size_t>(symbol)];
   };
-  const int64_t tokens = bound_of("tokens"), context = bound_of("context");
+  const int64_t tokens = bound_of(names::kTokens), context = bound_of(names::kContext);
   // Every token of a chunk is written before the first of them attends, so the ring holds a chunk more than
   // the window: the oldest token of the chunk still finds its whole window.
   const AttentionBounds& attention = bounds.attention;

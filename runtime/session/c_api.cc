@@ -3,6 +3,8 @@
 
 #include "linnet/chat.h"
 #include "linnet/linnet.h"
+#include "runtime/core/strings.h"
+#include "runtime/session/precision.h"
 
 struct linnet_model {
   std::shared_ptr<const linnet::Model> model;
@@ -71,6 +73,20 @@ linnet_status guarded(linnet_error* error, const F& body) {
   }
 }
 
+// 0 bits leave what it is.
+Result<void> set_precision(int bits, linnet::DTypeUse use, const char* what,
+                           linnet::CachePrecision& precision) {
+  if (bits == 0) return {};
+  const auto found = linnet::find_precision(
+      use, [&](linnet::DType dtype) { return linnet::info_of(dtype).bits == static_cast<size_t>(bits); });
+  if (!found)
+    return linnet::fail(ErrorCode::kInvalidArgument,
+                        linnet::strf("{} is {}: it must be {}", what, bits,
+                                     use == linnet::kStates ? "32 or 16" : "32, 16 or 8"));
+  precision = *found;
+  return {};
+}
+
 Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) {
   linnet::SessionOptions options;
   if (from.threads > 0) options.threads = from.threads;
@@ -79,24 +95,8 @@ Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) 
   if (from.sinks >= 0) options.sinks = from.sinks;
   if (from.context > 0) options.context = from.context;
   options.full_attention = from.full_attention != 0;
-  options.history_bytes = from.checkpoint_bytes / 16 * 15;  // the rest for the logits of checkpoints
-  switch (from.cache_bits) {
-    case 32:
-      options.cache = linnet::CachePrecision::kF32;
-      break;
-    case 0:
-    case 16:
-      options.cache = linnet::CachePrecision::kF16;
-      break;
-    case 8:
-      options.cache = linnet::CachePrecision::kQ8;
-      break;
-    default:
-      return linnet::fail(ErrorCode::kInvalidArgument, "cache_bits must be 32, 16 or 8");
-  }
-  if (from.state_bits != 0 && from.state_bits != 16 && from.state_bits != 32)
-    return linnet::fail(ErrorCode::kInvalidArgument, "state_bits must be 32 or 16");
-  if (from.state_bits == 16) options.recurrent = linnet::CachePrecision::kF16;
+  LINNET_TRY(set_precision(from.cache_bits, linnet::kCaches, "cache_bits", options.cache));
+  LINNET_TRY(set_precision(from.state_bits, linnet::kStates, "state_bits", options.recurrent));
   return options;
 }
 
@@ -175,8 +175,8 @@ linnet_status linnet_chat_memory(const linnet_model* model, const linnet_backend
     linnet_chat_options_init(&chosen);
     if (options) chosen = *options;
     LINNET_ASSIGN(const auto session, session_options(chosen));
-    LINNET_ASSIGN(const auto need,
-                  linnet::Session::memory_required(*model->model, backend_of(backend), session));
+    LINNET_ASSIGN(const auto need, linnet::Chat::memory_required(*model->model, backend_of(backend), session,
+                                                                 chat_options(chosen)));
     *memory = {need.weights_bytes, need.state_bytes, need.work_bytes, need.backend_bytes, need.history_bytes};
     return {};
   });
@@ -190,10 +190,8 @@ linnet_chat* linnet_chat_create(const linnet_model* model, const linnet_backend*
     linnet_chat_options_init(&chosen);
     if (options) chosen = *options;
     LINNET_ASSIGN(const auto bounds, session_options(chosen));
-    LINNET_ASSIGN(auto session, linnet::Session::create(model->model, backend_of(backend), bounds));
-    linnet::ChatOptions rest = chat_options(chosen);
-    rest.checkpoint_bytes -= session->memory().history_bytes;
-    LINNET_ASSIGN(auto created, linnet::Chat::create(std::move(session), std::move(rest)));
+    LINNET_ASSIGN(auto created,
+                  linnet::Chat::create(model->model, backend_of(backend), bounds, chat_options(chosen)));
     chat = new linnet_chat{std::move(created), {}};
     return {};
   });

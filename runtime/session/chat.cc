@@ -7,6 +7,7 @@
 #include "format/container.h"
 #include "format/model_generated.h"
 #include "format/output_file.h"
+#include "runtime/core/hash.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
 #include "runtime/session/chat_file.h"
@@ -50,9 +51,11 @@ Result<void> check_messages(std::span<const Message> messages) {
   return {};
 }
 
-uint64_t mix(uint64_t a, uint64_t b) {
-  a ^= b + 0x9E3779B97F4A7C15u + (a << 6) + (a >> 2);
-  return a * 0xFF51AFD7ED558CCDu;
+// Most of the budget is for rows that left the window, which reach far back; the rest for the logits of
+// checkpoints.
+SessionOptions with_history(SessionOptions session, const ChatOptions& options) {
+  session.history_bytes = options.checkpoint_bytes / 16 * 15;
+  return session;
 }
 
 Result<text::Sampler> make_sampler(const Model& model, const SamplingOptions& wanted) {
@@ -335,6 +338,18 @@ Result<std::string> Chat::Impl::use_prefix_cache(const OnPrompt& on_prompt) {
 
 Chat::Chat(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Chat::~Chat() = default;
+
+Result<std::unique_ptr<Chat>> Chat::create(std::shared_ptr<const Model> model, const Backend& backend,
+                                           const SessionOptions& session, ChatOptions options) {
+  LINNET_ASSIGN(auto own, Session::create(std::move(model), backend, with_history(session, options)));
+  options.checkpoint_bytes -= own->memory().history_bytes;
+  return create(std::move(own), std::move(options));
+}
+
+Result<SessionMemory> Chat::memory_required(const Model& model, const Backend& backend,
+                                            const SessionOptions& session, const ChatOptions& options) {
+  return Session::memory_required(model, backend, with_history(session, options));
+}
 
 Result<std::unique_ptr<Chat>> Chat::create(std::unique_ptr<Session> session, ChatOptions options) {
   if (options.system) LINNET_TRY(check_text(*options.system, "the system message"));

@@ -1,6 +1,7 @@
 #include "linnet/model.h"
 
 #include "format/container.h"
+#include "format/names.h"
 #include "runtime/core/strings.h"
 #include "runtime/graph/op_traits.h"
 #include "runtime/session/tokenizer_io.h"
@@ -32,12 +33,12 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
     if (!parsed) return in_file(parsed.error());
     model->template_ = std::make_unique<text::ChatTemplate>(std::move(*parsed));
   }
-  if (const int forward = graph::find_method(m, "forward"); forward >= 0) {
+  if (const int forward = graph::find_method(m, names::kForward); forward >= 0) {
     const fb::MethodT& method = *m.methods[static_cast<size_t>(forward)];
     const bool language = method.inputs.size() == 1 && method.outputs.size() == 1;
     if (language) {
       const fb::ValueT& logits = *method.values[static_cast<size_t>(method.outputs[0])];
-      if (logits.name == "logits" && logits.shape.size() == 2 && graph::is_fixed(logits.shape[1]))
+      if (logits.name == names::kLogits && logits.shape.size() == 2 && graph::is_fixed(logits.shape[1]))
         model->vocabulary_ = logits.shape[1].add();
     }
     for (const auto& node : method.nodes)

@@ -3,33 +3,25 @@
 #include <algorithm>
 #include <cmath>
 
+#include "format/names.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
+#include "runtime/session/precision.h"
 #include "runtime/session/state_file.h"
 
 namespace linnet {
 namespace {
-
-DType cache_dtype(CachePrecision precision) {
-  switch (precision) {
-    case CachePrecision::kF16:
-      return DType::kF16;
-    case CachePrecision::kQ8:
-      return DType::kQ8;
-    default:
-      return DType::kF32;
-  }
-}
 
 Result<EngineOptions> engine_options(const SessionOptions& options) {
   if (options.chunk < 1 || options.chunk > 65536)
     return fail(ErrorCode::kInvalidArgument,
                 strf("a chunk of {} tokens was asked for, expected 1 to 65536", options.chunk));
   EngineOptions engine;
-  engine.symbols = {{"tokens", options.chunk}, {"logit_tokens", 1}, {"context", options.context}};
+  engine.symbols = {
+      {names::kTokens, options.chunk}, {names::kLogitTokens, 1}, {names::kContext, options.context}};
   engine.attention = {options.full_attention, options.window, options.sinks};
-  engine.cache_dtype = cache_dtype(options.cache);
-  engine.state_dtype = cache_dtype(options.recurrent);
+  engine.cache_dtype = dtype_of(options.cache);
+  engine.state_dtype = dtype_of(options.recurrent);
   engine.threads = options.threads;
   engine.work = options.work;
   engine.state = options.state;
@@ -62,9 +54,9 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   session->backend_ = &backend;
   session->options_ = options;
   const fb::ModelT& m = session->engine_->model();
-  const int method = graph::find_method(m, "forward");
-  session->tokens_symbol_ = graph::find_symbol(m, "tokens");
-  session->logit_tokens_symbol_ = graph::find_symbol(m, "logit_tokens");
+  const int method = graph::find_method(m, names::kForward);
+  session->tokens_symbol_ = graph::find_symbol(m, names::kTokens);
+  session->logit_tokens_symbol_ = graph::find_symbol(m, names::kLogitTokens);
   if (method < 0 || session->tokens_symbol_ < 0 || session->logit_tokens_symbol_ < 0 ||
       session->model_->vocabulary() < 1)
     return fail(ErrorCode::kUnsupported,

@@ -44,17 +44,15 @@ int main(int argc, char** argv) {
   const int64_t tokens = argc > 2 ? std::atoll(argv[2]) : 4000;
   const size_t budget = static_cast<size_t>(argc > 3 ? std::atoll(argv[3]) : 128) << 20;
   const auto model = must(Model::open(argv[1]));
-  SessionOptions bounds;
-  bounds.history_bytes = budget / 16 * 15;
-  auto session = must(Session::create(model, *must(cpu_backend()), bounds));
   ChatOptions options;
-  options.checkpoint_bytes = budget - session->memory().history_bytes;
+  options.checkpoint_bytes = budget;
   options.half_checkpoints = argc > 4 && std::string(argv[4]) == "f16";
   options.max_tokens = 12;
   options.raw = model->chat_template() == nullptr;
-  std::printf("state %.1f MiB, history %.1f MiB", static_cast<double>(session->state_bytes()) / 1048576.0,
-              static_cast<double>(session->memory().history_bytes) / 1048576.0);
-  const auto chat = must(Chat::create(std::move(session), options));
+  const auto chat = must(Chat::create(model, *must(cpu_backend()), {}, options));
+  const Session& session = chat->session();
+  std::printf("state %.1f MiB, history %.1f MiB", static_cast<double>(session.state_bytes()) / 1048576.0,
+              static_cast<double>(session.memory().history_bytes) / 1048576.0);
   std::printf(", checkpoints %.1f MiB\n", static_cast<double>(chat->checkpoint_bytes()) / 1048576.0);
   std::string page = "This is one page of a long story about a small brown bird.";
   for (int i = 0; i < 14; ++i) page += " It flew over the hills and sang until the evening came.";

@@ -2,11 +2,6 @@
 // int8[32]}, of an odd number of halves, so that every other group begins in the middle of a word. half.glsl comes before.
 #include "codes.glsl"
 
-// The ring's slot of a position.
-uint ring_slot(uint position, uint sinks, uint capacity) {
-  return position < sinks ? position : sinks + (position - sinks) % (capacity - sinks);
-}
-
 // Element `at` counted from the start of the cache; rows are whole groups.
 #define CACHE_HALF(words, at) (words[(at) / 2u] >> ((at)&1u) * 16u & 0xFFFFu)
 // The half with which the q8 group of an element begins.

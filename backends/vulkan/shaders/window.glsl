@@ -2,5 +2,5 @@
 // a token takes over from the one that leaves the window.
 bool in_chunk(uint position) { return position >= params.position; }
 uint window_slot(uint position) {
-  return position < p.sinks ? position : p.sinks + (position - p.sinks) % p.window;
+  return ring_slot(position, p.sinks, p.sinks + p.window);
 }

@@ -97,8 +97,16 @@ class Chat {
   // Called between chunks of a prompt; returns false to stop, which fails with kCancelled.
   using OnPrompt = Session::Progress;
 
-  // Errors: kUnsupported without a tokenizer, or without a template unless `raw`.
+  // With a session of its own: ChatOptions::checkpoint_bytes bounds its history and the chat's snapshots
+  // together, so SessionOptions::history_bytes is not looked at. Errors: those of Session::create();
+  // kUnsupported without a tokenizer, or without a template unless `raw`.
+  static Result<std::unique_ptr<Chat>> create(std::shared_ptr<const Model> model, const Backend& backend,
+                                              const SessionOptions& session, ChatOptions options);
+  // With a session that is there, whose history is not counted.
   static Result<std::unique_ptr<Chat>> create(std::unique_ptr<Session> session, ChatOptions options);
+  // What the session of the first create() will take.
+  static Result<SessionMemory> memory_required(const Model& model, const Backend& backend,
+                                               const SessionOptions& session, const ChatOptions& options);
   ~Chat();
 
   // Adds a message and generates the answer. Errors: kInvalidArgument for an empty message, for invalid UTF-8
