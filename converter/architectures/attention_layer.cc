@@ -48,7 +48,7 @@ Value attention_layer(Importer& in, const std::string& p, Value h, const Attenti
   a.window = static_cast<int>(layer.window);
   if (layer.gated) a.gate_activation = fb::Activation::Sigmoid;
   const Value o =
-      g.attention(p + ".attention", std::move(a), q, k, parts.back(), layer.gated ? parts[1] : -1);
+      g.attention(p + ".attention", std::move(a), q, k, parts.back(), layer.gated ? parts[1] : kAbsent);
   in.ignore(p + ".rotary_emb.inv_freq");
   return g.linear(p + ".output", o, in.projection(p + ".o_proj", hidden, heads * d, layer.output_bias),
                   fb::Activation::None, residual);

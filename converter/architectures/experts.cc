@@ -58,7 +58,7 @@ Value mixture_of_experts(Importer& in, const std::string& name, const Experts& e
     return g.expert_matrices(name + ".experts." + part, WeightRole::kMatrix, rows, e.experts);
   };
   std::vector<Value> inputs = {x};
-  if (residual >= 0) inputs.push_back(residual);
+  if (residual) inputs.push_back(residual);
   return g.node(name, GraphBuilder::args(std::move(args)), std::move(inputs),
                 {e.router, e.selection_bias, stack("gate", e.gate), stack("up", e.up), stack("down", e.down),
                  e.shared_gate, e.shared_up, e.shared_down, e.shared_factor},

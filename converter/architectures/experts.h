@@ -11,10 +11,10 @@ struct Experts {
   bool renormalize = true;
   double renormalize_epsilon = 0, scale = 1;
   fb::Activation activation = fb::Activation::Silu;
-  Weight router = -1, selection_bias = -1;
+  Weight router = kAbsent, selection_bias = kAbsent;
   Rows gate, up, down;  // all experts' rows, one expert after another
   // The shared expert's matrices and the vector whose product with x is its sigmoid gate; -1: none.
-  Weight shared_gate = -1, shared_up = -1, shared_down = -1, shared_factor = -1;
+  Weight shared_gate = kAbsent, shared_up = kAbsent, shared_down = kAbsent, shared_factor = kAbsent;
 };
 
 // Checks that there are experts to choose from; call before building.

@@ -196,9 +196,10 @@ Value fla_output(Importer& in, const std::string& p, Value o, Value gate, fb::Ac
   norm.kind = fb::NormKind::Rms;
   norm.epsilon = m.epsilon;
   norm.group = static_cast<int>(value_dim);
-  norm.gate_activation = gate >= 0 ? gate_activation : fb::Activation::None;
+  norm.gate_activation = gate ? gate_activation : fb::Activation::None;
   const int64_t channels = g.channels(o);
-  const Value y = g.norm(p + ".o_norm", o, norm, fla_norm_weight(in, name + ".weight", value_dim), -1, gate);
+  const Value y =
+      g.norm(p + ".o_norm", o, norm, fla_norm_weight(in, name + ".weight", value_dim), kAbsent, gate);
   return g.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, channels), fb::Activation::None,
                   residual);
 }
@@ -208,7 +209,7 @@ fb::Activation fla_activation(Importer& in, const std::string& key, const std::s
 }
 
 Weight fla_norm_weight(Importer& in, const std::string& name, int64_t n) {
-  return in.flag("elementwise_affine", true) ? in.vector(name, n) : -1;
+  return in.flag("elementwise_affine", true) ? in.vector(name, n) : kAbsent;
 }
 
 int64_t expanded(Importer& in, const std::string& key, double absent, int64_t hidden, int64_t heads) {

@@ -85,11 +85,11 @@ void import_delta_net(Importer& in) {
     const Value b =
         beta ? in.graph.linear(p + ".b", h,
                                in.projection(p + ".b_proj", heads.heads, m.hidden, false, WeightRole::kSmall))
-             : -1;
+             : kAbsent;
     const Value gate = in.flag("use_gate", false)
                            ? in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", values, m.hidden))
-                           : -1;
-    const Value o = gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, b, -1);
+                           : kAbsent;
+    const Value o = gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, b, kAbsent);
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);
   });
 }
@@ -114,7 +114,7 @@ void import_gated_deltanet(Importer& in) {
     const Weight offset = in.vector(p + ".dt_bias", heads.value_heads);
     const Value gate = in.flag("use_gate", true)
                            ? in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", values, m.hidden))
-                           : -1;
+                           : kAbsent;
     const Value o =
         gated_delta_rule(in, p + ".mixer", std::move(args), x.q, x.k, x.v, ab[1], ab[0], {rate, offset});
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);

@@ -37,7 +37,7 @@ fb::GatedLinearAttentionT linear_args(const Heads& h) {
 }
 
 Value output_gate(Importer& in, const std::string& p, Value h, const FlaModel& m, const Heads& heads) {
-  if (!in.flag("use_output_gate", true)) return -1;
+  if (!in.flag("use_output_gate", true)) return kAbsent;
   return in.graph.linear(p + ".g", h, in.projection(p + ".g_proj", heads.heads * heads.value_dim, m.hidden));
 }
 
@@ -151,7 +151,7 @@ void import_retnet(Importer& in) {
     if (mapped)
       for (Value* v : {&x.q, &x.k})
         *v = in.graph.pointwise(strf("{}.mapped.{}", p, v == &x.q ? "q" : "k"), fb::PointwiseKind::Activate,
-                                *v, -1, feature);
+                                *v, kAbsent, feature);
     const auto turned = in.graph.rotary(p + ".rotary", rope, {x.q, x.k});
     auto args = linear_args(heads);
     args.key_heads = args.value_heads = static_cast<int>(heads.heads);
@@ -161,8 +161,8 @@ void import_retnet(Importer& in) {
       rates.push_back(static_cast<float>(std::log1p(-std::exp2(-5.0 - static_cast<double>(i)))));
     const Weight rate = in.constant(p + ".decay", {heads.heads}, std::move(rates));
     const Value gate = output_gate(in, p, h, m, heads);
-    const Value o =
-        gated_linear_attention(in, p + ".mixer", std::move(args), turned[0], turned[1], x.v, -1, {rate, -1});
+    const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), turned[0], turned[1], x.v,
+                                           kAbsent, {rate, kAbsent});
     in.ignore(p + ".rotary.inv_freq");
     return fla_output(in, p, o, gate, fb::Activation::Silu, heads.value_dim, m, residual);
   });
@@ -217,8 +217,8 @@ void import_hgrn2(Importer& in) {
     args.decay = decay(fb::DecayKind::LowerBounded);
     const auto first = bounds.begin() + layer * keys;
     const Weight offset = in.constant(p + ".lower_bound", {keys}, {first, first + keys});
-    const Value o =
-        gated_linear_attention(in, p + ".mixer", std::move(args), qfi[0], -1, qfi[2], qfi[1], {-1, offset});
+    const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), qfi[0], kAbsent, qfi[2], qfi[1],
+                                           {kAbsent, offset});
     // The layer makes this norm with the class default, whatever the config's norm_eps is.
     const Value y =
         in.graph.rms_norm(p + ".g_norm", o, fla_norm_weight(in, p + ".g_norm.weight", m.hidden), 1e-5f);

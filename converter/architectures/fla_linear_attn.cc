@@ -84,7 +84,7 @@ Value project(Importer& in, const FlaModel& m, const std::string& p, const std::
   const Rows rows =
       std::make_shared<MappedHeads>(in.rows(p + ".weight", {heads * d, m.hidden}), std::move(all), out);
   const Weight weight = in.graph.matrix(name + ".weight", WeightRole::kMatrix, rows);
-  const Weight offset = bias ? in.constant(name + ".bias", {heads * out}, std::move(shifts)) : -1;
+  const Weight offset = bias ? in.constant(name + ".bias", {heads * out}, std::move(shifts)) : kAbsent;
   return in.graph.linear(name, h, {weight, offset});
 }
 
@@ -196,7 +196,7 @@ void import_linear_attn(Importer& in) {
     args.key_map = map_of(sum_k);
     args.normalized = normalized;
     args.normalizer_epsilon = 1e-10f;
-    const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), q, k, v, -1);
+    const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), q, k, v, kAbsent);
     const Value y = in.graph.rms_norm(p + ".norm", o, fla_norm_weight(in, p + ".norm.weight", l.value_dim),
                                       m.epsilon, 0, static_cast<int>(l.value_dim));
     return in.graph.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, l.heads * l.value_dim),

@@ -29,22 +29,22 @@ Value GraphBuilder::value(std::string name, DType dtype, std::vector<fb::Dim> sh
   value->dtype = static_cast<fb::DType>(dtype);
   value->shape = std::move(shape);
   method().values.push_back(std::move(value));
-  return static_cast<Value>(method().values.size()) - 1;
+  return Value(method().values.size() - 1);
 }
 
 Value GraphBuilder::input(std::string name, DType dtype, std::vector<fb::Dim> shape) {
   const Value v = value(std::move(name), dtype, std::move(shape));
-  method().inputs.push_back(v);
+  method().inputs.push_back(v.stored());
   return v;
 }
 
-void GraphBuilder::output(Value value) { method().outputs.push_back(value); }
+void GraphBuilder::output(Value value) { method().outputs.push_back(value.stored()); }
 void GraphBuilder::rename(Value value, std::string name) {
-  method().values[static_cast<size_t>(value)]->name = std::move(name);
+  method().values[value.place()]->name = std::move(name);
 }
 
 Weight GraphBuilder::add(WeightPlan plan) {
-  const auto [entry, fresh] = by_name_.emplace(plan.name, static_cast<Weight>(weights_.size()));
+  const auto [entry, fresh] = by_name_.emplace(plan.name, Weight(weights_.size()));
   if (fresh) weights_.push_back(std::move(plan));
   return entry->second;
 }
@@ -75,7 +75,7 @@ State GraphBuilder::state(std::string name, fb::StateRole role, std::vector<fb::
   state->shape = std::move(shape);
   state->initial = initial;
   model_->states.push_back(std::move(state));
-  return static_cast<State>(model_->states.size()) - 1;
+  return State(model_->states.size() - 1);
 }
 
 std::vector<Value> GraphBuilder::node(std::string name, fb::OpArgsUnion args, std::vector<Value> inputs,
@@ -88,16 +88,19 @@ std::vector<Value> GraphBuilder::node(std::string name, fb::OpArgsUnion args, st
                             std::move(output_shapes[i])));
   node->name = std::move(name);
   node->args = std::move(args);
-  node->inputs = std::move(inputs);
-  node->weights = std::move(weights);
-  node->states = std::move(states);
-  node->outputs = outputs;
+  const auto store = [](const auto& indices, std::vector<int>& to) {
+    for (const auto index : indices) to.push_back(index.stored());
+  };
+  store(inputs, node->inputs);
+  store(weights, node->weights);
+  store(states, node->states);
+  store(outputs, node->outputs);
   method().nodes.push_back(std::move(node));
   return outputs;
 }
 
 const std::vector<fb::Dim>& GraphBuilder::shape(Value value) const {
-  return method().values[static_cast<size_t>(value)]->shape;
+  return method().values[value.place()]->shape;
 }
 int64_t GraphBuilder::channels(Value value) const { return shape(value).back().add(); }
 
@@ -135,7 +138,7 @@ Value GraphBuilder::linear(const std::string& name, Value x, Projection projecti
   fb::LinearT a;
   a.activation = activation;
   std::vector<Value> inputs = {x};
-  if (residual >= 0) inputs.push_back(residual);
+  if (residual) inputs.push_back(residual);
   return node(name, args(std::move(a)), std::move(inputs), {projection.weight, projection.bias}, {},
               {like(x, weight_shape(projection.weight)[0])})[0];
 }
@@ -152,10 +155,10 @@ Value GraphBuilder::gated_linear(const std::string& name, Value x, Projection ga
 Value GraphBuilder::norm(const std::string& name, Value x, const fb::NormT& a, Weight weight, Weight bias,
                          Value gate) {
   std::vector<Value> inputs = {x};
-  if (gate >= 0) inputs.push_back(gate);
+  if (gate) inputs.push_back(gate);
   std::vector<Weight> weights;
-  if (weight >= 0 || bias >= 0) weights.push_back(weight);
-  if (bias >= 0) weights.push_back(bias);
+  if (weight || bias) weights.push_back(weight);
+  if (bias) weights.push_back(bias);
   return node(name, args(fb::NormT(a)), std::move(inputs), std::move(weights), {}, {shape(x)})[0];
 }
 
@@ -183,7 +186,7 @@ Value GraphBuilder::attention(const std::string& name, fb::SoftmaxAttentionT a, 
   const State values =
       state(name + ".values", fb::StateRole::ValueCache, {dim(names::kContext), fixed(channels(v))});
   std::vector<Value> inputs = {q, k, v};
-  if (gate >= 0) inputs.push_back(gate);
+  if (gate) inputs.push_back(gate);
   const int64_t out = static_cast<int64_t>(a.heads) * a.value_dim;
   return node(name, args(std::move(a)), std::move(inputs), {}, {keys, values}, {like(q, out)})[0];
 }
@@ -196,7 +199,7 @@ Value GraphBuilder::pointwise(const std::string& name, fb::PointwiseKind kind, V
   p.alpha = alpha;
   p.beta = beta;
   std::vector<Value> inputs = {a};
-  if (b >= 0) inputs.push_back(b);
+  if (b) inputs.push_back(b);
   return node(name, args(std::move(p)), std::move(inputs), {}, {}, {shape(a)})[0];
 }
 

@@ -36,9 +36,28 @@ struct WeightPlan {
   Rows rows;  // product of the leading dimensions x last dimension (vectors: one row)
 };
 
-using Value = int;  // index of a value of the current method; -1: absent
-using Weight = int;
-using State = int;
+struct Absent {};
+inline constexpr Absent kAbsent;
+
+// What the builder has made, by its place, or kAbsent. Values (of the current method), weights and states are
+// types of their own, so that one does not compile in the place of another.
+template <typename Of>
+class Index {
+ public:
+  constexpr Index(Absent = {}) {}
+  explicit constexpr Index(size_t place) : stored_(static_cast<int>(place)) {}
+
+  explicit constexpr operator bool() const { return stored_ >= 0; }  // that it is there
+  constexpr size_t place() const { return static_cast<size_t>(stored_); }
+  constexpr int stored() const { return stored_; }  // as files have it: -1 where absent
+  friend constexpr bool operator==(Index, Index) = default;
+
+ private:
+  int stored_ = -1;
+};
+using Value = Index<fb::ValueT>;
+using Weight = Index<WeightPlan>;
+using State = Index<fb::StateT>;
 
 class GraphBuilder {
  public:
@@ -80,27 +99,27 @@ class GraphBuilder {
   // Common ops.
   struct Projection {
     Weight weight;
-    Weight bias = -1;
+    Weight bias = kAbsent;
   };
   Value embedding(const std::string& name, Value ids, Weight table, float scale = 1);
   std::vector<Value> linear(const std::string& name, Value x, const std::vector<Projection>& projections,
                             fb::Activation activation = fb::Activation::None);
   // One output; residual is added after the activation.
   Value linear(const std::string& name, Value x, Projection projection,
-               fb::Activation activation = fb::Activation::None, Value residual = -1);
+               fb::Activation activation = fb::Activation::None, Value residual = kAbsent);
   // activation(x gate^T) * (x up^T)
   Value gated_linear(const std::string& name, Value x, Projection gate, Projection up,
                      fb::Activation activation);
-  Value norm(const std::string& name, Value x, const fb::NormT& args, Weight weight = -1, Weight bias = -1,
-             Value gate = -1);
+  Value norm(const std::string& name, Value x, const fb::NormT& args, Weight weight = kAbsent,
+             Weight bias = kAbsent, Value gate = kAbsent);
   Value rms_norm(const std::string& name, Value x, Weight weight, float epsilon, float weight_offset = 0,
                  int group = 0);
   std::vector<Value> rotary(const std::string& name, const fb::RotaryEmbeddingT& rope,
                             const std::vector<Value>& xs);
   // Causal attention with its own key and value states.
   Value attention(const std::string& name, fb::SoftmaxAttentionT args, Value q, Value k, Value v,
-                  Value gate = -1);
-  Value pointwise(const std::string& name, fb::PointwiseKind kind, Value a, Value b = -1,
+                  Value gate = kAbsent);
+  Value pointwise(const std::string& name, fb::PointwiseKind kind, Value a, Value b = kAbsent,
                   fb::Activation activation = fb::Activation::None, float alpha = 1, float beta = 1);
   Value add(const std::string& name, Value a, Value b) {
     return pointwise(name, fb::PointwiseKind::Add, a, b);
@@ -110,9 +129,7 @@ class GraphBuilder {
   // Last dimension of a value, a weight's shape.
   int64_t channels(Value value) const;
   const std::vector<fb::Dim>& shape(Value value) const;
-  const std::vector<int64_t>& weight_shape(Weight weight) const {
-    return weights_[static_cast<size_t>(weight)].shape;
-  }
+  const std::vector<int64_t>& weight_shape(Weight weight) const { return weights_[weight.place()].shape; }
   // The value's shape with another last dimension.
   std::vector<fb::Dim> like(Value value, int64_t channels) const;
 

@@ -234,7 +234,7 @@ Weight Importer::vector(const std::string& name, int64_t n) { return graph.vecto
 
 Projection Importer::projection(const std::string& prefix, int64_t n, int64_t k, bool bias, WeightRole role) {
   const Weight weight = matrix(prefix + ".weight", n, k, role);
-  return {weight, bias ? vector(prefix + ".bias", n) : -1};
+  return {weight, bias ? vector(prefix + ".bias", n) : kAbsent};
 }
 
 Weight Importer::constant(const std::string& name, std::vector<int64_t> shape, std::vector<float> values) {

@@ -173,7 +173,7 @@ Value delta_attention(Importer& in, const std::string& p, Value h, const Kimi& m
   norm.epsilon = m.epsilon;
   norm.group = static_cast<int>(m.head_dim);
   norm.gate_activation = fb::Activation::Sigmoid;
-  const Value y = g.norm(p + ".o_norm", o, norm, in.vector(p + ".o_norm.weight", m.head_dim), -1, gate);
+  const Value y = g.norm(p + ".o_norm", o, norm, in.vector(p + ".o_norm.weight", m.head_dim), kAbsent, gate);
   return g.linear(p + ".output", y, in.projection(p + ".o_proj", m.hidden, channels), fb::Activation::None,
                   residual);
 }

@@ -6,8 +6,8 @@
 namespace linnet::convert {
 
 struct Frame {
-  Value ids = -1, x = -1;
-  Weight table = -1;
+  Value ids = kAbsent, x = kAbsent;
+  Weight table = kAbsent;
   fb::Dim tokens;
 };
 
@@ -20,6 +20,6 @@ void end_language_model(Importer& in, const Frame& frame, Value x, const std::st
 
 // down(activation(gate x) * up x) + residual, names prefix.{gate,up,down}_proj.
 Value gated_mlp(Importer& in, const std::string& prefix, Value x, int64_t hidden, int64_t intermediate,
-                fb::Activation activation, bool bias = false, Value residual = -1);
+                fb::Activation activation, bool bias = false, Value residual = kAbsent);
 
 }  // namespace linnet::convert

@@ -130,11 +130,12 @@ void import_liger_gsa(Importer& in) {
     auto write = liger_args(s);  // channels of k by slots
     write.value_dim = static_cast<int>(slots);
     write.decay_values = true;
-    const Value seen = gated_linear_attention(in, l.name + ".slots", std::move(write), l.q, l.k, -1, gate);
+    const Value seen =
+        gated_linear_attention(in, l.name + ".slots", std::move(write), l.q, l.k, kAbsent, gate);
     auto read = liger_args(s);  // slots by channels of v
     read.key_dim = static_cast<int>(slots);
     read.query_map = head_map(fb::Activation::None, fb::HeadNorm::Softmax);
-    return gated_linear_attention(in, l.name + ".mixer", std::move(read), seen, -1, l.v, gate);
+    return gated_linear_attention(in, l.name + ".mixer", std::move(read), seen, kAbsent, l.v, gate);
   });
 }
 
@@ -145,7 +146,7 @@ void import_liger_hgrn2(Importer& in) {
     auto args = liger_args(s);
     args.decay->divisor = 1;
     args.query_map = head_map(fb::Activation::None, fb::HeadNorm::Softmax);
-    return gated_linear_attention(in, l.name + ".mixer", std::move(args), l.q, -1, l.v, l.k);
+    return gated_linear_attention(in, l.name + ".mixer", std::move(args), l.q, kAbsent, l.v, l.k);
   });
 }
 

@@ -28,7 +28,7 @@ Weight feature_map(Importer& in, const std::string& p, const LlamaShape& s, bool
     std::vector<Rows> parts;
     for (int64_t h = 0; h < s.heads; ++h) {
       auto turned = transpose(in.rows(linear(h), {*columns, d}));
-      if (!turned) return in.fail(turned.error().message), -1;
+      if (!turned) return in.fail(turned.error().message), kAbsent;
       parts.push_back(std::move(*turned));
     }
     maps = concat_rows(std::move(parts));

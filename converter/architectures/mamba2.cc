@@ -49,7 +49,7 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
   auto parts = g.linear(p + ".in", h, projections);
   for (size_t i = 0; i < 5; ++i)
     if (m.multipliers[i] != 1)
-      parts[i] = g.pointwise(strf("{}.scaled_{}", p, names[i]), fb::PointwiseKind::Scale, parts[i], -1,
+      parts[i] = g.pointwise(strf("{}.scaled_{}", p, names[i]), fb::PointwiseKind::Scale, parts[i], kAbsent,
                              fb::Activation::None, static_cast<float>(m.multipliers[i]), 0);
   if (m.convolution_bias != in.has(p + ".conv1d.bias"))
     in.fail(strf("'{}.conv1d.bias' is {} in {}, but the config says otherwise", p,
@@ -80,7 +80,7 @@ Value mamba2_mixer(Importer& in, const std::string& p, Value h, const Mamba2& m,
     norm.group = static_cast<int>(m.inner / m.groups);
     norm.gate_activation = fb::Activation::Silu;
     norm.gate_first = !m.norm_before_gate;
-    y = g.norm(p + ".norm", y, norm, in.vector(p + ".norm.weight", m.inner), -1, parts[0]);
+    y = g.norm(p + ".norm", y, norm, in.vector(p + ".norm.weight", m.inner), kAbsent, parts[0]);
   } else {
     y = g.pointwise(p + ".gated", fb::PointwiseKind::ActivateMultiply, parts[0], y, fb::Activation::Silu);
   }

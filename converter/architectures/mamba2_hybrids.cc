@@ -57,8 +57,8 @@ std::vector<double> multipliers(Importer& in, const std::string& key, size_t cou
 
 Value scaled(GraphBuilder& g, const std::string& name, Value x, double factor) {
   if (factor == 1) return x;
-  return g.pointwise(name, fb::PointwiseKind::Scale, x, -1, fb::Activation::None, static_cast<float>(factor),
-                     0);
+  return g.pointwise(name, fb::PointwiseKind::Scale, x, kAbsent, fb::Activation::None,
+                     static_cast<float>(factor), 0);
 }
 // x + factor * y
 Value add_scaled(GraphBuilder& g, const std::string& name, Value x, Value y, double factor) {
@@ -98,9 +98,10 @@ void import_falcon_h1(Importer& in) {
     const Value h = g.rms_norm(layer + ".input_layernorm", x,
                                in.vector(layer + ".input_layernorm.weight", hidden), mamba.epsilon);
     const Value m =
-        mamba2_mixer(in, layer + ".mamba", scaled(g, layer + ".mamba.scaled", h, ssm_in), mamba, -1);
-    const Value a = attention_layer(in, layer + ".self_attn",
-                                    scaled(g, layer + ".self_attn.scaled", h, attention_in), attention, -1);
+        mamba2_mixer(in, layer + ".mamba", scaled(g, layer + ".mamba.scaled", h, ssm_in), mamba, kAbsent);
+    const Value a =
+        attention_layer(in, layer + ".self_attn", scaled(g, layer + ".self_attn.scaled", h, attention_in),
+                        attention, kAbsent);
     x = add_scaled(g, layer + ".mamba_residual", x, m, ssm_out);
     x = add_scaled(g, layer + ".attention_residual", x, a, attention_out);
     const Value h2 = g.rms_norm(layer + ".pre_ff_layernorm", x,
@@ -159,8 +160,8 @@ void import_granite_hybrid(Importer& in) {
     const Value h = g.rms_norm(layer + ".input_layernorm", x,
                                in.vector(layer + ".input_layernorm.weight", hidden), mamba.epsilon);
     const Value y = is_attention[static_cast<size_t>(i)]
-                        ? attention_layer(in, layer + ".self_attn", h, attention, -1)
-                        : mamba2_mixer(in, layer + ".mamba", h, mamba, -1);
+                        ? attention_layer(in, layer + ".self_attn", h, attention, kAbsent)
+                        : mamba2_mixer(in, layer + ".mamba", h, mamba, kAbsent);
     x = add_scaled(g, layer + ".residual", x, y, residual);
     const Value h2 = g.rms_norm(layer + ".post_attention_layernorm", x,
                                 in.vector(layer + ".post_attention_layernorm.weight", hidden), mamba.epsilon);
@@ -182,7 +183,7 @@ void import_granite_hybrid(Importer& in) {
       e.shared_gate = gate;
       e.shared_up = up;
       e.shared_down = down.weight;
-      out = mixture_of_experts(in, moe, e, h2, -1);
+      out = mixture_of_experts(in, moe, e, h2, kAbsent);
     } else {
       out = g.linear(mlp + ".down", g.gated_linear(mlp + ".gate_up", h2, {gate}, {up}, act), down);
     }

@@ -41,13 +41,13 @@ Value lightning_layer(Importer& in, const std::string& p, Value h, const Lightni
     rates.push_back(static_cast<float>(
         -std::exp2(-8.0 * static_cast<double>(i) / static_cast<double>(m.heads)) * factor));
   const Weight rate = in.constant(p + ".decay", {m.heads}, std::move(rates));
-  const Value o =
-      gated_linear_attention(in, p + ".mixer", std::move(args), parts[0], parts[1], parts[2], -1, {rate, -1});
+  const Value o = gated_linear_attention(in, p + ".mixer", std::move(args), parts[0], parts[1], parts[2],
+                                         kAbsent, {rate, kAbsent});
   fb::NormT norm;  // over all heads together
   norm.kind = fb::NormKind::Rms;
   norm.epsilon = 1e-6f;
   norm.gate_activation = fb::Activation::Sigmoid;
-  const Value y = g.norm(p + ".norm", o, norm, in.vector(p + ".norm.weight", channels), -1, parts[3]);
+  const Value y = g.norm(p + ".norm", o, norm, in.vector(p + ".norm.weight", channels), kAbsent, parts[3]);
   for (const char* buffer : {".slope_rate", ".query_decay", ".key_decay", ".diagonal_decay"})
     in.ignore(p + buffer);
   return g.linear(p + ".output", y, in.projection(p + ".out_proj", m.hidden, channels));
@@ -121,7 +121,7 @@ void import_minimax(Importer& in) {
                                in.vector(layer + ".input_layernorm.weight", hidden), epsilon);
     const bool fast = lightning[static_cast<size_t>(i)];
     const Value y =
-        fast ? lightning_layer(in, attn, h, shape, i) : attention_layer(in, attn, h, attention, -1);
+        fast ? lightning_layer(in, attn, h, shape, i) : attention_layer(in, attn, h, attention, kAbsent);
     x = wired(layer + ".attention_residual", h, y, fast ? linear : full);
     const Value h2 = g.rms_norm(layer + ".post_attention_layernorm", x,
                                 in.vector(layer + ".post_attention_layernorm.weight", hidden), epsilon);
@@ -133,7 +133,7 @@ void import_minimax(Importer& in) {
     e.gate = expert_rows(in, moe + ".experts", "w1", experts, intermediate, hidden);
     e.up = expert_rows(in, moe + ".experts", "w3", experts, intermediate, hidden);
     e.down = expert_rows(in, moe + ".experts", "w2", experts, hidden, intermediate);
-    x = wired(layer + ".mlp_residual", h2, mixture_of_experts(in, moe, e, h2, -1), mlp);
+    x = wired(layer + ".mlp_residual", h2, mixture_of_experts(in, moe, e, h2, kAbsent), mlp);
   }
   x = g.rms_norm("norm", x, in.vector("model.norm.weight", hidden), epsilon);
   end_language_model(in, frame, x, "lm_head.weight", vocabulary, hidden, tied);

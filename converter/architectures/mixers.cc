@@ -33,14 +33,15 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
     auto taps = transpose(chosen(in.rows(input.prefix + ".weight", {total, kernel})));
     if (!taps) in.fail(taps.error().message);
     xs.push_back(input.x);
-    weights.push_back(taps ? g.tensor(input.prefix + ".weight" + rename, {kernel, channels}, *taps) : -1);
+    weights.push_back(taps ? g.tensor(input.prefix + ".weight" + rename, {kernel, channels}, *taps)
+                           : kAbsent);
     if (in.has(input.prefix + ".bias")) {
       // A vector is one row; as a column its channels can be cut.
       auto bias = transpose(in.rows(input.prefix + ".bias", {total}));
       if (!bias) in.fail(bias.error().message);
-      weights.push_back(bias ? g.vector(input.prefix + ".bias" + rename, chosen(std::move(*bias))) : -1);
+      weights.push_back(bias ? g.vector(input.prefix + ".bias" + rename, chosen(std::move(*bias))) : kAbsent);
     } else {
-      weights.push_back(-1);
+      weights.push_back(kAbsent);
     }
     states.push_back(g.state(part + ".history", fb::StateRole::History,
                              {GraphBuilder::fixed(kernel - 1), GraphBuilder::fixed(channels)}));

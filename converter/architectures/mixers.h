@@ -22,20 +22,20 @@ std::vector<Value> short_convolution(Importer& in, const std::string& name,
 
 // The decay's parameters: weights rate and offset, -1 where absent.
 struct DecayWeights {
-  Weight rate = -1, offset = -1;
+  Weight rate = kAbsent, offset = kAbsent;
 };
 // Shapes follow from args; key, value and decay may be -1 as the op's rule says.
 Value gated_linear_attention(Importer& in, const std::string& name, fb::GatedLinearAttentionT args,
                              Value query, Value key, Value value, Value decay, DecayWeights weights = {},
-                             Weight skip = -1);
+                             Weight skip = kAbsent);
 Value gated_delta_rule(Importer& in, const std::string& name, fb::GatedDeltaRuleT args, Value query,
                        Value key, Value value, Value beta, Value decay, DecayWeights weights = {});
 
 // Weights of a window_linear_attention node, -1 where absent; both maps are needed.
 struct WindowLinearWeights {
-  Weight query_map = -1, key_map = -1;
+  Weight query_map = kAbsent, key_map = kAbsent;
   DecayWeights decay;
-  Weight log_bias = -1, log_gain = -1, window_factor = -1, linear_factor = -1;
+  Weight log_bias = kAbsent, log_gain = kAbsent, window_factor = kAbsent, linear_factor = kAbsent;
 };
 // `columns` of the maps; query, key and value without rope.
 Value window_linear_attention(Importer& in, const std::string& name, fb::WindowLinearAttentionT args,

@@ -28,7 +28,7 @@ Projection memory_projection(Importer& in, const std::string& p, const char* whi
 
 Weight taps(Importer& in, const std::string& name, int64_t channels, int64_t kernel) {
   auto turned = transpose(in.rows(name, {channels, kernel}));
-  if (!turned) return in.fail(turned.error().message), -1;
+  if (!turned) return in.fail(turned.error().message), kAbsent;
   return in.graph.tensor(name, {kernel, channels}, std::move(*turned));
 }
 
@@ -94,7 +94,7 @@ void import_mom(Importer& in) {
                                     {fixed(m.all() * m.heads), fixed(m.key_dim), fixed(m.value_dim)}),
                             history("q", keys), history("k", keys), history("v", values)},
                            {g.like(h, values)})[0];
-    const Value gate = gated ? g.linear(p + ".g", h, in.projection(p + ".g_proj", values, hidden)) : -1;
+    const Value gate = gated ? g.linear(p + ".g", h, in.projection(p + ".g_proj", values, hidden)) : kAbsent;
     return fla_output(in, p, o, gate, fb::Activation::Silu, m.value_dim, model, residual);
   });
 }

@@ -104,7 +104,7 @@ Value delta_net_layer(Importer& in, const std::string& p, Value h, const DeltaNe
   norm.epsilon = m.epsilon;
   norm.group = static_cast<int>(m.value_dim);
   norm.gate_activation = fb::Activation::Silu;
-  const Value y = g.norm(p + ".norm", o, norm, in.vector(p + ".norm.weight", m.value_dim), -1, x[3]);
+  const Value y = g.norm(p + ".norm", o, norm, in.vector(p + ".norm.weight", m.value_dim), kAbsent, x[3]);
   return g.linear(p + ".out", y, in.projection(p + ".out_proj", m.hidden, values), fb::Activation::None,
                   residual);
 }

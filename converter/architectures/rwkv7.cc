@@ -23,7 +23,7 @@ Value layer_norm(Importer& in, const std::string& name, Value x, const Rwkv& m, 
   norm.kind = fb::NormKind::Layer;
   norm.epsilon = epsilon;
   norm.group = static_cast<int>(group);
-  const Weight bias = m.norm_bias || group > 0 ? in.vector(name + ".bias", channels) : -1;
+  const Weight bias = m.norm_bias || group > 0 ? in.vector(name + ".bias", channels) : kAbsent;
   return in.graph.norm(name, x, norm, in.vector(name + ".weight", channels), bias);
 }
 
@@ -65,8 +65,8 @@ Value time_mix(Importer& in, const std::string& p, Value h, const Rwkv& m, Value
   const Value w = low_rank(in, p + ".w_lora", x[1], m.hidden, fb::Activation::Tanh, true);
   const Value a = low_rank(in, p + ".a_lora", x[4], m.hidden, fb::Activation::None, true);
   const Value gate = low_rank(in, p + ".g_lora", x[5], values, fb::Activation::Sigmoid, false);
-  std::vector<Value> inputs = {r, w, k, v, a, -1};
-  if (first < 0) {
+  std::vector<Value> inputs = {r, w, k, v, a, kAbsent};
+  if (!first) {
     first = v;
   } else {
     inputs.push_back(first);
@@ -84,9 +84,10 @@ Value time_mix(Importer& in, const std::string& p, Value h, const Rwkv& m, Value
       p + ".mixer.state", fb::StateRole::Recurrent,
       {GraphBuilder::fixed(m.heads), GraphBuilder::fixed(m.head_dim), GraphBuilder::fixed(m.value_dim)});
   const Weight bonus = g.vector(p + ".r_k", in.rows(p + ".r_k", {m.heads, m.head_dim}));
-  const auto y = g.node(p + ".mixer", GraphBuilder::args(std::move(args)), std::move(inputs),
-                        {-1, -1, in.vector(p + ".k_k", m.hidden), in.vector(p + ".k_a", m.hidden), bonus},
-                        {state}, {g.shape(v), g.shape(v)});
+  const auto y =
+      g.node(p + ".mixer", GraphBuilder::args(std::move(args)), std::move(inputs),
+             {kAbsent, kAbsent, in.vector(p + ".k_k", m.hidden), in.vector(p + ".k_a", m.hidden), bonus},
+             {state}, {g.shape(v), g.shape(v)});
   const float epsilon = static_cast<float>(static_cast<double>(m.head_dim) * static_cast<double>(m.epsilon));
   const Value normed = layer_norm(in, p + ".g_norm", y[0], m, epsilon, m.value_dim);
   const Value o =
@@ -139,7 +140,7 @@ void import_rwkv7(Importer& in) {
 
   GraphBuilder& g = in.graph;
   const Frame frame = begin_language_model(in, "model.embeddings.weight", vocabulary, m.hidden, 1, tied);
-  Value x = frame.x, first = -1;
+  Value x = frame.x, first = kAbsent;
   for (int64_t i = 0; i < layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i);
     if (i == 0 && norm_first) x = layer_norm(in, layer + ".pre_norm", x, m, m.epsilon);

@@ -32,7 +32,8 @@ Value SelfAttention::apply(Importer& in, const std::string& p, Value h, Value re
     for (int64_t i = 0; i < 3; ++i) {
       const std::string name = p + ".qkv." + "qkv"[i];
       const Weight w = g.matrix(name + ".weight", WeightRole::kMatrix, slice_rows(all, i * inner, inner));
-      projections.push_back({w, bias ? g.vector(name + ".bias", slice_rows(biases, i * inner, inner)) : -1});
+      projections.push_back(
+          {w, bias ? g.vector(name + ".bias", slice_rows(biases, i * inner, inner)) : kAbsent});
     }
   } else {
     for (const char* part : {".to_q", ".to_k", ".to_v"})

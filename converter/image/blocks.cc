@@ -62,7 +62,7 @@ Value convolution(Importer& in, const std::string& prefix, Value x, const Convol
     weight = c.groups == 1 ? g.matrix(name, c.role, std::move(turned))
                            : g.expert_matrices(name, c.role, std::move(turned), c.groups);
   }
-  const Weight bias = c.bias ? in.vector(prefix + ".bias", c.outputs) : -1;
+  const Weight bias = c.bias ? in.vector(prefix + ".bias", c.outputs) : kAbsent;
   fb::Convolution2dT a;
   a.kernel_height = a.kernel_width = static_cast<int>(c.kernel);
   a.pad_top = a.pad_left = static_cast<int>(c.kernel / 2);
@@ -74,7 +74,7 @@ Value convolution(Importer& in, const std::string& prefix, Value x, const Convol
   for (size_t i : {size_t{0}, size_t{1}})
     shape[i] = fb::Dim(shape[i].symbol(), static_cast<int>(shape[i].mul() * c.upsample), shape[i].div(), 0);
   std::vector<Value> operands = {x};
-  if (c.residual >= 0) operands.push_back(c.residual);
+  if (c.residual) operands.push_back(c.residual);
   return g.node(prefix, GraphBuilder::args(std::move(a)), std::move(operands), {weight, bias}, {},
                 {shape})[0];
 }
@@ -92,11 +92,11 @@ Value resample(Importer& in, const std::string& name, Value x, const fb::Resampl
   }
   if (args.kind == fb::ResampleKind::Unshuffle) channels *= factor * factor;
   if (args.kind == fb::ResampleKind::Shuffle) channels /= factor * factor;
-  if (residual >= 0) channels = g.channels(residual);
+  if (residual) channels = g.channels(residual);
   shape[2] = GraphBuilder::fixed(channels);
   if (args.planar_output) shape = {shape[2], shape[0], shape[1]};
   std::vector<Value> operands = {x};
-  if (residual >= 0) operands.push_back(residual);
+  if (residual) operands.push_back(residual);
   return g.node(name, GraphBuilder::args(fb::ResampleT(args)), std::move(operands), {}, {}, {shape})[0];
 }
 
@@ -140,7 +140,7 @@ Value time_embedding(Importer& in, const std::string& first, const std::string& 
 }
 
 Value activate(Importer& in, const std::string& name, Value x, fb::Activation activation) {
-  return in.graph.pointwise(name, fb::PointwiseKind::Activate, x, -1, activation);
+  return in.graph.pointwise(name, fb::PointwiseKind::Activate, x, kAbsent, activation);
 }
 
 Value add_table(Importer& in, const std::string& name, Value x, int64_t parts, int64_t channels) {
@@ -160,7 +160,7 @@ Value modulated_norm(Importer& in, const std::string& name, Value x, float epsil
   a.epsilon = epsilon;
   a.shift_part = shift;
   a.scale_part = scale;
-  return in.graph.node(name, GraphBuilder::args(std::move(a)), {x, -1, modulation}, {}, {},
+  return in.graph.node(name, GraphBuilder::args(std::move(a)), {x, kAbsent, modulation}, {}, {},
                        {in.graph.shape(x)})[0];
 }
 
@@ -186,9 +186,9 @@ Value attend(Importer& in, const std::string& name, fb::SoftmaxAttentionT args, 
              Value mask, Weight table) {
   const int64_t out = static_cast<int64_t>(args.heads) * args.value_dim;
   std::vector<Value> operands = {q, k, v};
-  if (mask >= 0) operands.insert(operands.end(), {-1, mask});
+  if (mask) operands.insert(operands.end(), {kAbsent, mask});
   std::vector<Weight> weights;
-  if (table >= 0) weights.push_back(table);
+  if (table) weights.push_back(table);
   return in.graph.node(name, GraphBuilder::args(std::move(args)), std::move(operands), std::move(weights), {},
                        {in.graph.like(q, out)})[0];
 }

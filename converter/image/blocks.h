@@ -14,7 +14,7 @@ struct Convolution {
   int64_t upsample = 1;
   fb::Activation activation = fb::Activation::None;
   bool gated = false;
-  Value residual = -1;
+  Value residual = kAbsent;
   WeightRole role = WeightRole::kSmall;
 };
 
@@ -23,7 +23,7 @@ struct Convolution {
 Value convolution(Importer& in, const std::string& prefix, Value x, const Convolution& c);
 
 Value resample(Importer& in, const std::string& name, Value x, const fb::ResampleT& args,
-               Value residual = -1);
+               Value residual = kAbsent);
 // [channels, height * patch, width * patch] -> [height, width, width of the model]; prefix.weight as a
 // convolution's.
 Value patch_embedding(Importer& in, const std::string& prefix, Value latents, int64_t patch, int64_t width);
@@ -46,7 +46,7 @@ Value gated_linear(Importer& in, const std::string& name, Value x, Projection pr
                    Value modulation, int part);
 // Every query sees every key whose mask is not 0. `mask`, `table` (T5's relative positions): -1 for none.
 Value attend(Importer& in, const std::string& name, fb::SoftmaxAttentionT args, Value q, Value k, Value v,
-             Value mask = -1, Weight table = -1);
+             Value mask = kAbsent, Weight table = kAbsent);
 fb::SoftmaxAttentionT attention_of(int64_t heads, int64_t head_dim);
 Value linear_attend(Importer& in, const std::string& name, int64_t heads, int64_t head_dim, float epsilon,
                     Value q, Value k, Value v);

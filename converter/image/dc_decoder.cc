@@ -44,7 +44,7 @@ Value rms(Importer& in, const std::string& name, Value x, int64_t channels, Valu
   a.epsilon = kEpsilon;
   a.activation = activation;
   std::vector<Value> operands = {x};
-  if (residual >= 0) operands = {x, -1, -1, residual};
+  if (residual) operands = {x, kAbsent, kAbsent, residual};
   return in.graph.node(name, GraphBuilder::args(std::move(a)), std::move(operands),
                        {in.vector(name + ".weight", channels), in.vector(name + ".bias", channels)}, {},
                        {in.graph.shape(x)})[0];
@@ -68,7 +68,7 @@ Value vit_block(Importer& in, const std::string& p, Value x, int64_t channels, i
   for (const char* name : {".to_q.weight", ".to_k.weight", ".to_v.weight"})
     parts.push_back(in.rows(a + name, {inner, channels}));
   const Weight qkv = g.matrix(a + ".qkv.weight", WeightRole::kSmall, concat_rows(std::move(parts)));
-  std::vector<Value> inputs = {g.linear(a + ".qkv", x, Projection{qkv, -1})};
+  std::vector<Value> inputs = {g.linear(a + ".qkv", x, Projection{qkv, kAbsent})};
   for (size_t i = 0; i < kernels.size(); ++i) {
     const std::string scale = a + ".to_qkv_multiscale." + std::to_string(i);
     const Value spread =
@@ -161,7 +161,7 @@ Value stage(Importer& in, const Decoder& d, size_t i, Value x) {
 }
 
 void end(Importer& in, const Decoder& d, Value x) {
-  x = rms(in, "decoder.norm_out", x, in.graph.channels(x), -1, d.last);
+  x = rms(in, "decoder.norm_out", x, in.graph.channels(x), kAbsent, d.last);
   x = d.layers[0] > 0 ? convolution(in, "decoder.conv_out", x, {.outputs = 3})
                       : up_block(in, "decoder.conv_out", x, 3, d.interpolate, false);
   fb::ResampleT out;

@@ -54,7 +54,7 @@ Value block(Importer& in, const Sana& m, const std::string& p, Value x, Value te
       in, ff + ".conv_depth", wide,
       {.outputs = 2 * m.hidden, .groups = 2 * m.hidden, .activation = fb::Activation::Silu, .gated = true});
   const Weight point = in.matrix(ff + ".conv_point.weight", m.width, m.hidden);
-  return gated_linear(in, ff + ".conv_point", mixed, {point, -1}, x, modulation, 5);
+  return gated_linear(in, ff + ".conv_point", mixed, {point, kAbsent}, x, modulation, 5);
 }
 
 }  // namespace
