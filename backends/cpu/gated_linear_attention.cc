@@ -129,105 +129,156 @@ void linear_tile(const LinearPass<S>& p, A access, int64_t column) {
   }
 }
 
-void run_gated_linear_attention(const KernelContext& c) {
-  const auto& args = c.args<fb::GatedLinearAttentionT>();
-  const LinearHeads heads = linear_heads(args);
-  const MixerRecord& at = heads.record;
-  const int64_t K = args.key_dim, V = args.value_dim, tokens = c.in[0].dims[0];
-  const int64_t key_group = heads.heads / args.key_heads, value_group = heads.heads / args.value_heads;
-  const int64_t query_group = heads.outputs / args.query_heads, R = heads.queries_per_state;
-  const Tensor &k_in = c.in[1], &v_in = c.in[2], &skip = host::operand(c.weights, 2);
-  const auto &query_map = host::or_default(args.query_map), &key_map = host::or_default(args.key_map);
-  const DecayInput decay{&host::or_default(args.decay),
-                         host::operand(c.in, 3),
-                         host::operand(c.weights, 0),
-                         host::operand(c.weights, 1),
-                         heads.heads,
-                         args.decay_values ? V : K};
-  const auto one_minus = [](const float* f, int64_t n, float* y) {
-    for_lanes(n, [&](auto lanes, int64_t i)
-                     HWY_ATTR { lanes.store(hn::Sub(set(1.0f), lanes.load(f + i)), y + i); });
-  };
+// The node's inputs by head, and what becomes of them before linear_tile() reads them.
+struct LinearInputs {
+  const KernelContext& c;
+  const fb::GatedLinearAttentionT& args;
+  const LinearHeads& heads;
+  const fb::HeadMapT &query_map, &key_map;
+  DecayInput decay;
+  int64_t K, V, R;  // channels of a key and a value; queries of a state
+  int64_t key_group, value_group, query_group;
   // What nothing changes is read where it lies.
-  const bool plain_keys = k_in && is_plain(key_map), plain_queries = R == 1 && is_plain(query_map),
-             plain_values = v_in && args.value_activation == fb::Activation::None;
+  bool plain_keys, plain_queries, plain_values;
   // Only linear_tile() reads the factors, and of a head's it reads one.
-  const bool first_factor_only = decay.of_head() && k_in && v_in && !args.normalized && !args.decay_values;
-  const auto key_row = [&](int64_t t, int64_t h) {
-    return k_in.as() + (t * args.key_heads + h / key_group) * K;
-  };
-  const auto value_row = [&](int64_t t, int64_t h) {
-    return v_in.as() + (t * args.value_heads + h / value_group) * V;
-  };
-  const auto query_row = [&](int64_t t, int64_t output) {
+  bool first_factor_only;
+
+  LinearInputs(const KernelContext& context, const LinearHeads& given)
+      : c(context),
+        args(context.args<fb::GatedLinearAttentionT>()),
+        heads(given),
+        query_map(host::or_default(args.query_map)),
+        key_map(host::or_default(args.key_map)),
+        decay{&host::or_default(args.decay),
+              host::operand(c.in, 3),
+              host::operand(c.weights, 0),
+              host::operand(c.weights, 1),
+              heads.heads,
+              args.decay_values ? args.value_dim : args.key_dim},
+        K(args.key_dim),
+        V(args.value_dim),
+        R(heads.queries_per_state),
+        key_group(heads.heads / args.key_heads),
+        value_group(heads.heads / args.value_heads),
+        query_group(heads.outputs / args.query_heads),
+        plain_keys(c.in[1] && is_plain(key_map)),
+        plain_queries(R == 1 && is_plain(query_map)),
+        plain_values(c.in[2] && args.value_activation == fb::Activation::None),
+        first_factor_only(decay.of_head() && c.in[1] && c.in[2] && !args.normalized && !args.decay_values) {}
+
+  const float* key_row(int64_t t, int64_t h) const {
+    return c.in[1].as() + (t * args.key_heads + h / key_group) * K;
+  }
+  const float* value_row(int64_t t, int64_t h) const {
+    return c.in[2].as() + (t * args.value_heads + h / value_group) * V;
+  }
+  const float* query_row(int64_t t, int64_t output) const {
     return c.in[0].as() + (t * args.query_heads + output / query_group) * K;
-  };
-  const auto prepare = [&](int64_t t, int64_t h, float* record) {
-    const float step = decay.factors(t, h, record + at.factor, first_factor_only);
-    float* scalars = record + at.scalars;
-    scalars[0] = args.step_scales_write ? step : 1.0f;
-    // An absent key or value is what the decay takes away.
-    if (!k_in)
-      one_minus(record + at.factor, K, record + at.key);
-    else if (!plain_keys)
-      map_head(key_map, key_row(t, h), K, record + at.key);
-    if (v_in && !plain_values) activate(args.value_activation, value_row(t, h), V, record + at.value);
-    if (!v_in) one_minus(record + at.factor, V, record + at.value);
-    float* z = nullptr;
-    if (args.normalized) {
-      z = c.states[1].as() + h * K;
-      const float* key = plain_keys ? key_row(t, h) : record + at.key;
-      for_lanes(K, [&](auto lanes, int64_t i) HWY_ATTR {
-        const auto decayed = hn::Mul(lanes.load(record + at.factor + i), lanes.load(z + i));
-        lanes.store(hn::Add(decayed, lanes.load(key + i)), z + i);
-      });
-    }
-    for (int64_t r = 0; r < R; ++r) {
-      float* mapped = record + at.query + r * at.keys;
-      if (!plain_queries) map_head(query_map, query_row(t, h * R + r), K, mapped);
-      const float* q = plain_queries ? query_row(t, h) : mapped;
-      scalars[1 + r] = args.scale;
-      if (z) scalars[1 + r] = args.scale / (args.scale * dot(q, z, K) + args.normalizer_epsilon);
-    }
-  };
+  }
+  TokenRows keys(int64_t t, int64_t h, const float* records) const {
+    if (plain_keys) return {key_row(t, h), args.key_heads * K};
+    return {records + heads.record.key, heads.record.floats};
+  }
+  TokenRows values(int64_t t, int64_t h, const float* records) const {
+    if (plain_values) return {value_row(t, h), args.value_heads * V};
+    return {records + heads.record.value, heads.record.floats};
+  }
+  TokenRows queries(int64_t t, int64_t h, const float* records) const {
+    if (plain_queries) return {query_row(t, h), args.query_heads * K};
+    return {records + heads.record.query, heads.record.floats};
+  }
+};
+
+void one_minus(const float* f, int64_t n, float* y) {
+  for_lanes(
+      n, [&](auto lanes, int64_t i) HWY_ATTR { lanes.store(hn::Sub(set(1.0f), lanes.load(f + i)), y + i); });
+}
+
+// z <- diag(f) z + k; returns it.
+float* update_normalizer(const LinearInputs& in, int64_t t, int64_t h, const float* record) {
+  const MixerRecord& at = in.heads.record;
+  float* z = in.c.states[1].as() + h * in.K;
+  const float* key = in.plain_keys ? in.key_row(t, h) : record + at.key;
+  for_lanes(in.K, [&](auto lanes, int64_t i) HWY_ATTR {
+    const auto decayed = hn::Mul(lanes.load(record + at.factor + i), lanes.load(z + i));
+    lanes.store(hn::Add(decayed, lanes.load(key + i)), z + i);
+  });
+  return z;
+}
+
+void prepare_token(const LinearInputs& in, int64_t t, int64_t h, float* record) {
+  const auto& args = in.args;
+  const MixerRecord& at = in.heads.record;
+  const Tensor &k_in = in.c.in[1], &v_in = in.c.in[2];
+  const float step = in.decay.factors(t, h, record + at.factor, in.first_factor_only);
+  float* scalars = record + at.scalars;
+  scalars[0] = args.step_scales_write ? step : 1.0f;
+  // An absent key or value is what the decay takes away.
+  if (!k_in)
+    one_minus(record + at.factor, in.K, record + at.key);
+  else if (!in.plain_keys)
+    map_head(in.key_map, in.key_row(t, h), in.K, record + at.key);
+  if (v_in && !in.plain_values) activate(args.value_activation, in.value_row(t, h), in.V, record + at.value);
+  if (!v_in) one_minus(record + at.factor, in.V, record + at.value);
+  const float* z = args.normalized ? update_normalizer(in, t, h, record) : nullptr;
+  for (int64_t r = 0; r < in.R; ++r) {
+    float* mapped = record + at.query + r * at.keys;
+    if (!in.plain_queries) map_head(in.query_map, in.query_row(t, h * in.R + r), in.K, mapped);
+    const float* q = in.plain_queries ? in.query_row(t, h) : mapped;
+    scalars[1 + r] = args.scale;
+    if (z) scalars[1 + r] = args.scale / (args.scale * dot(q, z, in.K) + args.normalizer_epsilon);
+  }
+}
+
+// A head's columns over all tokens.
+template <typename S>
+void attend_head(const LinearInputs& in, int64_t h, int64_t first_column, int64_t last_column, S* state,
+                 float* records) {
+  const MixerRecord& at = in.heads.record;
+  const Tensor& skip = host::operand(in.c.weights, 2);
+  const int64_t tokens = in.c.in[0].dims[0];
+  LinearPass<S> pass{};
+  pass.heads = &in.heads;
+  pass.records = records;
+  pass.key_dim = in.K;
+  pass.value_dim = in.V;
+  pass.state = state;
+  pass.out_step = in.heads.outputs * in.V;
+  pass.skip = skip ? skip.as() + h * in.R : nullptr;
+  for (int64_t t = 0; t < tokens; t += at.block) {
+    pass.tokens = tokens - t < at.block ? tokens - t : at.block;
+    for (int64_t i = 0; i < pass.tokens; ++i) prepare_token(in, t + i, h, records + i * at.floats);
+    pass.out = in.c.out[0].as() + (t * in.heads.outputs + h * in.R) * in.V;
+    pass.keys = in.keys(t, h, records);
+    pass.values = in.values(t, h, records);
+    pass.queries = in.queries(t, h, records);
+    const auto pass_tile = [&](auto access, auto tile, int64_t column) HWY_ATTR {
+      constexpr int kVectors = decltype(tile)::kVectors;
+      if (in.args.decay_values)
+        linear_tile<kVectors, DecayOf::kColumns>(pass, access, column);
+      else if (in.decay.of_head())
+        linear_tile<kVectors, DecayOf::kHead>(pass, access, column);
+      else
+        linear_tile<kVectors, DecayOf::kRows>(pass, access, column);
+    };
+    if (tokens == 1)
+      for_columns<kStepTile>(first_column, last_column, pass_tile);
+    else
+      for_columns<kWideTile>(first_column, last_column, pass_tile);
+  }
+}
+
+void run_gated_linear_attention(const KernelContext& c) {
+  const LinearHeads heads = linear_heads(c.args<fb::GatedLinearAttentionT>());
+  const LinearInputs in(c, heads);
   // A normaliser is one sum for all columns of a head: no two threads may share it.
   with_state(c.states[0], [&](auto* states) HWY_ATTR {
-    for_heads(
-        c, heads.heads, K, V, args.normalized,
-        [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
-          float* records = reinterpret_cast<float*>(c.scratch) + thread * at.floats * at.block;
-          LinearPass<std::remove_pointer_t<decltype(states)>> pass{};
-          pass.heads = &heads;
-          pass.records = records;
-          pass.key_dim = K;
-          pass.value_dim = V;
-          pass.state = states + h * K * V;
-          pass.out_step = heads.outputs * V;
-          pass.skip = skip ? skip.as() + h * R : nullptr;
-          for (int64_t t = 0; t < tokens; t += at.block) {
-            pass.tokens = tokens - t < at.block ? tokens - t : at.block;
-            for (int64_t i = 0; i < pass.tokens; ++i) prepare(t + i, h, records + i * at.floats);
-            pass.out = c.out[0].as() + (t * heads.outputs + h * R) * V;
-            const auto mapped = [&](int64_t part) { return TokenRows{records + part, at.floats}; };
-            pass.keys = plain_keys ? TokenRows{key_row(t, h), args.key_heads * K} : mapped(at.key);
-            pass.values = plain_values ? TokenRows{value_row(t, h), args.value_heads * V} : mapped(at.value);
-            pass.queries =
-                plain_queries ? TokenRows{query_row(t, h), args.query_heads * K} : mapped(at.query);
-            const auto pass_tile = [&](auto access, auto tile, int64_t column) HWY_ATTR {
-              constexpr int kVectors = decltype(tile)::kVectors;
-              if (args.decay_values)
-                linear_tile<kVectors, DecayOf::kColumns>(pass, access, column);
-              else if (decay.of_head())
-                linear_tile<kVectors, DecayOf::kHead>(pass, access, column);
-              else
-                linear_tile<kVectors, DecayOf::kRows>(pass, access, column);
-            };
-            if (tokens == 1)
-              for_columns<kStepTile>(first_column, last_column, pass_tile);
-            else
-              for_columns<kWideTile>(first_column, last_column, pass_tile);
-          }
-        });
+    for_heads(c, heads.heads, in.K, in.V, in.args.normalized,
+              [&](int thread, int64_t h, int64_t first_column, int64_t last_column) HWY_ATTR {
+                float* records =
+                    reinterpret_cast<float*>(c.scratch) + thread * heads.record.floats * heads.record.block;
+                attend_head(in, h, first_column, last_column, states + h * in.K * in.V, records);
+              });
   });
 }
 

@@ -159,94 +159,140 @@ Tensor matrix_view(const std::byte* data, DType dtype, int64_t n, int64_t k) {
   return matrix;
 }
 
-void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int64_t n) {
-  const auto& args = c.args<fb::MixtureOfExpertsT>();
-  const int64_t d = l.d, k = args.top_k, assigned = n * k;
-  const float* x = c.in[0].as() + begin * d;
-  const auto at = [&](size_t offset) { return reinterpret_cast<float*>(c.scratch + offset); };
-  float *logits = at(l.logits), *share = at(l.weights), *gathered = at(l.gathered), *hidden = at(l.hidden),
-        *outputs = at(l.outputs);
-  auto* chosen = reinterpret_cast<int32_t*>(c.scratch + l.chosen);
-  auto* place = reinterpret_cast<int32_t*>(c.scratch + l.place);
-  auto* jobs = reinterpret_cast<ExpertJob*>(c.scratch + l.jobs);
-  const MatmulInput input = prepare_input(c, x, n, d, l.quantized_x, c.scratch + l.x);
+// A block of tokens, and where in scratch everything about it lies.
+struct ExpertBlock {
+  const KernelContext& c;
+  const ExpertLayout& l;
+  const fb::MixtureOfExpertsT& args;
+  int64_t begin, n;  // tokens
+  const float* x;    // of the first of them
+  float *logits, *share, *gathered, *hidden, *outputs;
+  int32_t *chosen, *place;
+  std::byte* x_gathered;
+  ExpertJob* jobs;
+  int64_t job_count = 0;  // without the shared expert's, which comes after them
+  MatmulInput input;
 
-  const Tensor& router = c.weights[0];
+  ExpertBlock(const KernelContext& context, const ExpertLayout& layout, int64_t first, int64_t tokens)
+      : c(context),
+        l(layout),
+        args(context.args<fb::MixtureOfExpertsT>()),
+        begin(first),
+        n(tokens),
+        x(context.in[0].as() + first * layout.d),
+        logits(at<float>(layout.logits)),
+        share(at<float>(layout.weights)),
+        gathered(at<float>(layout.gathered)),
+        hidden(at<float>(layout.hidden)),
+        outputs(at<float>(layout.outputs)),
+        chosen(at<int32_t>(layout.chosen)),
+        place(at<int32_t>(layout.place)),
+        x_gathered(context.scratch + layout.x_gathered),
+        jobs(at<ExpertJob>(layout.jobs)),
+        input(prepare_input(context, x, tokens, layout.d, layout.quantized_x, context.scratch + layout.x)) {}
+
+  template <typename T>
+  T* at(size_t offset) const {
+    return reinterpret_cast<T*>(c.scratch + offset);
+  }
+  int64_t assigned() const { return n * args.top_k; }
+  bool shared() const { return l.shared_inner > 0; }
+  bool is_shared(const ExpertJob& job) const { return shared() && &job == jobs + job_count; }
+  int64_t all_jobs() const { return job_count + (shared() ? 1 : 0); }
+};
+
+// Each token's experts and their shares.
+void route(const ExpertBlock& b) {
+  const Tensor& router = b.c.weights[0];
+  const int64_t experts = b.l.experts, k = b.args.top_k;
   for_panels(
-      c, 1, input, [&](size_t) { return format::panel_count(l.experts); },
-      [&](size_t) { return format::panel_bytes(router.dtype, d); },
+      b.c, 1, b.input, [&](size_t) { return format::panel_count(experts); },
+      [&](size_t) { return format::panel_bytes(router.dtype, b.l.d); },
       [&](int, size_t, int64_t panel, int64_t panel_end, int64_t row, int64_t row_end) {
-        multiply_panels(constants(c), router, rows_of(input, row, row_end - row), panel, panel_end,
-                        logits + row * l.experts + panel * 16, l.experts);
+        multiply_panels(constants(b.c), router, rows_of(b.input, row, row_end - row), panel, panel_end,
+                        b.logits + row * experts + panel * 16, experts);
       });
-  const float* bias = c.weights[1].as();
-  c.pool->parallel_for(n, 8192 / l.experts + 1, [&](int64_t first, int64_t last) {
+  const float* bias = b.c.weights[1].as();
+  b.c.pool->parallel_for(b.n, 8192 / experts + 1, [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t)
-      choose_experts(args, logits + t * l.experts, bias, chosen + t * k, share + t * k);
+      choose_experts(b.args, b.logits + t * experts, bias, b.chosen + t * k, b.share + t * k);
   });
+}
 
-  // Rows in the order of experts; counts, then places.
+// Rows in the order of experts; counts, then places.
+void make_jobs(ExpertBlock& b) {
+  const ExpertLayout& l = b.l;
+  const auto& weights = b.c.weights;
   const int64_t most_jobs = l.assignments < l.experts ? l.assignments : l.experts;
-  auto* counts = reinterpret_cast<int32_t*>(jobs + most_jobs + 1);
+  auto* counts = reinterpret_cast<int32_t*>(b.jobs + most_jobs + 1);
   for (int64_t e = 0; e < l.experts; ++e) counts[e] = 0;
-  for (int64_t i = 0; i < assigned; ++i) ++counts[chosen[i]];
-  int64_t job_count = 0, row = 0;
-  const size_t up_bytes = format::matrix_bytes(l.gate, l.inner, d),
-               down_bytes = format::matrix_bytes(l.down, d, l.inner);
-  const size_t second_up_bytes = format::matrix_bytes(c.weights[3].dtype, l.inner, d);
+  for (int64_t i = 0; i < b.assigned(); ++i) ++counts[b.chosen[i]];
+  int64_t row = 0;
+  const size_t up_bytes = format::matrix_bytes(l.gate, l.inner, l.d),
+               down_bytes = format::matrix_bytes(l.down, l.d, l.inner);
+  const size_t second_up_bytes = format::matrix_bytes(weights[3].dtype, l.inner, l.d);
   for (int64_t e = 0; e < l.experts; ++e) {
     const int64_t rows = counts[e];
     counts[e] = static_cast<int32_t>(row);  // from here on: the place of the next
     if (rows == 0) continue;
     const auto index = static_cast<size_t>(e);
-    jobs[job_count++] = {c.weights[2].data + up_bytes * index,
-                         c.weights[3].data + second_up_bytes * index,
-                         c.weights[4].data + down_bytes * index,
-                         row,
-                         rows,
-                         l.inner,
-                         row * l.inner};
+    b.jobs[b.job_count++] = {weights[2].data + up_bytes * index,
+                             weights[3].data + second_up_bytes * index,
+                             weights[4].data + down_bytes * index,
+                             row,
+                             rows,
+                             l.inner,
+                             row * l.inner};
     row += rows;
   }
-  for (int64_t i = 0; i < assigned; ++i) place[i] = counts[chosen[i]]++;
+  for (int64_t i = 0; i < b.assigned(); ++i) b.place[i] = counts[b.chosen[i]]++;
+  if (b.shared())  // its rows are the tokens
+    b.jobs[b.job_count] = {weights[5].data, weights[6].data,       weights[7].data, b.assigned(), b.n,
+                           l.shared_inner,  b.assigned() * l.inner};
+}
+
+// Each expert's rows of the input one after another.
+void gather_rows(const ExpertBlock& b) {
+  const int64_t d = b.l.d, k = b.args.top_k;
   const size_t quantized_row = quantized_row_bytes(d);
-  std::byte* x_gathered = c.scratch + l.x_gathered;
-  const bool float_x = !is_quantized(l.gate) || !is_quantized(c.weights[3].dtype);
-  c.pool->parallel_for(assigned, 16384 / d + 1, [&](int64_t first, int64_t last) {
+  const bool float_x = !is_quantized(b.l.gate) || !is_quantized(b.c.weights[3].dtype);
+  b.c.pool->parallel_for(b.assigned(), 16384 / d + 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       if (float_x)
-        __builtin_memcpy(gathered + place[i] * d, x + i / k * d, static_cast<size_t>(d) * sizeof(float));
-      if (l.quantized_x)
-        __builtin_memcpy(x_gathered + quantized_row * static_cast<size_t>(place[i]),
-                         input.quantized + quantized_row * static_cast<size_t>(i / k), quantized_row);
+        __builtin_memcpy(b.gathered + b.place[i] * d, b.x + i / k * d,
+                         static_cast<size_t>(d) * sizeof(float));
+      if (b.l.quantized_x)
+        __builtin_memcpy(b.x_gathered + quantized_row * static_cast<size_t>(b.place[i]),
+                         b.input.quantized + quantized_row * static_cast<size_t>(i / k), quantized_row);
     }
   });
-  const bool shared = l.shared_inner > 0;
-  if (shared)  // the last job; its rows are the tokens
-    jobs[job_count] = {c.weights[5].data, c.weights[6].data, c.weights[7].data, assigned, n,
-                       l.shared_inner,    assigned * l.inner};
-  const int64_t all_jobs = job_count + (shared ? 1 : 0);
-  const auto is_shared = [&](const ExpertJob& job) { return shared && &job == jobs + job_count; };
+}
 
+// hidden = act(gate x) * up x, of every job's rows.
+void multiply_in(const ExpertBlock& b) {
+  const ExpertLayout& l = b.l;
+  const int64_t d = l.d;
+  const size_t quantized_row = quantized_row_bytes(d);
+  const DType second_type = b.c.weights[3].dtype;
   for_jobs(
-      c, jobs, all_jobs, [](const ExpertJob& job) { return format::panel_count(job.inner); },
-      format::panel_bytes(l.gate, d) + format::panel_bytes(c.weights[3].dtype, d),
+      b.c, b.jobs, b.all_jobs(), [](const ExpertJob& job) { return format::panel_count(job.inner); },
+      format::panel_bytes(l.gate, d) + format::panel_bytes(second_type, d),
       [&](int thread, const ExpertJob& job, int64_t panel, int64_t panel_end) HWY_ATTR {
-        const bool own = is_shared(job);
+        const bool own = b.is_shared(job);
         const MatmulInput rows{
-            own ? x : gathered + job.first * d, job.rows, d,
-            own ? input.quantized : x_gathered + quantized_row * static_cast<size_t>(job.first)};
+            own ? b.x : b.gathered + job.first * d, job.rows, d,
+            own ? b.input.quantized : b.x_gathered + quantized_row * static_cast<size_t>(job.first)};
         const DType gate_type = own ? l.shared_gate : l.gate,
-                    up_type = own ? c.weights[6].dtype : c.weights[3].dtype;
+                    up_type = own ? b.c.weights[6].dtype : second_type;
         const int64_t column = panel * 16, edge = panel_end * 16 < job.inner ? panel_end * 16 : job.inner;
         const int64_t columns = edge - column;
-        float* y = hidden + job.hidden_at + column;
-        float* second = at(l.second) + static_cast<size_t>(thread) * l.second_floats;
-        multiply_panels(constants(c), matrix_view(job.gate, gate_type, job.inner, d), rows, panel, panel_end,
-                        y, job.inner);
-        multiply_panels(constants(c), matrix_view(job.up, up_type, job.inner, d), rows, panel, panel_end,
+        float* y = b.hidden + job.hidden_at + column;
+        float* second = b.at<float>(l.second) + static_cast<size_t>(thread) * l.second_floats;
+        multiply_panels(constants(b.c), matrix_view(job.gate, gate_type, job.inner, d), rows, panel,
+                        panel_end, y, job.inner);
+        multiply_panels(constants(b.c), matrix_view(job.up, up_type, job.inner, d), rows, panel, panel_end,
                         second, columns);
-        with_activation(args.activation, [&](auto act) HWY_ATTR {
+        with_activation(b.args.activation, [&](auto act) HWY_ATTR {
           for (int64_t r = 0; r < job.rows; ++r) {
             for_lanes(columns, [&](auto lanes, int64_t i) HWY_ATTR {
               const auto up = lanes.load(second + r * columns + i);
@@ -255,52 +301,73 @@ void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int
           }
         });
       });
+}
 
+// outputs = down hidden, of every job's rows.
+void multiply_out(const ExpertBlock& b) {
+  const ExpertLayout& l = b.l;
+  const int64_t d = l.d, assigned = b.assigned();
   const MatmulInput inner =
-      prepare_input(c, hidden, assigned, l.inner, is_quantized(l.down), c.scratch + l.hidden_quantized);
+      prepare_input(b.c, b.hidden, assigned, l.inner, is_quantized(l.down), b.c.scratch + l.hidden_quantized);
   MatmulInput shared_inner{};
-  if (shared)
+  if (b.shared())
     shared_inner =
-        prepare_input(c, hidden + assigned * l.inner, n, l.shared_inner, is_quantized(l.shared_down),
-                      c.scratch + l.hidden_quantized +
+        prepare_input(b.c, b.hidden + assigned * l.inner, b.n, l.shared_inner, is_quantized(l.shared_down),
+                      b.c.scratch + l.hidden_quantized +
                           align_up(quantized_rows_bytes(l.quantized_hidden ? assigned : 0, l.inner)));
   for_jobs(
-      c, jobs, all_jobs, [&](const ExpertJob&) { return format::panel_count(d); },
+      b.c, b.jobs, b.all_jobs(), [&](const ExpertJob&) { return format::panel_count(d); },
       format::panel_bytes(l.down, l.inner),
       [&](int, const ExpertJob& job, int64_t panel, int64_t panel_end) HWY_ATTR {
-        const bool own = is_shared(job);
+        const bool own = b.is_shared(job);
         MatmulInput rows = own ? shared_inner : inner;
         rows.rows = job.rows;
         if (!own) {
           rows.x += job.first * l.inner;
           if (rows.quantized) rows.quantized += quantized_row_bytes(l.inner) * static_cast<size_t>(job.first);
         }
-        multiply_panels(constants(c), matrix_view(job.down, own ? l.shared_down : l.down, d, job.inner), rows,
-                        panel, panel_end, outputs + job.first * d + panel * 16, d);
+        multiply_panels(constants(b.c), matrix_view(job.down, own ? l.shared_down : l.down, d, job.inner),
+                        rows, panel, panel_end, b.outputs + job.first * d + panel * 16, d);
       });
+}
 
-  const float* residual = host::operand(c.in, 1).as();
-  const float* shared_gate = host::operand(c.weights, 8).as();
-  c.pool->parallel_for_pieces(n, 16384 / (d * (k + 1)) + 1, [&](int, int64_t first, int64_t last) HWY_ATTR {
-    for (int64_t t = first; t < last; ++t) {
-      auto own_share = set(1.0f);
-      if (shared && shared_gate) {
-        auto total = hn::Zero(FloatTag());
-        for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
-          total = hn::MulAdd(lanes.load(shared_gate + i), lanes.load(x + t * d + i), total);
-        });
-        own_share = sigmoid(set(sum_of_lanes(total)));
-      }
-      for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
-        auto y = hn::Zero(FloatTag());
-        for (int64_t j = 0; j < k; ++j)
-          y = hn::MulAdd(set(share[t * k + j]), lanes.load(outputs + place[t * k + j] * d + i), y);
-        if (shared) y = hn::MulAdd(own_share, lanes.load(outputs + (assigned + t) * d + i), y);
-        if (residual) y = hn::Add(y, lanes.load(residual + (begin + t) * d + i));
-        lanes.store(y, c.out[0].as() + (begin + t) * d + i);
+// y = the shares of its experts' outputs, the shared expert's and the residual.
+void combine_outputs(const ExpertBlock& b) {
+  const int64_t d = b.l.d, k = b.args.top_k, assigned = b.assigned();
+  const bool shared = b.shared();
+  const float* residual = host::operand(b.c.in, 1).as();
+  const float* shared_gate = host::operand(b.c.weights, 8).as();
+  b.c.pool->parallel_for_pieces(
+      b.n, 16384 / (d * (k + 1)) + 1, [&](int, int64_t first, int64_t last) HWY_ATTR {
+        for (int64_t t = first; t < last; ++t) {
+          auto own_share = set(1.0f);
+          if (shared && shared_gate) {
+            auto total = hn::Zero(FloatTag());
+            for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
+              total = hn::MulAdd(lanes.load(shared_gate + i), lanes.load(b.x + t * d + i), total);
+            });
+            own_share = sigmoid(set(sum_of_lanes(total)));
+          }
+          for_lanes(d, [&](auto lanes, int64_t i) HWY_ATTR {
+            auto y = hn::Zero(FloatTag());
+            for (int64_t j = 0; j < k; ++j)
+              y = hn::MulAdd(set(b.share[t * k + j]), lanes.load(b.outputs + b.place[t * k + j] * d + i), y);
+            if (shared) y = hn::MulAdd(own_share, lanes.load(b.outputs + (assigned + t) * d + i), y);
+            if (residual) y = hn::Add(y, lanes.load(residual + (b.begin + t) * d + i));
+            lanes.store(y, b.c.out[0].as() + (b.begin + t) * d + i);
+          });
+        }
       });
-    }
-  });
+}
+
+void run_block(const KernelContext& c, const ExpertLayout& l, int64_t begin, int64_t n) {
+  ExpertBlock block(c, l, begin, n);
+  route(block);
+  make_jobs(block);
+  gather_rows(block);
+  multiply_in(block);
+  multiply_out(block);
+  combine_outputs(block);
 }
 
 void run_mixture_of_experts(const KernelContext& c) {

@@ -30,114 +30,148 @@ std::vector<double> features(const fb::WindowLinearAttentionT& args, const Shape
   return all;
 }
 
+// A run of the node: its states, and room for a head.
+struct Pass {
+  const KernelContext& c;
+  const fb::WindowLinearAttentionT& args;
+  Shape s;
+  float *keys, *values;                 // of the window
+  std::vector<HeadState> states, sums;  // by state head
+  std::vector<float> raw, turned;       // a head before and after the rotation
+  std::vector<double> scores, total;
+
+  explicit Pass(const KernelContext& context)
+      : c(context),
+        args(context.args<fb::WindowLinearAttentionT>()),
+        s{args.heads, args.kv_heads, args.state_heads, args.head_dim, args.value_dim, c.weights[0].dims[2],
+          0,          args.window,   args.sinks},
+        keys(c.states[0].as()),
+        values(c.states[1].as()),
+        raw(static_cast<size_t>(args.head_dim)),
+        turned(raw),
+        total(static_cast<size_t>(args.value_dim)) {
+    s.features = s.map_columns * (args.paired_features ? 2 : 1);
+    for (int64_t h = 0; h < s.state_heads; ++h) {
+      states.emplace_back(c.states[2], h, s.features, s.value_dim);
+      sums.emplace_back(c.states[3], h, s.features, 1);
+    }
+  }
+  float* key(int64_t position, int64_t kv) const {
+    return keys + (s.slot(position) * s.kv_heads + kv) * s.head_dim;
+  }
+  float* value(int64_t position, int64_t kv) const {
+    return values + (s.slot(position) * s.kv_heads + kv) * s.value_dim;
+  }
+  void rotate(float* head, int64_t position, double sign) const {
+    if (args.rope) host::rotate_head(*args.rope, sign * static_cast<double>(position), 1.0f, head);
+  }
+  std::vector<double> features_of(const Tensor& map, int64_t h) const {
+    return features(args, s, args.rotated_features ? turned.data() : raw.data(),
+                    map.as() + h * s.head_dim * s.map_columns);
+  }
+};
+
+// The token at `leaving` enters the state of head h.
+void enter_state(Pass& p, int64_t leaving, int64_t h) {
+  const Shape& s = p.s;
+  const int64_t kv = h / (s.state_heads / s.kv_heads), dv = s.value_dim;
+  const float* value = p.value(leaving, kv);
+  std::copy_n(p.key(leaving, kv), s.head_dim, p.turned.begin());
+  p.raw = p.turned;
+  p.rotate(p.raw.data(), leaving, -1);
+  Tensor gate_input;
+  gate_input.data = reinterpret_cast<std::byte*>(p.raw.data());
+  gate_input.rank = 1;
+  gate_input.dims[0] = s.head_dim;
+  Tensor offset = host::operand(p.c.weights, 3), rate = host::operand(p.c.weights, 2);
+  if (offset) offset.data += static_cast<size_t>(h * s.features) * sizeof(float), offset.dims[0] = s.features;
+  if (rate) rate.data += static_cast<size_t>(h) * sizeof(float);
+  const Decay decay(host::or_default(p.args.decay), gate_input, rate, offset, 1, s.features);
+  const auto f = p.features_of(p.c.weights[1], h);
+  for (int64_t i = 0; i < s.features; ++i) {
+    const double factor = decay.factor(0, 0, i);
+    double& z = p.sums[static_cast<size_t>(h)].at(i, 0);
+    z = factor * z + f[static_cast<size_t>(i)];
+    for (int64_t j = 0; j < dv; ++j) {
+      double& x = p.states[static_cast<size_t>(h)].at(i, j);
+      x = factor * x + f[static_cast<size_t>(i)] * static_cast<double>(value[j]);
+    }
+  }
+}
+
+// Token t of the run takes its place in the window.
+void enter_window(const Pass& p, int64_t t, int64_t position) {
+  const Shape& s = p.s;
+  for (int64_t h = 0; h < s.kv_heads; ++h) {
+    float* key = p.key(position, h);
+    std::copy_n(p.c.in[1].as() + (t * s.kv_heads + h) * s.head_dim, s.head_dim, key);
+    p.rotate(key, position, 1);
+    std::copy_n(p.c.in[2].as() + (t * s.kv_heads + h) * s.value_dim, s.value_dim, p.value(position, h));
+  }
+}
+
+// Head h of token t over the positions it sees and the state.
+void attend(Pass& p, int64_t t, int64_t position, int64_t h, const std::vector<int64_t>& seen) {
+  const Shape& s = p.s;
+  const Tensor &log_bias = host::operand(p.c.weights, 4), &log_gain = host::operand(p.c.weights, 5),
+               &window_factor = host::operand(p.c.weights, 6), &linear_factor = host::operand(p.c.weights, 7);
+  const int64_t d = s.head_dim, dv = s.value_dim, kv = h / (s.heads / s.kv_heads);
+  const auto state_head = static_cast<size_t>(h / (s.heads / s.state_heads));
+  std::copy_n(p.c.in[0].as() + (t * s.heads + h) * d, d, p.raw.begin());
+  p.turned = p.raw;
+  p.rotate(p.turned.data(), position, 1);
+  p.scores.clear();
+  for (const int64_t j : seen)
+    p.scores.push_back(dot(p.turned.data(), p.key(j, kv), d) * static_cast<double>(p.args.scale));
+  double most = *std::max_element(p.scores.begin(), p.scores.end());
+  double share = linear_factor ? static_cast<double>(linear_factor.as()[h]) : 1.0;
+  if (log_bias) {
+    double w = static_cast<double>(log_bias.as()[h]);
+    if (log_gain) w += dot(log_gain.as() + h * d, p.raw.data(), d);
+    const double highest = most + 60;  // an empty state must leave something of the window
+    w = w > highest ? highest : w;     // NaN passes
+    most = w > most ? w : most;
+    share *= std::exp(w - most);
+  }
+  const double near = window_factor ? static_cast<double>(window_factor.as()[h]) : 1.0;
+  double below = static_cast<double>(p.args.epsilon);
+  std::fill(p.total.begin(), p.total.end(), 0.0);
+  for (size_t n = 0; n < seen.size(); ++n) {
+    const double weight = near * std::exp(p.scores[n] - most);
+    const float* value = p.value(seen[n], kv);
+    below += weight;
+    for (int64_t j = 0; j < dv; ++j)
+      p.total[static_cast<size_t>(j)] += weight * static_cast<double>(value[j]);
+  }
+  const auto f = p.features_of(p.c.weights[0], h);
+  for (int64_t i = 0; i < s.features; ++i) {
+    below += share * f[static_cast<size_t>(i)] * p.sums[state_head].at(i, 0);
+    for (int64_t j = 0; j < dv; ++j)
+      p.total[static_cast<size_t>(j)] += share * f[static_cast<size_t>(i)] * p.states[state_head].at(i, j);
+  }
+  for (int64_t j = 0; j < dv; ++j)
+    p.c.out[0].as()[(t * s.heads + h) * dv + j] = static_cast<float>(p.total[static_cast<size_t>(j)] / below);
+}
+
 }  // namespace
 
 // LoLCATs (Zhang et al. 2024) and windows with sinks and a gated state under one normaliser. A token enters
 // the state when it leaves the window.
 static void run(const KernelContext& c) {
-  const auto& args = c.args<fb::WindowLinearAttentionT>();
-  const Tensor &query_map = c.weights[0], &key_map = c.weights[1], &log_bias = host::operand(c.weights, 4),
-               &log_gain = host::operand(c.weights, 5), &window_factor = host::operand(c.weights, 6),
-               &linear_factor = host::operand(c.weights, 7);
-  Shape s{args.heads, args.kv_heads, args.state_heads, args.head_dim, args.value_dim, query_map.dims[2],
-          0,          args.window,   args.sinks};
-  s.features = s.map_columns * (args.paired_features ? 2 : 1);
-  const int64_t d = s.head_dim, dv = s.value_dim, tokens = c.in[0].dims[0];
-  float *const keys = c.states[0].as(), *const values = c.states[1].as();
-  std::vector<HeadState> states, sums;
-  for (int64_t h = 0; h < s.state_heads; ++h) {
-    states.emplace_back(c.states[2], h, s.features, dv);
-    sums.emplace_back(c.states[3], h, s.features, 1);
-  }
-  const auto rotate = [&](float* head, int64_t position, double sign) {
-    if (args.rope) host::rotate_head(*args.rope, sign * static_cast<double>(position), 1.0f, head);
-  };
-  std::vector<float> raw(static_cast<size_t>(d)), turned(raw);
-  std::vector<double> scores, total(static_cast<size_t>(dv));
+  Pass p(c);
+  const Shape& s = p.s;
   std::vector<int64_t> seen;
-  for (int64_t t = 0; t < tokens; ++t) {
+  for (int64_t t = 0; t < c.in[0].dims[0]; ++t) {
     const int64_t position = c.position + t, leaving = position - s.window;
-    for (int64_t h = 0; leaving >= s.sinks && h < s.state_heads; ++h) {
-      const int64_t kv = h / (s.state_heads / s.kv_heads);
-      const float* key = keys + (s.slot(leaving) * s.kv_heads + kv) * d;
-      const float* value = values + (s.slot(leaving) * s.kv_heads + kv) * dv;
-      std::copy_n(key, d, turned.begin());
-      std::copy_n(key, d, raw.begin());
-      rotate(raw.data(), leaving, -1);
-      Tensor gate_input;
-      gate_input.data = reinterpret_cast<std::byte*>(raw.data());
-      gate_input.rank = 1;
-      gate_input.dims[0] = d;
-      Tensor offset = host::operand(c.weights, 3), rate = host::operand(c.weights, 2);
-      if (offset)
-        offset.data += static_cast<size_t>(h * s.features) * sizeof(float), offset.dims[0] = s.features;
-      if (rate) rate.data += static_cast<size_t>(h) * sizeof(float);
-      const Decay decay(host::or_default(args.decay), gate_input, rate, offset, 1, s.features);
-      const auto f = features(args, s, args.rotated_features ? turned.data() : raw.data(),
-                              key_map.as() + h * d * s.map_columns);
-      for (int64_t i = 0; i < s.features; ++i) {
-        const double factor = decay.factor(0, 0, i);
-        double& z = sums[static_cast<size_t>(h)].at(i, 0);
-        z = factor * z + f[static_cast<size_t>(i)];
-        for (int64_t j = 0; j < dv; ++j) {
-          double& x = states[static_cast<size_t>(h)].at(i, j);
-          x = factor * x + f[static_cast<size_t>(i)] * static_cast<double>(value[j]);
-        }
-      }
-    }
-    const int64_t slot = s.slot(position);
-    for (int64_t h = 0; h < s.kv_heads; ++h) {
-      float* key = keys + (slot * s.kv_heads + h) * d;
-      std::copy_n(c.in[1].as() + (t * s.kv_heads + h) * d, d, key);
-      rotate(key, position, 1);
-      std::copy_n(c.in[2].as() + (t * s.kv_heads + h) * dv, dv, values + (slot * s.kv_heads + h) * dv);
-    }
+    for (int64_t h = 0; leaving >= s.sinks && h < s.state_heads; ++h) enter_state(p, leaving, h);
+    enter_window(p, t, position);
     seen.clear();
     for (int64_t j = 0; j < std::min(s.sinks, position + 1); ++j) seen.push_back(j);
     for (int64_t j = std::max(s.sinks, position - s.window + 1); j <= position; ++j) seen.push_back(j);
-    for (int64_t h = 0; h < s.heads; ++h) {
-      const int64_t kv = h / (s.heads / s.kv_heads);
-      const auto state_head = static_cast<size_t>(h / (s.heads / s.state_heads));
-      std::copy_n(c.in[0].as() + (t * s.heads + h) * d, d, raw.begin());
-      turned = raw;
-      rotate(turned.data(), position, 1);
-      scores.clear();
-      for (const int64_t j : seen)
-        scores.push_back(dot(turned.data(), keys + (s.slot(j) * s.kv_heads + kv) * d, d) *
-                         static_cast<double>(args.scale));
-      double most = *std::max_element(scores.begin(), scores.end());
-      double share = linear_factor ? static_cast<double>(linear_factor.as()[h]) : 1.0;
-      if (log_bias) {
-        double w = static_cast<double>(log_bias.as()[h]);
-        if (log_gain) w += dot(log_gain.as() + h * d, raw.data(), d);
-        const double highest = most + 60;  // an empty state must leave something of the window
-        w = w > highest ? highest : w;     // NaN passes
-        most = w > most ? w : most;
-        share *= std::exp(w - most);
-      }
-      const double near = window_factor ? static_cast<double>(window_factor.as()[h]) : 1.0;
-      double below = static_cast<double>(args.epsilon);
-      std::fill(total.begin(), total.end(), 0.0);
-      for (size_t n = 0; n < seen.size(); ++n) {
-        const double weight = near * std::exp(scores[n] - most);
-        const float* value = values + (s.slot(seen[n]) * s.kv_heads + kv) * dv;
-        below += weight;
-        for (int64_t j = 0; j < dv; ++j)
-          total[static_cast<size_t>(j)] += weight * static_cast<double>(value[j]);
-      }
-      const auto f = features(args, s, args.rotated_features ? turned.data() : raw.data(),
-                              query_map.as() + h * d * s.map_columns);
-      for (int64_t i = 0; i < s.features; ++i) {
-        below += share * f[static_cast<size_t>(i)] * sums[state_head].at(i, 0);
-        for (int64_t j = 0; j < dv; ++j)
-          total[static_cast<size_t>(j)] += share * f[static_cast<size_t>(i)] * states[state_head].at(i, j);
-      }
-      for (int64_t j = 0; j < dv; ++j)
-        c.out[0].as()[(t * s.heads + h) * dv + j] = static_cast<float>(total[static_cast<size_t>(j)] / below);
-    }
+    for (int64_t h = 0; h < s.heads; ++h) attend(p, t, position, h, seen);
   }
-  for (const HeadState& state : states) state.store();
-  for (const HeadState& sum : sums) sum.store();
+  for (const HeadState& state : p.states) state.store();
+  for (const HeadState& sum : p.sums) sum.store();
 }
 
 Kernel kernel_window_linear_attention() { return {run, nullptr}; }

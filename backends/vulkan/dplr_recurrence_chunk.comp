@@ -19,10 +19,48 @@ shared float v[C * COLUMNS], w[C * COLUMNS], weight[C];
 shared float r_k[C * C], r_b[C * C], removal_k[C * C], removal_b[C * C];
 shared float partial_k[C * THREADS], partial_b[C * THREADS];
 
+// Values and keys of the chunk's `count` tokens from t0 on; beyond them zeros.
+void load_chunk(uint t0, uint count, uint h, uint first_column) {
+  uint lane = gl_LocalInvocationID.x, own = h * KEY_DIM;
+  for (uint n = lane; n < C * COLUMNS; n += THREADS) {
+    uint t = n / COLUMNS, at = first_column + n % COLUMNS;
+    v[n] = 0.0;
+    if (t >= count || at >= p.value_dim) continue;
+    at += ((t0 + t) * p.heads + h) * p.value_dim;
+    v[n] = v_in[at];
+    if (HAS_FIRST) v[n] += (first_in[at] - v[n]) * sigmoid(mix_in[at]);
+  }
+  for (uint n = lane; n < C * KEY_DIM; n += THREADS) {
+    uint t = n / KEY_DIM, i = n % KEY_DIM, at = ((t0 + t) * p.heads + h) * KEY_DIM + i;
+    r[n] = k[n] = b[n] = removal[n] = 0.0;
+    if (t >= count) continue;
+    float raw = k_in[at], rate = activate(RATE_ACTIVATION, a_in[at]);
+    r[n] = r_in[at];
+    k[n] = RATE_MIX ? raw * (1.0 + (rate - 1.0) * rate_mix[own + i]) : raw;
+    b[n] = rate;
+    removal[n] = HAS_REMOVAL ? removal_in[at] : REMOVAL_SCALE ? raw * removal_scale[own + i] : raw;
+  }
+  barrier();
+  if (lane < count) {
+    float sum = 0.0, squares = 0.0;
+    for (uint i = lane * KEY_DIM; i < (lane + 1u) * KEY_DIM; ++i) {
+      squares += removal[i] * removal[i];
+      if (BONUS) sum += r[i] * k[i] * bonus_scale[own + i - lane * KEY_DIM];
+    }
+    weight[lane] = sum;
+    float norm = HAS_REMOVAL ? 0.0 : sqrt(squares + p.removal_epsilon);
+    for (uint i = lane * KEY_DIM; i < (lane + 1u) * KEY_DIM; ++i) {
+      if (norm > 0.0) removal[i] /= norm;
+      b[i] *= removal[i];
+    }
+  }
+  barrier();
+}
+
 void main() {
   if (group_index() >= p.groups) return;
   uint lane = gl_LocalInvocationID.x, h = group_index() / p.tiles, first_column = group_index() % p.tiles * COLUMNS;
-  uint column = lane % COLUMNS, j = first_column + column, own = h * KEY_DIM;
+  uint column = lane % COLUMNS, j = first_column + column;
   bool inside = j < p.value_dim;
   float s[ROWS];
   FOR_ROWS(n, i) s[n] = inside && i < KEY_DIM ? state[(h * KEY_DIM + i) * p.value_dim + j] : 0.0;
@@ -30,39 +68,7 @@ void main() {
     uint count = min(C, p.tokens - t0);
     barrier();
     LOAD_FACTORS(h)
-    for (uint n = lane; n < C * COLUMNS; n += THREADS) {
-      uint t = n / COLUMNS, at = first_column + n % COLUMNS;
-      v[n] = 0.0;
-      if (t >= count || at >= p.value_dim) continue;
-      at += ((t0 + t) * p.heads + h) * p.value_dim;
-      v[n] = v_in[at];
-      if (HAS_FIRST) v[n] += (first_in[at] - v[n]) * sigmoid(mix_in[at]);
-    }
-    for (uint n = lane; n < C * KEY_DIM; n += THREADS) {
-      uint t = n / KEY_DIM, i = n % KEY_DIM, at = ((t0 + t) * p.heads + h) * KEY_DIM + i;
-      r[n] = k[n] = b[n] = removal[n] = 0.0;
-      if (t >= count) continue;
-      float raw = k_in[at], rate = activate(RATE_ACTIVATION, a_in[at]);
-      r[n] = r_in[at];
-      k[n] = RATE_MIX ? raw * (1.0 + (rate - 1.0) * rate_mix[own + i]) : raw;
-      b[n] = rate;
-      removal[n] = HAS_REMOVAL ? removal_in[at] : REMOVAL_SCALE ? raw * removal_scale[own + i] : raw;
-    }
-    barrier();
-    if (lane < count) {
-      float sum = 0.0, squares = 0.0;
-      for (uint i = lane * KEY_DIM; i < (lane + 1u) * KEY_DIM; ++i) {
-        squares += removal[i] * removal[i];
-        if (BONUS) sum += r[i] * k[i] * bonus_scale[own + i - lane * KEY_DIM];
-      }
-      weight[lane] = sum;
-      float norm = HAS_REMOVAL ? 0.0 : sqrt(squares + p.removal_epsilon);
-      for (uint i = lane * KEY_DIM; i < (lane + 1u) * KEY_DIM; ++i) {
-        if (norm > 0.0) removal[i] /= norm;
-        b[i] *= removal[i];
-      }
-    }
-    barrier();
+    load_chunk(t0, count, h, first_column);
     float sums[C];
     MULTIPLY_PAIRS(removal, k, true, sums)
     STORE_PRODUCTS(sums, partial_k)

@@ -20,6 +20,26 @@ shared float u[C * COLUMNS], products[C * C];
 shared float partial[C * THREADS];
 shared float z[NORMALIZED ? KEY_DIM : 1u], below[C];
 
+// Value channel `at` of the token for this head, after its activation.
+float value_of(uint token, uint h, uint at) {
+  return activate(VALUE_ACTIVATION, v_in[(token * p.value_heads + h / (p.heads / p.value_heads)) * p.value_dim + at]);
+}
+
+// What the chunk's `count` tokens from t0 on write, and with DECAY_VALUES their factors; beyond them nothing.
+void load_values(uint t0, uint count, uint h, uint first_column) {
+  for (uint n = gl_LocalInvocationID.x; n < C * COLUMNS; n += THREADS) {
+    uint t = n / COLUMNS, at = first_column + n % COLUMNS;
+    bool used = t < count && at < p.value_dim;
+    if (DECAY_VALUES) factor[n] = used ? decay_factor(t0 + t, h, at) : 1.0;
+    float v = 0.0;
+    if (used) {
+      v = HAS_VALUES ? value_of(t0 + t, h, at) : 1.0 - factor[n];
+      if (STEP_WRITES) v *= decay_step(t0 + t, h, 0u);
+    }
+    u[n] = v;
+  }
+}
+
 void main() {
   if (group_index() >= p.groups) return;
   uint lane = gl_LocalInvocationID.x, h = group_index() / p.tiles, first_column = group_index() % p.tiles * COLUMNS;
@@ -32,19 +52,7 @@ void main() {
     uint count = min(C, p.tokens - t0);
     barrier();
     if (!DECAY_VALUES) LOAD_FACTORS(h)
-    for (uint n = lane; n < C * COLUMNS; n += THREADS) {
-      uint t = n / COLUMNS, at = first_column + n % COLUMNS;
-      bool used = t < count && at < p.value_dim;
-      if (DECAY_VALUES) factor[n] = used ? decay_factor(t0 + t, h, at) : 1.0;
-      float v = 0.0;
-      if (used) {
-        v = HAS_VALUES ? activate(VALUE_ACTIVATION,
-                                  v_in[((t0 + t) * p.value_heads + h / (p.heads / p.value_heads)) * p.value_dim + at])
-                       : 1.0 - factor[n];
-        if (STEP_WRITES) v *= decay_step(t0 + t, h, 0u);
-      }
-      u[n] = v;
-    }
+    load_values(t0, count, h, first_column);
     if (HAS_KEYS) {
       LOAD_CHUNK(k, k_in, p.key_heads, h / (p.heads / p.key_heads), KEY_ACTIVATION, KEY_NORM, p.key_epsilon)
     } else {
@@ -85,10 +93,7 @@ void main() {
           y = (DECAY_VALUES ? factor[s * COLUMNS + c] * y : y) + products[t * C + s] * u[s * COLUMNS + c];
         y *= p.scale;
         if (NORMALIZED) y /= below[t];
-        if (SKIP)
-          y += skip[out_head] *
-               activate(VALUE_ACTIVATION,
-                        v_in[((t0 + t) * p.value_heads + h / (p.heads / p.value_heads)) * p.value_dim + at]);
+        if (SKIP) y += skip[out_head] * value_of(t0 + t, h, at);
         o[((t0 + t) * p.outputs + out_head) * p.value_dim + at] = y;
       }
       barrier();

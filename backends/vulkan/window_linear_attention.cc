@@ -20,6 +20,8 @@ struct Sizes {
     columns = shapes.weights[0].dims[2];
     features = columns * (args.paired_features ? 2 : 1);
   }
+  int64_t key_channels() const { return kv_heads * head_dim; }
+  int64_t value_channels() const { return kv_heads * value_dim; }
 };
 
 // Where the parts of the scratch lie, for the tokens of the bounds.
@@ -63,25 +65,28 @@ void features(Lowering& l, const Sizes& s, size_t map, int64_t heads, int64_t in
   l.add(std::move(d));
 }
 
-Result<void> run(Lowering& l) {
-  const auto& args = l.args<fb::WindowLinearAttentionT>();
-  const Layout at(l.bounds());
-  const Sizes s(l.shapes);
-  if (s.tokens == 0) return {};
-  const fb::DecayT& decay = or_default(args.decay);
-  const StateTiles tiles(l, s.features, s.value_dim);
-  LINNET_TRY(check_shared(l, std::max(s.features, s.head_dim), tiles.threads + 2 * kThreads, 2));
-  const auto part = [&](size_t from, size_t to, bool writes) { return l.scratch(from, to - from, writes); };
-  const int64_t key_channels = s.kv_heads * s.head_dim, value_channels = s.kv_heads * s.value_dim;
-  const uint32_t window = u32(args.window), sinks = u32(args.sinks);
+// A part of the scratch, from one of Layout's places to the next.
+Binding part(Lowering& l, size_t from, size_t to, bool writes) { return l.scratch(from, to - from, writes); }
 
-  Binding q = l.in(0), k = l.in(1);
-  if (args.rope) {
-    add_rotation(l, *args.rope, s.tokens, s.heads * s.head_dim, {}, q, part(at.queries, at.keys, true));
-    add_rotation(l, *args.rope, s.tokens, key_channels, {}, k, part(at.keys, at.leaving_keys, true));
-    q = part(at.queries, at.keys, false);
-    k = part(at.keys, at.leaving_keys, false);
-  }
+// Queries and keys after the rotation, if there is one.
+struct Rotated {
+  Binding q, k;
+};
+Rotated rotate(Lowering& l, const Sizes& s, const Layout& at) {
+  const auto& args = l.args<fb::WindowLinearAttentionT>();
+  const Rotated given{l.in(0), l.in(1)};
+  if (!args.rope) return given;
+  add_rotation(l, *args.rope, s.tokens, s.heads * s.head_dim, {}, given.q,
+               part(l, at.queries, at.keys, true));
+  add_rotation(l, *args.rope, s.tokens, s.key_channels(), {}, given.k,
+               part(l, at.keys, at.leaving_keys, true));
+  return {part(l, at.queries, at.keys, false), part(l, at.keys, at.leaving_keys, false)};
+}
+
+// The keys and values that leave the window, and what of them enters the state: features and decay factors.
+void leave_window(Lowering& l, const Sizes& s, const Layout& at, const Binding& k) {
+  const auto& args = l.args<fb::WindowLinearAttentionT>();
+  const fb::DecayT& decay = or_default(args.decay);
   Dispatch leave;
   leave.shader = "window_linear_attention_leave";
   leave.constants = {kThreads};
@@ -90,31 +95,32 @@ Result<void> run(Lowering& l) {
                     l.in(2),
                     l.state(0, false),
                     l.state(1, false),
-                    part(at.leaving_keys, at.leaving_raw, true),
-                    part(at.leaving_values, at.key_features, true)};
-  leave.push = {u32(s.tokens), u32(key_channels), u32(value_channels), window, sinks};
-  leave.groups = ceil_div(s.tokens * (key_channels + value_channels), kThreads);
+                    part(l, at.leaving_keys, at.leaving_raw, true),
+                    part(l, at.leaving_values, at.key_features, true)};
+  leave.push = {u32(s.tokens), u32(s.key_channels()), u32(s.value_channels()), u32(args.window),
+                u32(args.sinks)};
+  leave.groups = ceil_div(s.tokens * (s.key_channels() + s.value_channels()), kThreads);
   l.add(std::move(leave));
-  const Binding leaving = part(at.leaving_keys, at.leaving_raw, false);
+  const Binding leaving = part(l, at.leaving_keys, at.leaving_raw, false);
   Binding raw = leaving;
   if (args.rope) {
-    add_rotation(l, *args.rope, s.tokens, key_channels, {RopeAngle::Kind::kLeaving, 0, args.window}, leaving,
-                 part(at.leaving_raw, at.leaving_values, true));
-    raw = part(at.leaving_raw, at.leaving_values, false);
+    add_rotation(l, *args.rope, s.tokens, s.key_channels(), {RopeAngle::Kind::kLeaving, 0, args.window},
+                 leaving, part(l, at.leaving_raw, at.leaving_values, true));
+    raw = part(l, at.leaving_raw, at.leaving_values, false);
   }
   features(l, s, 1, s.state_heads, s.kv_heads, args.rotated_features ? leaving : raw,
-           part(at.key_features, at.factors, true));
+           part(l, at.key_features, at.factors, true));
   Dispatch factors;
   factors.shader = "window_linear_attention_decay";
   const uint32_t decay_flags = 1u | (l.shapes.has_weight(2) ? 2u : 0u) | (l.shapes.has_weight(3) ? 4u : 0u);
   factors.constants = {kThreads, code(decay.kind), decay_flags};
-  factors.bindings = {raw, l.vector(2), l.vector(3), part(at.factors, at.query_features, true)};
+  factors.bindings = {raw, l.vector(2), l.vector(3), part(l, at.factors, at.query_features, true)};
   const int64_t count = s.tokens * s.state_heads * s.features;
   factors.push = {u32(count),
                   u32(s.state_heads),
                   u32(s.kv_heads),
                   u32(s.features),
-                  u32(key_channels),
+                  u32(s.key_channels()),
                   u32(s.features),
                   bits(decay.divisor),
                   bits(decay.minimum),
@@ -123,9 +129,10 @@ Result<void> run(Lowering& l) {
                   bits(decay.slope)};
   factors.groups = ceil_div(count, kThreads);
   l.add(std::move(factors));
-  features(l, s, 0, s.heads, s.heads, args.rotated_features ? q : l.in(0),
-           part(at.query_features, at.above, true));
+}
 
+void attend_window(Lowering& l, const Sizes& s, const Layout& at, const Rotated& rotated) {
+  const auto& args = l.args<fb::WindowLinearAttentionT>();
   Dispatch exact;
   exact.shader = "window_linear_attention_window";
   const uint32_t flags = (l.shapes.has_weight(4) ? 1u : 0u) | (l.shapes.has_weight(5) ? 2u : 0u) |
@@ -133,9 +140,9 @@ Result<void> run(Lowering& l) {
   exact.constants = {kThreads, u32(s.head_dim), static_cast<uint32_t>(ceil_div(s.value_dim, kThreads)),
                      flags};
   exact.bindings = {l.params(),
-                    q,
+                    rotated.q,
                     l.in(0),
-                    k,
+                    rotated.k,
                     l.in(2),
                     l.state(0, false),
                     l.state(1, false),
@@ -143,39 +150,64 @@ Result<void> run(Lowering& l) {
                     l.vector(5),
                     l.vector(6),
                     l.vector(7),
-                    part(at.above, at.below, true),
-                    part(at.below, at.sum, true)};
-  exact.push = {u32(s.heads), u32(s.kv_heads), u32(s.value_dim), window, sinks, bits(args.scale)};
+                    part(l, at.above, at.below, true),
+                    part(l, at.below, at.sum, true)};
+  exact.push = {u32(s.heads),     u32(s.kv_heads), u32(s.value_dim),
+                u32(args.window), u32(args.sinks), bits(args.scale)};
   exact.groups = static_cast<uint64_t>(s.tokens * s.heads);
   l.add(std::move(exact));
+}
 
+void attend_state(Lowering& l, const Sizes& s, const Layout& at, const StateTiles& tiles) {
+  const auto& args = l.args<fb::WindowLinearAttentionT>();
   Dispatch d;
   d.shader = "window_linear_attention";
   d.constants = tiles.constants(s.features);
   d.bindings = {l.params(),
-                part(at.key_features, at.factors, false),
-                part(at.factors, at.query_features, false),
-                part(at.leaving_values, at.key_features, false),
-                part(at.query_features, at.above, false),
-                part(at.above, at.below, false),
-                part(at.below, at.sum, false),
+                part(l, at.key_features, at.factors, false),
+                part(l, at.factors, at.query_features, false),
+                part(l, at.leaving_values, at.key_features, false),
+                part(l, at.query_features, at.above, false),
+                part(l, at.above, at.below, false),
+                part(l, at.below, at.sum, false),
                 l.state(2),
                 l.state(3, false),
-                part(at.sum, at.end, true),
+                part(l, at.sum, at.end, true),
                 l.out(0)};
-  d.push = {u32(s.tokens), u32(s.heads), u32(s.kv_heads), u32(s.state_heads), u32(s.value_dim),
-            tiles.tiles,   window,       sinks,           bits(args.epsilon)};
+  d.push = {u32(s.tokens), u32(s.heads),     u32(s.kv_heads), u32(s.state_heads), u32(s.value_dim),
+            tiles.tiles,   u32(args.window), u32(args.sinks), bits(args.epsilon)};
   d.groups = static_cast<uint64_t>(s.state_heads) * tiles.tiles;
   l.add(std::move(d));
+}
 
-  Dispatch store;
-  store.shader = "window_linear_attention_store";
-  store.constants = {kThreads};
-  store.bindings = {l.params(), k, l.in(2), part(at.sum, at.end, false), l.state(0), l.state(1), l.state(3)};
-  store.push = {
-      u32(s.tokens), u32(key_channels), u32(value_channels), window, sinks, u32(s.state_heads * s.features)};
-  store.groups = ceil_div(s.tokens * (key_channels + value_channels) + s.state_heads * s.features, kThreads);
-  l.add(std::move(store));
+// The run's keys and values to the window, and the state's new sums to their place.
+void store(Lowering& l, const Sizes& s, const Layout& at, const Binding& k) {
+  const auto& args = l.args<fb::WindowLinearAttentionT>();
+  const int64_t sums = s.state_heads * s.features;
+  Dispatch d;
+  d.shader = "window_linear_attention_store";
+  d.constants = {kThreads};
+  d.bindings = {l.params(), k, l.in(2), part(l, at.sum, at.end, false), l.state(0), l.state(1), l.state(3)};
+  d.push = {u32(s.tokens),    u32(s.key_channels()), u32(s.value_channels()),
+            u32(args.window), u32(args.sinks),       u32(sums)};
+  d.groups = ceil_div(s.tokens * (s.key_channels() + s.value_channels()) + sums, kThreads);
+  l.add(std::move(d));
+}
+
+Result<void> run(Lowering& l) {
+  const auto& args = l.args<fb::WindowLinearAttentionT>();
+  const Layout at(l.bounds());
+  const Sizes s(l.shapes);
+  if (s.tokens == 0) return {};
+  const StateTiles tiles(l, s.features, s.value_dim);
+  LINNET_TRY(check_shared(l, std::max(s.features, s.head_dim), tiles.threads + 2 * kThreads, 2));
+  const Rotated rotated = rotate(l, s, at);
+  leave_window(l, s, at, rotated.k);
+  features(l, s, 0, s.heads, s.heads, args.rotated_features ? rotated.q : l.in(0),
+           part(l, at.query_features, at.above, true));
+  attend_window(l, s, at, rotated);
+  attend_state(l, s, at, tiles);
+  store(l, s, at, rotated.k);
   return {};
 }
 

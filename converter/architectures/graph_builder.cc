@@ -1,9 +1,17 @@
 #include "converter/architectures/graph_builder.h"
 
+#include <type_traits>
+
 #include "format/names.h"
 #include "runtime/graph/ops.h"
 
 namespace linnet::convert {
+
+// One cannot be made of another, nor of a bare number without saying so.
+template <typename A, typename B>
+constexpr bool kApart = !std::is_constructible_v<A, B> && !std::is_constructible_v<B, A>;
+static_assert(kApart<Value, Weight> && kApart<Value, State> && kApart<Weight, State>);
+static_assert(!std::is_convertible_v<int, Value> && !std::is_convertible_v<Value, int>);
 
 GraphBuilder::GraphBuilder() : model_(std::make_unique<fb::ModelT>()) {}
 

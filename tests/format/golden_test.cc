@@ -2,6 +2,7 @@
 // introduced version N.
 #include <doctest/doctest.h>
 
+#include "format/head.h"
 #include "runtime/core/strings.h"
 #include "tests/format/sample.h"
 
@@ -50,6 +51,22 @@ TEST_CASE("the golden file of version 1 reads as it was written") {
   CHECK(model.chat_template == "{{ messages[0].content }}");
   REQUIRE(model.sampler);
   CHECK(model.sampler->top_p == 1);
+}
+
+TEST_CASE("the factors of products: by the field, and by the method's name in files from before it") {
+  const auto file = ModelFile::open(LINNET_GOLDEN "/format_v1.lnt");
+  REQUIRE(file);
+  CHECK(file->model().methods[0]->products == fb::Products::ByName);
+  CHECK(half_products(*file->model().methods[0]));
+  fb::MethodT method;
+  method.name = "decode_image";
+  CHECK_FALSE(half_products(method));
+  method.products = fb::Products::Half;
+  CHECK(half_products(method));
+  method.name = "denoise";
+  CHECK(half_products(method));
+  method.products = fb::Products::Single;
+  CHECK_FALSE(half_products(method));
 }
 
 // Run by hand when a version is released (or the corpus is lost):

@@ -47,6 +47,20 @@ std::string decode_error(const Change& change) {
 fb::MethodT& method(fb::ModelT& m) { return *m.methods[0]; }
 fb::NodeT& node(fb::ModelT& m, size_t i) { return *m.methods[0]->nodes[i]; }
 
+struct Rule {
+  const char* message;
+  Change change;
+};
+
+void check_rules(const std::vector<Rule>& rules) {
+  for (const Rule& rule : rules) {
+    CAPTURE(rule.message);
+    const std::string error = verify_error(rule.change);
+    CAPTURE(error);
+    CHECK(contains(error, rule.message));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("the sample passes") {
@@ -55,13 +69,8 @@ TEST_CASE("the sample passes") {
   CHECK(verify_model(fb::ModelT(), kFileHeaderBytes));
 }
 
-TEST_CASE("every rule of the verifier refuses what breaks it") {
-  struct Rule {
-    const char* message;
-    Change change;
-  };
-  const std::vector<Rule> rules = {
-      // names
+TEST_CASE("the verifier refuses what breaks its rules: names") {
+  check_rules({
       {"weight 1 has no name", [](auto& m) { m.weights[1]->name = ""; }},
       {"two weights have the name 'embedding'", [](auto& m) { m.weights[1]->name = "embedding"; }},
       {"control character", [](auto& m) { m.weights[1]->name = "a\x1B[2J"; }},
@@ -81,7 +90,11 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
       {"metadata entry 0 has no name", [](auto& m) { m.metadata[0]->key = ""; }},
       {"metadata entry 1 is missing", [](auto& m) { m.metadata.push_back(nullptr); }},
       {"weight 3 is missing", [](auto& m) { m.weights.push_back(nullptr); }},
-      // segments
+  });
+}
+
+TEST_CASE("the verifier refuses what breaks its rules: segments") {
+  check_rules({
       {"segment 2 is missing", [](auto& m) { m.segments.push_back(nullptr); }},
       {"segment 0 starts at 16448, which is no multiple", [](auto& m) { m.segments[0]->offset += 64; }},
       {"segment 0 starts at 0, inside", [](auto& m) { m.segments[0]->offset = 0; }},
@@ -91,7 +104,11 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
       {"do not end before the head", [](auto& m) { m.segments[1]->bytes = ~uint64_t{0} - 100; }},
       {"do not end before the head", [](auto& m) { m.segments[1]->offset = ~uint64_t{0} - kPageBytes + 1; }},
       {"segment 1 starts at 32768, inside", [](auto& m) { m.segments[0]->bytes = kPageBytes - 1; }},
-      // weights
+  });
+}
+
+TEST_CASE("the verifier refuses what breaks its rules: weights") {
+  check_rules({
       {"weight 'embedding' has 2177 bytes", [](auto& m) { m.weights[0]->bytes += 1089; }},
       {"and its type and shape need", [](auto& m) { m.weights[0]->shape[0] = 15; }},
       {"is in segment 2, and there are 2", [](auto& m) { m.weights[0]->segment = 2; }},
@@ -113,7 +130,11 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
       {"has 2 or 3 dimensions, not 1", [](auto& m) { m.weights[1]->layout = fb::Layout::Panel; }},
       {"type i32 is not stored in panels", [](auto& m) { m.weights[0]->dtype = fb::DType::I32; }},
       {"type 99 is unknown", [](auto& m) { m.weights[0]->dtype = static_cast<fb::DType>(99); }},
-      // states and values
+  });
+}
+
+TEST_CASE("the verifier refuses what breaks its rules: states and values") {
+  check_rules({
       {"state 'layers.0.keys' has type q4", [](auto& m) { m.states[0]->dtype = fb::DType::Q4; }},
       {"value 'logits' has type q8", [](auto& m) { method(m).values[3]->dtype = fb::DType::Q8; }},
       {"state 'layers.0.keys' has 7 dimensions, more than 6",
@@ -137,7 +158,11 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
        [](auto& m) { m.states[0]->shape[0] = fb::Dim(0, 1, 1, std::numeric_limits<int64_t>::min()); }},
       {"dimension 0 of value 'hidden' refers to symbol 5",
        [](auto& m) { method(m).values[1]->shape[0] = symbol(5); }},
-      // methods
+  });
+}
+
+TEST_CASE("the verifier refuses what breaks its rules: methods") {
+  check_rules({
       {"its inputs refer to value 4, and there are 4", [](auto& m) { method(m).inputs = {4}; }},
       {"its inputs refer to value -1", [](auto& m) { method(m).inputs = {-1}; }},
       {"value 'input_ids' is twice in its inputs",
@@ -170,7 +195,11 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
        }},
       {"node 'embedding' reads value 'hidden' before",  // two nodes that need each other
        [](auto& m) { node(m, 0).inputs = {1}; }},
-      // text
+  });
+}
+
+TEST_CASE("the verifier refuses what breaks its rules: text") {
+  check_rules({
       {"has no pieces", [](auto& m) { m.tokenizer->pieces.clear(); }},
       {"4 pieces and 3 scores", [](auto& m) { m.tokenizer->scores.pop_back(); }},
       {"4 pieces and 5 kinds", [](auto& m) { m.tokenizer->kinds.push_back(fb::TokenKind::Normal); }},
@@ -205,13 +234,7 @@ TEST_CASE("every rule of the verifier refuses what breaks it") {
       {"top_p is 0", [](auto& m) { m.sampler->top_p = 0; }},
       {"min_p is 2", [](auto& m) { m.sampler->min_p = 2; }},
       {"repetition_penalty is 0", [](auto& m) { m.sampler->repetition_penalty = 0; }},
-  };
-  for (const Rule& rule : rules) {
-    CAPTURE(rule.message);
-    const std::string error = verify_error(rule.change);
-    CAPTURE(error);
-    CHECK(contains(error, rule.message));
-  }
+  });
 }
 
 TEST_CASE("what may be absent may be absent") {

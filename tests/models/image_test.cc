@@ -41,6 +41,9 @@ std::shared_ptr<const Model> converted(const fs::path& source, const std::string
   auto model = Model::open(file.string());
   REQUIRE_MESSAGE(model, (model ? "" : model.error().message));
   fs::remove(file);  // the mapping keeps it
+  // A decoder is f32 throughout.
+  for (const auto& method : (*model)->file().model().methods)
+    CHECK((method->products == (method->name == "decode_image" ? fb::Products::Single : fb::Products::Half)));
   return *model;
 }
 
