@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "converter/readers/safetensors.h"
+#include "tests/compare.h"
 
 namespace linnet::testing {
 
@@ -35,15 +36,5 @@ class TensorFile {
  private:
   convert::Checkpoint file_;
 };
-
-inline double largest_difference(std::span<const float> a, std::span<const float> b) {
-  REQUIRE(a.size() == b.size());
-  double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double d = std::abs(static_cast<double>(a[i]) - b[i]);
-    most = std::isnan(d) ? INFINITY : std::max(most, d);
-  }
-  return most;
-}
 
 }  // namespace linnet::testing

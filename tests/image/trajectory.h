@@ -35,6 +35,7 @@ void check_trajectory(const TensorFile& file, const std::string& name, const con
   const auto scheduler_config = convert::import_scheduler(config, name);
   REQUIRE_MESSAGE(scheduler_config, (scheduler_config ? "" : scheduler_config.error().message));
   const std::vector<float> track = file[name + ".trajectory"], times = file[name + ".timesteps"];
+  REQUIRE(steps > 0);
   const size_t n = track.size() / static_cast<size_t>(steps + 1);
   const auto scheduler = image::Scheduler::create(*scheduler_config, steps);
   REQUIRE_MESSAGE(scheduler, (scheduler ? "" : scheduler.error().message));
@@ -45,8 +46,8 @@ void check_trajectory(const TensorFile& file, const std::string& name, const con
   std::vector<float> sample(track.begin(), track.begin() + static_cast<std::ptrdiff_t>(n));
   std::vector<float> prediction(n), variance(n);
   holder.write(kSample, sample);
-  double scale = 1;
-  for (const float x : track) scale = std::max(scale, static_cast<double>(std::abs(x)));
+  check_truth(name, track);
+  const double scale = std::max(1.0, largest_magnitude(track));
   for (int i = 0; i < steps; ++i) {
     CAPTURE(i);
     CHECK(scheduler->timestep(i) == doctest::Approx(times[static_cast<size_t>(i)]).epsilon(1e-6));
@@ -66,7 +67,7 @@ void check_trajectory(const TensorFile& file, const std::string& name, const con
     holder.apply(ops);
     holder.read(kSample, sample);
     const auto expected = std::span(track).subspan(n * static_cast<size_t>(i + 1), n);
-    CHECK(largest_difference(sample, expected) < tolerance * scale);
+    check_below("trajectory", largest_difference(sample, expected) / scale, tolerance);
   }
 }
 
@@ -76,6 +77,7 @@ size_t check_trajectories(const std::string& folder, Holder& holder, double tole
   const TensorFile file(folder + "/reference.safetensors");
   const auto cases = convert::read_json(folder + "/cases.json", true);
   REQUIRE(cases);
+  REQUIRE_FALSE(cases->empty());
   for (const auto& c : *cases)
     check_trajectory(file, c["name"].template get<std::string>(), c["config"], c["steps"].template get<int>(),
                      holder, tolerance);

@@ -29,6 +29,7 @@ TEST_CASE("activations round to the nearest of 255 levels and carry their sums")
       CAPTURE(target_name(target));
       CAPTURE(k);
       std::vector<float> x(k);
+      REQUIRE_FALSE(x.empty());
       for (float& v : x) v = std::exp(3 * normal(random)) * (normal(random) < 0 ? -1.0f : 1.0f);
       const auto groups = quantize(target, x);
       for (size_t g = 0; g < groups.size(); ++g) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "backends/registry/registry.h"
+#include "tests/compare.h"
 #include "tests/vulkan_device.h"
 
 namespace linnet::testing {
@@ -39,7 +40,7 @@ std::vector<const Backend*> find_devices() {
     if (backend)
       found.push_back((new std::shared_ptr<const Backend>(*backend))->get());
     else
-      MESSAGE("SKIPPED on ", factory->name, ": ", backend.error().message);
+      skipped(std::string(factory->name) + ": " + backend.error().message);
   }
   return found;
 }

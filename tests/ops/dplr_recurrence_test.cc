@@ -22,7 +22,7 @@ static void any_dplr_case(OpBuilder& op, Random& random) {
   args.removal_epsilon = random.choice({1e-12f, 1e-6f});
   op.args(args);
   op.exact_pieces();
-  op.tolerance(3e-5);
+  op.tolerance(3e-6);  // reached: 3e-7
   op.input({kTokens, heads * K});
   op.input({kTokens, heads * K}, uniform(-4, 4));
   op.input({kTokens, heads * K}, normal());
@@ -64,7 +64,8 @@ TEST_CASE(
   check_op(20, [](OpBuilder& op, Random& random) {
     any_dplr_case(op, random);
     op.options().state_dtype = DType::kF16;
-    op.tolerance(0.01, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
+    // 2^-11 of each element, kept by slow decays for many tokens; reached: 3e-4.
+    op.tolerance(0.003, 1e-6);
   });
 }
 
@@ -90,11 +91,7 @@ TEST_CASE("dplr_recurrence: decays and rates out of any range stay finite") {
           b.output({kTokens, 64});
         },
         1, 200);
-    for (const Backend* backend : all_backends()) {
-      const OpRun run = run_op(*op, *backend);
-      for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
-      for (const float x : run.states[0]) REQUIRE(std::isfinite(x));
-    }
+    check_finite(*op);
   }
 }
 
@@ -114,10 +111,6 @@ TEST_CASE("dplr_recurrence: golden of flash-linear-attention's RWKV-7") {
         b.output({kTokens, 16});
       },
       1, 70);
-  const auto o = golden["o"], state = golden["final_state"];
-  for (const Backend* backend : all_backends()) {
-    const OpRun run = run_op(*op, *backend);
-    for (size_t i = 0; i < o.size(); ++i) CHECK(std::fabs(run.outputs[0][i] - o[i]) <= 6e-4f);
-    for (size_t i = 0; i < state.size(); ++i) CHECK(std::fabs(run.states[0][i] - state[i]) <= 6e-4f);
-  }
+  check_op_golden(*op, {golden["o"]}, {golden["final_state"]},
+                  6e-5);  // reached: 5.7e-6; the manifest allows 6e-4
 }

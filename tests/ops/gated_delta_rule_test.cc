@@ -27,7 +27,7 @@ static void any_delta_rule_case(OpBuilder& op, Random& random) {
   args.beta_scale = random.choice({1.0f, 2.0f});
   op.args(args);
   op.exact_pieces();
-  op.tolerance(3e-5);
+  op.tolerance(9e-6);  // reached: 9e-7
   op.input({kTokens, keys * K});
   op.input({kTokens, keys * K});
   op.input({kTokens, heads * V});
@@ -51,7 +51,8 @@ TEST_CASE(
   check_op(20, [](OpBuilder& op, Random& random) {
     any_delta_rule_case(op, random);
     op.options().state_dtype = DType::kF16;
-    op.tolerance(0.01, 1e-6);  // 2^-11 of each element, kept by slow decays for many tokens
+    // 2^-11 of each element, kept by slow decays for many tokens; reached: 8e-4.
+    op.tolerance(0.008, 1e-6);
   });
 }
 
@@ -70,11 +71,7 @@ TEST_CASE("gated_delta_rule: betas and keys out of any range stay finite") {
         b.output({kTokens, 48});
       },
       1, 300);
-  for (const Backend* backend : all_backends()) {
-    const OpRun run = run_op(*op, *backend);
-    for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
-    for (const float s : run.states[0]) REQUIRE(std::isfinite(s));
-  }
+  check_finite(*op);
 }
 
 TEST_CASE("gated_delta_rule: log decays down to -10000 and above 0 stay finite") {
@@ -98,11 +95,7 @@ TEST_CASE("gated_delta_rule: log decays down to -10000 and above 0 stay finite")
             b.output({kTokens, 64});
           },
           1, 200);
-      for (const Backend* backend : all_backends()) {
-        const OpRun run = run_op(*op, *backend);
-        for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
-        for (const float x : run.states[0]) REQUIRE(std::isfinite(x));
-      }
+      check_finite(*op);
     }
 }
 
@@ -110,10 +103,8 @@ TEST_CASE("gated_delta_rule: goldens of flash-linear-attention") {
   struct Case {
     const char* file;
     int heads, decay;  // channels of the decay; 0: none
-    double tolerance;
   };
-  for (const Case& c :
-       {Case{"delta_rule", 2, 0, 2e-5}, Case{"gated_delta_rule", 4, 4, 2e-5}, Case{"kda", 2, 16, 1e-5}}) {
+  for (const Case& c : {Case{"delta_rule", 2, 0}, Case{"gated_delta_rule", 4, 4}, Case{"kda", 2, 16}}) {
     CAPTURE(c.file);
     const GoldenFile golden(c.file);
     const auto op = make_op(
@@ -136,15 +127,6 @@ TEST_CASE("gated_delta_rule: goldens of flash-linear-attention") {
           b.output({kTokens, c.heads * 12});
         },
         1, 70);
-    const auto o = golden["o"], state = golden["final_state"];
-    for (const Backend* backend : all_backends()) {
-      const OpRun run = run_op(*op, *backend);
-      double largest = 0;
-      for (size_t i = 0; i < o.size(); ++i)
-        largest = std::max(largest, std::fabs(static_cast<double>(run.outputs[0][i] - o[i])));
-      for (size_t i = 0; i < state.size(); ++i)
-        largest = std::max(largest, std::fabs(static_cast<double>(run.states[0][i] - state[i])));
-      CHECK_MESSAGE(largest <= c.tolerance, backend->name());
-    }
+    check_op_golden(*op, {golden["o"]}, {golden["final_state"]}, 4e-6, c.file);  // reached: 3.6e-7
   }
 }

@@ -31,7 +31,8 @@ TEST_CASE("linear: within the rounding of activations, every element type, alone
         op.absent_weight();
       op.output({kTokens, n});
     }
-    op.tolerance([bounds](size_t output, size_t i) { return (*bounds)[output][i] + 1e-6; });
+    op.tolerance(
+        [bounds](size_t output, size_t i) { return (*bounds)[output][i] + 1e-6; });  // reached: 0.71 of it
   });
 }
 
@@ -60,7 +61,7 @@ TEST_CASE("linear: activation, gate and residual after the product") {
         args.gated = gated;
         op.args(args);
         op.exact_pieces();
-        op.tolerance(3e-6);
+        op.tolerance(1.2e-6);  // reached: 1.2e-7
         op.input({kTokens, k}, whole);
         const bool residual = random.chance(0.5);
         if (residual) op.input({kTokens, n}, uniform(-10, 10));
@@ -98,7 +99,8 @@ TEST_CASE("linear: sizes at which panels are shared between threads") {
                  op.absent_weight();
                  if (i == 0 || !gated) op.output({kTokens, n});
                }
-               op.tolerance(0.05);  // this case is about threads and pieces, which are exact
+               // About threads and pieces, which are exact; int8 activations reach 0.009.
+               op.tolerance(0.03);
              },
              {.most_tokens = 20});
   }
@@ -152,7 +154,7 @@ TEST_CASE("linear: a gate of channels, from a part of the modulation, before the
     args.gated = random.chance(0.3);
     args.activation = args.gated ? fb::Activation::Silu : fb::Activation::None;
     op.args(args);
-    op.tolerance(1e-5, 1e-6);
+    op.tolerance(4e-6, 4e-7);  // reached: 3.6e-7
     op.input({kTokens, k});
     if (random.chance(0.7))
       op.input({kTokens, n});

@@ -88,9 +88,13 @@ inline std::unique_ptr<fb::DecayT> args_of(const DecayCase& c) {
 inline std::unique_ptr<fb::HeadMapT> random_map(Random& random, bool l2) {
   fb::HeadMapT map;
   map.norm =
-      l2 ? fb::HeadNorm::L2 : random.choice({fb::HeadNorm::None, fb::HeadNorm::L2, fb::HeadNorm::Softmax});
-  map.epsilon = 1e-6f;
+      l2 ? fb::HeadNorm::L2
+         : random.choice({fb::HeadNorm::None, fb::HeadNorm::L2, fb::HeadNorm::Softmax, fb::HeadNorm::Sum});
   map.activation = random.choice({fb::Activation::None, fb::Activation::Silu, fb::Activation::Elu1});
+  // Sums of positive numbers: no division by almost nothing.
+  const bool sum = map.norm == fb::HeadNorm::Sum;
+  if (sum) map.activation = fb::Activation::Elu1;
+  map.epsilon = sum && random.chance(0.5) ? 0.3f : 1e-6f;
   return std::make_unique<fb::HeadMapT>(map);
 }
 inline std::unique_ptr<fb::DecayT> decay_of(fb::DecayKind kind) {

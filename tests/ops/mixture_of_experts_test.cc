@@ -45,7 +45,7 @@ TEST_CASE("mixture_of_experts: like the reference for every routing, with and wi
     args.activation = random.choice({fb::Activation::Silu, fb::Activation::GeluTanh});
     op.args(args);
     op.exact_pieces();
-    op.tolerance(2e-5, 1e-6);
+    op.tolerance(5e-6, 5e-7);  // reached: 5e-7
     router_and_tokens(op, experts, d);
     if (random.chance(0.5)) op.input({kTokens, d}, uniform(-5, 5));
     op.matrix(DType::kF32, experts, d, diagonal(d, 6));
@@ -81,7 +81,7 @@ TEST_CASE("mixture_of_experts: quantised experts, more tokens than a block, size
                args.activation = fb::Activation::Silu;
                op.args(args);
                op.exact_pieces();
-               op.tolerance(0.03);  // of int8 activations; threads and pieces are exact
+               op.tolerance(0.03);  // reached, with int8 activations: 0.0133; threads and pieces are exact
                router_and_tokens(op, experts, d);
                op.matrix(DType::kQ8, experts, d, diagonal(d, 6));
                op.absent_weight();
@@ -120,5 +120,5 @@ TEST_CASE("mixture_of_experts: by hand") {
     b.output({kTokens, 1});
   });
   // 2 (16/4 + 3*4/4) + sigmoid(0) 10 + 100
-  check_op_equals(*op, {{119}}, 1e-5);
+  check_op_equals(*op, {{119}}, 1e-5);  // an ulp is 8e-6; reached: 0
 }

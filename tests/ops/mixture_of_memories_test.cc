@@ -84,7 +84,7 @@ TEST_CASE("mixture_of_memories: like the reference") {
     args.beta_scale = random.choice({1.0f, 2.0f});
     args.kernel_activation = random.choice({fb::Activation::None, fb::Activation::Silu});
     op.exact_pieces();
-    op.tolerance(3e-5);
+    op.tolerance(6e-6);  // reached: 6e-7
     memories_op(op, c, decay, std::move(args), uniform(-2, 2));
   });
 }
@@ -182,11 +182,11 @@ TEST_CASE("mixture_of_memories: a NaN of the router is not hidden, wild betas st
   const auto nan = with(exactly(bad), uniform(0, 1)), wild = with(uniform(-1, 1), uniform(5, 20));
   for (const Backend* backend : all_backends()) {
     CAPTURE(backend->name());
-    const OpRun run = run_op(*nan, *backend), other = run_op(*wild, *backend);
+    const OpRun run = run_op(*nan, *backend);
     CHECK(std::isnan(run.outputs[0].back()));
     CHECK_FALSE(std::isnan(run.outputs[0][run.outputs[0].size() - 17]));
-    for (const float y : other.outputs[0]) REQUIRE(std::isfinite(y));
   }
+  check_finite(*wild);
 }
 
 TEST_CASE("mixture_of_memories: the rule says what is wrong") {

@@ -11,6 +11,7 @@
 #include "format/panel.h"
 #include "format/writer.h"
 #include "runtime/core/strings.h"
+#include "tests/compare.h"
 #include "tests/ops/backends_under_test.h"
 #include "tests/ops/op_traits.h"
 #include "tests/sanitized.h"
@@ -87,9 +88,9 @@ struct OpCase {
   std::vector<int64_t> bounds;   // of each; that of tokens is the largest piece
   EngineOptions options;
   int64_t tokens = 1;
-  double scale = 4e-6, absolute = 1e-7;
+  double scale = 2e-6, absolute = 1e-7, state_scale = 0;  // 0: as the outputs
   std::function<double(size_t, size_t)> allowed;
-  bool exact_pieces = false;
+  bool exact_pieces = false, states_may_be_zero = false;
   std::shared_ptr<const format::ModelFile> file;
 
   bool by_token() const {
@@ -168,10 +169,12 @@ void OpBuilder::tolerance(double scale, double absolute) {
   case_->scale = scale;
   case_->absolute = absolute;
 }
+void OpBuilder::state_tolerance(double scale) { case_->state_scale = scale; }
 void OpBuilder::tolerance(std::function<double(size_t, size_t)> allowed) {
   case_->allowed = std::move(allowed);
 }
 void OpBuilder::exact_pieces() { case_->exact_pieces = true; }
+void OpBuilder::states_may_be_zero() { case_->states_may_be_zero = true; }
 
 void OpBuilder::symbol(const std::string& name, int64_t value, int64_t bound) {
   auto symbol = std::make_unique<fb::SymbolT>();
@@ -395,48 +398,85 @@ std::vector<size_t> recurrent_states(const OpCase& op) {
   return indices;
 }
 
-void compare(const std::string& what, const std::vector<float>& found, const std::vector<float>& expected,
-             const std::function<double(size_t)>& allowed) {
-  REQUIRE_MESSAGE(found.size() == expected.size(), what);
-  double largest = 0;
+// How two results are compared. `label` names the bound in the record of what was reached, whatever the seed.
+struct Comparison {
+  std::string what, label;
+  std::function<double(size_t)> allowed;
+  Truth truth = Truth::kFinite;
+};
+
+bool agree(float found, float expected, double allowed, Truth truth, double& excess) {
+  const auto a = static_cast<double>(found), b = static_cast<double>(expected);
+  excess = 0;
+  if (!std::isfinite(a) || !std::isfinite(b)) {
+    excess = INFINITY;
+    return truth == Truth::kAsGiven && (a == b || (std::isnan(a) && std::isnan(b)));
+  }
+  if (a == b) return true;
+  excess = std::fabs(a - b) / allowed;
+  return excess <= 1;
+}
+
+void compare(const Comparison& how, const std::vector<float>& found, const std::vector<float>& expected) {
+  const std::string& what = how.what;
+  REQUIRE_MESSAGE(found.size() == expected.size(), what, ": ", found.size(), " values, expected ",
+                  expected.size());
+  REQUIRE_MESSAGE(!expected.empty(), what, ": nothing to compare");
+  double largest = 0, most = 0;
   size_t worst = found.size(), count = 0;
   for (size_t i = 0; i < found.size(); ++i) {
-    const auto a = static_cast<double>(found[i]), b = static_cast<double>(expected[i]);
-    if (std::memcmp(&found[i], &expected[i], sizeof(float)) == 0 || a == b ||
-        (std::isnan(a) && std::isnan(b)))
-      continue;
-    const double excess = std::fabs(a - b) / allowed(i);
-    if (excess <= 1) continue;
+    const double allowed = how.allowed(i);
+    if (!std::isfinite(allowed)) FAIL(what, ": the allowance of element ", i, " is not finite");
+    double excess = 0;
+    const bool agrees = agree(found[i], expected[i], allowed, how.truth, excess);
+    if (std::isfinite(excess)) most = std::max(most, excess);
+    if (agrees) continue;
     ++count;
-    if (worst == found.size() || excess > largest || std::isnan(excess)) {
+    if (worst == found.size() || excess > largest) {
       largest = excess;
       worst = i;
     }
   }
+  if (!how.label.empty()) note_reached(how.label, count ? std::max(most, largest) : most, 1);
   const bool fits = count == 0;
   CHECK_MESSAGE(fits, what, ": ", count, " of ", found.size(), " elements differ; element ", worst, " is ",
                 worst < found.size() ? found[worst] : 0.0f, ", expected ",
                 worst < found.size() ? expected[worst] : 0.0f, ", ", largest, " times the allowance");
 }
 
-void compare_runs(const OpCase& op, const std::string& what, const OpRun& found, const OpRun& expected,
-                  bool exact) {
+// What all other runs of a case are compared with.
+void check_reference(const OpCase& op, const std::string& where, const OpRun& truth) {
+  REQUIRE_MESSAGE(!truth.outputs.empty(), where, "no outputs");
+  for (size_t i = 0; i < truth.outputs.size(); ++i)
+    check_truth(where + strf("output {}", i), truth.outputs[i]);
+  for (const size_t i : recurrent_states(op)) {
+    const std::string name = where + strf("state {}", i);
+    if (op.states_may_be_zero)
+      REQUIRE_MESSAGE(std::isfinite(largest_magnitude(truth.states[i])), name, ": the truth is not finite");
+    else
+      check_truth(name, truth.states[i]);
+  }
+}
+
+void compare_runs(const OpCase& op, const std::string& what, const std::string& label, const OpRun& found,
+                  const OpRun& expected, bool exact) {
   const auto one = [&](const std::string& name, const std::vector<float>& a, const std::vector<float>& b,
-                       const std::function<double(size_t)>& own) {
-    double most = 0;
-    for (const float v : b)
-      if (std::isfinite(v)) most = std::max(most, std::fabs(static_cast<double>(v)));
-    compare(what + ", " + name, a, b, [&](size_t i) {
+                       double scale, const std::function<double(size_t)>& own) {
+    const double most = largest_magnitude(b);
+    const auto allowed = [&](size_t i) {
       if (exact) return 0.0;
-      return own ? own(i) : op.scale * most + op.absolute;
-    });
+      return own ? own(i) : (scale > 0 ? scale : op.scale) * most + op.absolute;
+    };
+    compare({what + ", " + name, exact ? std::string() : label + ", " + name, allowed}, a, b);
   };
+  REQUIRE(found.outputs.size() == expected.outputs.size());
+  REQUIRE(found.states.size() == expected.states.size());
   for (size_t i = 0; i < expected.outputs.size(); ++i)
-    one(strf("output {}", i), found.outputs[i], expected.outputs[i],
+    one(strf("output {}", i), found.outputs[i], expected.outputs[i], op.scale,
         op.allowed ? [&, i](size_t element) { return op.allowed(i, element); }
                    : std::function<double(size_t)>());
   for (const size_t i : recurrent_states(op))
-    one(strf("state {}", i), found.states[i], expected.states[i], nullptr);
+    one(strf("state {}", i), found.states[i], expected.states[i], op.state_scale, nullptr);
 }
 
 std::vector<int64_t> uneven_pieces(int64_t tokens, Random& random) {
@@ -464,18 +504,24 @@ OpRun run_op(const OpCase& op, const Backend& backend, int threads, const std::v
 
 std::vector<const Backend*> all_backends() {
   std::vector<const Backend*> backends = host_backends();
+  REQUIRE_FALSE(backends.empty());  // the portable target is in every build
   backends.insert(backends.begin(), &reference_backend());
   return backends;
 }
 
 namespace {
 
-// Those that have the op and keep states as the case asks.
+// Those that keep states as the case asks; the others are said.
 std::vector<const Backend*> devices_for(const OpCase& op) {
   const graph::OpKind kind = graph::op_kind(op.file->model().methods[0]->nodes[0]->args.type);
   std::vector<const Backend*> able;
-  for (const Backend* backend : device_backends())
-    if (backend->supports(kind) && backend->keeps_states_in(op.options.state_dtype)) able.push_back(backend);
+  for (const Backend* backend : device_backends()) {
+    REQUIRE(backend->supports(kind));  // cmake/LinnetVulkan.cmake asks for a shader of each op
+    if (backend->keeps_states_in(op.options.state_dtype))
+      able.push_back(backend);
+    else
+      skipped(strf("{} keeps no states in {}", backend->name(), dtype_name(op.options.state_dtype)));
+  }
   return able;
 }
 
@@ -485,10 +531,10 @@ constexpr int kDeviceSeeds = 5;
 void check_on_devices(const OpCase& op, const std::string& where,
                       const std::vector<std::vector<int64_t>>& cuts, const OpRun& truth) {
   for (const Backend* backend : devices_for(op)) {
-    const std::string name = where + std::string(backend->name());
-    compare_runs(op, name + " against the reference", run_op(op, *backend), truth, false);
+    const std::string label(backend->name()), name = where + label;
+    compare_runs(op, name + " against the reference", label, run_op(op, *backend), truth, false);
     if (!cuts.empty())
-      compare_runs(op, name + " in " + text(cuts[0]) + " against the reference",
+      compare_runs(op, name + " in " + text(cuts[0]) + " against the reference", label,
                    run_op(op, *backend, 1, cuts[0]), truth, false);
   }
   check_device_messages();
@@ -508,15 +554,57 @@ std::string creation_error(const OpCase& op, const Backend& backend) {
   return engine ? std::string() : engine.error().message;
 }
 
-void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& expected, double tolerance) {
+void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& expected, double tolerance,
+                     Truth truth) {
+  if (truth == Truth::kFinite)
+    for (const std::vector<float>& values : expected) check_truth("the expected values", values);
   std::vector<const Backend*> backends = all_backends();
   for (const Backend* device : devices_for(op)) backends.push_back(device);
   for (const Backend* backend : backends) {
     const OpRun found = run_op(op, *backend);
     REQUIRE(found.outputs.size() == expected.size());
-    for (size_t i = 0; i < expected.size(); ++i)
-      compare(strf("{}, output {}", backend->name(), i), found.outputs[i], expected[i],
-              [&](size_t) { return tolerance; });
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const std::string label = strf("{}, output {}", backend->name(), i);
+      compare({label, label, [&](size_t) { return tolerance; }, truth}, found.outputs[i], expected[i]);
+    }
+  }
+}
+
+void check_op_golden(const OpCase& op, const std::vector<std::vector<float>>& outputs,
+                     const std::vector<std::vector<float>>& states, double tolerance,
+                     const std::string& what) {
+  std::vector<std::vector<int64_t>> cuts = {{}};
+  if (op.by_token() && op.tokens > 1) cuts.emplace_back(static_cast<size_t>(op.tokens), 1);
+  std::vector<const Backend*> backends = all_backends();
+  for (const Backend* device : devices_for(op)) backends.push_back(device);
+  for (const Backend* backend : backends)
+    for (const auto& pieces : cuts) {
+      const OpRun run = run_op(op, *backend, 1, pieces);
+      const auto same = [&](const std::string& name, const auto& found, const auto& expected) {
+        REQUIRE(found.size() == expected.size());
+        for (size_t i = 0; i < expected.size(); ++i) {
+          if (expected[i].empty()) continue;
+          const std::string label = strf("{} {}, {} {}", what, backend->name(), name, i);
+          check_truth(label, expected[i]);
+          compare({label + " in " + text(pieces), label, [&](size_t) { return tolerance; }}, found[i],
+                  expected[i]);
+        }
+      };
+      same("output", run.outputs, outputs);
+      same("state", run.states, states);
+    }
+}
+
+void check_finite(const OpCase& op) {
+  for (const Backend* backend : all_backends()) {
+    const OpRun run = run_op(op, *backend);
+    const auto one = [&](const char* what, size_t i, const std::vector<float>& values) {
+      REQUIRE_MESSAGE(!values.empty(), backend->name(), ": ", what, " ", i, " is empty");
+      REQUIRE_MESSAGE(std::isfinite(largest_magnitude(values)), backend->name(), ": ", what, " ", i,
+                      " is not finite");
+    };
+    for (size_t i = 0; i < run.outputs.size(); ++i) one("output", i, run.outputs[i]);
+    for (size_t i = 0; i < run.states.size(); ++i) one("state", i, run.states[i]);
   }
 }
 
@@ -539,10 +627,11 @@ void check_op(int seeds, const BuildOp& build, const CheckOptions& options) {
     }
     const OpRun truth = run_op(*op, reference_backend());
     const std::string where = strf("seed {}, {} tokens, ", static_cast<int64_t>(seed), op->tokens);
+    check_reference(*op, where, truth);
     for (const auto& pieces : cuts)
       if (vulkan_wish() != "only")
-        compare_runs(*op, where + "reference in " + text(pieces), run_op(*op, reference_backend(), 1, pieces),
-                     truth, false);
+        compare_runs(*op, where + "reference in " + text(pieces), "reference in pieces",
+                     run_op(*op, reference_backend(), 1, pieces), truth, false);
     if (i < kDeviceSeeds) check_on_devices(*op, where, cuts, truth);
     if (vulkan_wish() == "only") {
       if (i + 1 >= kDeviceSeeds) break;
@@ -550,21 +639,22 @@ void check_op(int seeds, const BuildOp& build, const CheckOptions& options) {
     }
     for (const Backend* const form : host_backends()) {
       const Backend& backend = *form;
-      const std::string name = where + std::string(backend.name());
+      const std::string label(backend.name()), name = where + label;
       const OpRun whole = run_op(*op, backend);
-      compare_runs(*op, name + " against the reference", whole, truth, false);
+      compare_runs(*op, name + " against the reference", label, whole, truth, false);
       cuts.insert(cuts.begin(), std::vector<int64_t>());
       for (const auto& pieces : cuts) {
         const OpRun one = pieces.empty() ? whole : run_op(*op, backend, 1, pieces);
         if (!pieces.empty()) {
-          compare_runs(*op, name + " in " + text(pieces) + " against the reference", one, truth, false);
+          compare_runs(*op, name + " in " + text(pieces) + " against the reference", label, one, truth,
+                       false);
           if (op->exact_pieces)
-            compare_runs(*op, name + " in " + text(pieces) + " against one call", one, whole, true);
+            compare_runs(*op, name + " in " + text(pieces) + " against one call", label, one, whole, true);
         }
         for (const int threads : {2, 3}) {
           // More threads than processors wait for each other by the millisecond: once is enough.
           if (threads == 3 && (i > 0 || !pieces.empty())) continue;
-          compare_runs(*op, strf("{} in {} on {} threads against one", name, text(pieces), threads),
+          compare_runs(*op, strf("{} in {} on {} threads against one", name, text(pieces), threads), label,
                        run_op(*op, backend, threads, pieces), one, true);
         }
       }

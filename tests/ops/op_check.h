@@ -20,6 +20,9 @@
 // Operands are numbered in the order of the calls, as the op's rule in runtime/graph/rules_*.cc lists them.
 // For each seed (under the sanitizers a third of them) check_op() draws a number of tokens and checks, naming
 // seed, target, threads, output and element where it fails:
+//   - the truth, which is what the reference gives in one call: finite, and no output or state zero
+//   throughout
+//     (unless the case says states_may_be_zero());
 //   - the reference: the sequence in one call, in uneven pieces and token by token agree (if every output
 //     begins with kTokens), states and positions included;
 //   - every host backend, the CPU's with every target: equal to the reference within the tolerance; the same
@@ -28,6 +31,7 @@
 //   - every device backend, where there is a device (tests/ops/backends_under_test.h): the first seeds equal
 //     to the reference within the tolerance, in one call and in pieces, and the validation layer silent.
 // run_op() runs a case once and returns its outputs, for closed-form expectations and golden files.
+// A NaN or an infinity on either side is a failure, but for check_op_equals() with Truth::kAsGiven.
 #pragma once
 
 #include <cstdint>
@@ -114,13 +118,18 @@ class OpBuilder {
   size_t weight_count() const;  // present weights so far
 
   // Allowed |y - reference| of every element of an output is `scale` times the output's largest magnitude
-  // plus `absolute`. The default is for f32 arithmetic with sums of some hundred terms.
+  // plus `absolute`. The default is for f32 arithmetic with sums of some hundred terms. Bounds are some ten
+  // times what LINNET_TEST_REACHED (tests/compare.h) finds with AVX2 and the portable target; other vectors
+  // add up in another order, which changes an error by less than that.
   void tolerance(double scale, double absolute = 1e-7);
+  void state_tolerance(double scale);  // where it is not that of the outputs
   // Instead: the allowance of one element, such as a bound derived from the rounding of activations.
   void tolerance(std::function<double(size_t output, size_t element)> allowed);
   // Whether one call, pieces and single tokens must agree bit for bit on the CPU (default: within the
   // tolerance).
   void exact_pieces();
+  // The right states may be zero throughout: nothing has left the window yet.
+  void states_may_be_zero();
 
   std::shared_ptr<const OpCase> finish();
 
@@ -150,8 +159,22 @@ using BuildOp = std::function<void(OpBuilder&, Random&)>;
 // A case for run_op(), from one seed.
 std::shared_ptr<const OpCase> make_op(const BuildOp& build, uint64_t seed = 1, int64_t tokens = 1);
 
-// Compares all outputs with hand-computed ones: every backend, every target.
-void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& expected, double tolerance);
+// Compares all outputs with hand-computed or official ones: every backend, every target, Vulkan.
+enum class Truth {
+  kFinite,   // and no output zero throughout, or the test fails
+  kAsGiven,  // zeros are meant, a NaN is met by a NaN and an infinity by the same infinity
+};
+void check_op_equals(const OpCase& op, const std::vector<std::vector<float>>& expected, double tolerance,
+                     Truth truth = Truth::kFinite);
+
+// The outputs and the listed states of one run against official ones, on every backend, in one call and (if
+// every output begins with kTokens) token by token. `tolerance`: the largest distance of an element. Empty:
+// not compared.
+void check_op_golden(const OpCase& op, const std::vector<std::vector<float>>& outputs,
+                     const std::vector<std::vector<float>>& states, double tolerance,
+                     const std::string& what = "");
+// Outputs and states that are not empty are finite; for inputs out of any range.
+void check_finite(const OpCase& op);
 
 struct CheckOptions {
   int64_t most_tokens = 70;

@@ -31,16 +31,3 @@ TEST_CASE("token_shift: by hand, nothing before the first token") {
       1, 2);
   check_op_equals(*op, {{2, 6, 2, 14}}, 0);
 }
-
-TEST_CASE("concat_heads: each head's channels in turn, shared ones repeated") {
-  const auto op = make_op([](OpBuilder& b, Random&) {
-    fb::ConcatHeadsT args;
-    args.heads = 2;
-    args.sizes = {1, 2};
-    b.args(args);
-    b.input({kTokens, 2}, exactly({1, 2}));
-    b.input({kTokens, 2}, exactly({8, 9}));
-    b.output({kTokens, 6});
-  });
-  check_op_equals(*op, {{1, 8, 9, 2, 8, 9}}, 0);
-}

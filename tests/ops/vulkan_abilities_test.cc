@@ -21,9 +21,10 @@ const VulkanBackend* with(bool all) {
     (every ? options.even_if_slow : options.without) =
         std::vector<std::string>(std::begin(kVulkanAbilities), std::end(kVulkanAbilities));
     auto backend = open_test_vulkan(options);
-    return backend ? backend->release() : nullptr;
+    REQUIRE_MESSAGE(backend, (backend ? "" : backend.error().message));
+    return backend->release();
   };
-  if (!vulkan_test_backend()) return nullptr;
+  if (!vulkan_test_backend()) return nullptr;  // said
   static const VulkanBackend* const backends[] = {open(false), open(true)};
   return backends[all ? 1 : 0];
 }
@@ -37,7 +38,8 @@ const VulkanBackend* without_halves() {
       if (std::ranges::find(options.without, name) == options.without.end())
         options.even_if_slow.emplace_back(name);
     auto made = open_test_vulkan(options);
-    return made ? made->release() : nullptr;
+    REQUIRE_MESSAGE(made, (made ? "" : made.error().message));
+    return made->release();
   }();
   return backend;
 }
@@ -47,22 +49,27 @@ const VulkanBackend* with_only(const char* ability, std::vector<std::string> wit
   VulkanOptions options;
   options.without = std::move(without);
   options.even_if_slow = {ability};
-  auto made = vulkan_test_backend() ? open_test_vulkan(options) : fail(ErrorCode::kUnsupported, "no device");
-  if (made && std::ranges::count((*made)->device().abilities, ability) > 0) return made->release();
-  MESSAGE("SKIPPED: the device lacks ", ability);
-  return nullptr;
+  if (!vulkan_test_backend()) return nullptr;  // said
+  auto made = open_test_vulkan(options);
+  REQUIRE_MESSAGE(made, (made ? "" : made.error().message));
+  return std::ranges::count((*made)->device().abilities, ability) > 0 ? made->release() : nullptr;
+}
+// The same, said to be skipped.
+const VulkanBackend* or_skipped(const VulkanBackend* backend, const char* ability) {
+  if (!backend && vulkan_test_backend()) skipped(std::string("the Vulkan device lacks ") + ability);
+  return backend;
 }
 
 // f16 where integers or matrix units would be taken otherwise.
 const VulkanBackend* with_halves() {
   static const VulkanBackend* const backend = with_only("fp16", {"integer_dot", "cooperative_matrix"});
-  return backend;
+  return or_skipped(backend, "fp16");
 }
 
 // Matrix units, which come before integers and f16.
 const VulkanBackend* with_units() {
   static const VulkanBackend* const backend = with_only("cooperative_matrix", {});
-  return backend;
+  return or_skipped(backend, "cooperative_matrix");
 }
 
 // Sums and largest magnitudes of a stretch of inputs and of weights, and the sum of their products'.
@@ -130,12 +137,12 @@ double worst(const OpRun& truth, const OpRun& found, double scale,
   double worst = 0;
   for (size_t o = 0; o < truth.outputs.size(); ++o) {
     REQUIRE(found.outputs[o].size() == truth.outputs[o].size());
-    double most = 0;
-    for (const float v : truth.outputs[o]) most = std::max(most, std::fabs(static_cast<double>(v)));
+    const double most = largest_magnitude(truth.outputs[o]);
+    REQUIRE(std::isfinite(most));
     for (size_t i = 0; i < truth.outputs[o].size(); ++i) {
       const double apart = std::fabs(static_cast<double>(found.outputs[o][i]) - truth.outputs[o][i]);
       const double may = scale * most + (allowed.empty() ? 0 : allowed[o][i]) + 1e-6;
-      worst = std::max(worst, std::isnan(apart) ? 1e30 : apart / may);
+      worst = std::max(worst, std::isfinite(apart) ? apart / may : 1e30);
     }
   }
   return worst;
@@ -150,6 +157,7 @@ double worst(const OpCase& op, const Backend& backend, double scale,
 void check_both_ways(const OpCase& op, double scale, const char* ability,
                      const std::vector<int64_t>& pieces = {}) {
   const OpRun truth = run_op(op, reference_backend());
+  for (const std::vector<float>& output : truth.outputs) check_truth("output", output);
   const OpRun none = run_op(op, *with(false), 1, pieces), all = run_op(op, *with(true), 1, pieces);
   CHECK(worst(truth, none, scale) <= 1);
   CHECK(worst(truth, all, scale) <= 1);
@@ -163,7 +171,7 @@ TEST_CASE(
     "a tile") {
   if (!with(false)) return;
   const bool integers = std::ranges::count(with(true)->device().abilities, "integer_dot") > 0;
-  if (!integers) MESSAGE("SKIPPED: the device has no integer dot product");
+  if (!integers) skipped("the Vulkan device lacks integer_dot");
   for (const DType dtype : kWeightTypes)
     for (const int64_t tokens : {15, 16, 32, 33, 70}) {
       CAPTURE(dtype_name(dtype));

@@ -29,27 +29,15 @@ const VulkanBackend* without_chunks() {
   return backend;
 }
 
-// The largest distance of an element, over the largest magnitude.
-float apart(const std::vector<float>& found, const std::vector<float>& truth) {
-  REQUIRE(found.size() == truth.size());
-  float most = 0, far = 0;
-  for (size_t i = 0; i < truth.size(); ++i) {
-    most = std::max(most, std::fabs(truth[i]));
-    const float d = std::fabs(found[i] - truth[i]);
-    far = std::isnan(d) ? INFINITY : std::max(far, d);
-  }
-  return far / most;
-}
-
-void check_both(const OpCase& op, float tolerance) {
+void check_both(const OpCase& op, double tolerance) {
   const OpRun truth = run_op(op, reference_backend()), by_tokens = run_op(op, *without_chunks()),
               in_chunks = run_op(op, *vulkan_test_backend());
   for (const OpRun* found : {&by_tokens, &in_chunks}) {
     CAPTURE(found == &in_chunks);
     for (size_t i = 0; i < truth.outputs.size(); ++i)
-      CHECK(apart(found->outputs[i], truth.outputs[i]) <= tolerance);
+      check_below("output", relative_difference(found->outputs[i], truth.outputs[i]), tolerance);
     for (size_t i = 0; i < truth.states.size(); ++i)
-      CHECK(apart(found->states[i], truth.states[i]) <= tolerance);
+      check_below("state", relative_difference(found->states[i], truth.states[i]), tolerance);
   }
   CHECK(by_tokens.outputs != in_chunks.outputs);
 }
@@ -146,7 +134,7 @@ void check_attention(bool normalized, uint64_t first_seed) {
       CAPTURE(per_channel);
       CAPTURE(static_cast<int>(kind));
       CAPTURE(seed);
-      check_both(*random_attention(kind, per_channel, normalized, seed++), 2e-5f);
+      check_both(*random_attention(kind, per_channel, normalized, seed++), 2e-5);
     }
 }
 
@@ -210,7 +198,7 @@ TEST_CASE("gated linear attention by tokens and in chunks: decays, maps and head
                      b.output({kTokens, 4 * v});
                    },
                    static_cast<uint64_t>(tokens), tokens);
-               check_both(*op, 2e-5f);
+               check_both(*op, 2e-5);
              });
 }
 
@@ -253,7 +241,7 @@ TEST_CASE("gated delta rule by tokens and in chunks: decays, maps and heads that
           b.output({kTokens, heads * v});
         },
         static_cast<uint64_t>(tokens), tokens);
-    check_both(*op, 3e-5f);
+    check_both(*op, 3e-5);
   });
 }
 
@@ -297,7 +285,7 @@ TEST_CASE("RWKV-7's recurrence by tokens and in chunks: with and without each op
             if (all) b.output({kTokens, heads * v});
           },
           static_cast<uint64_t>(tokens), tokens);
-      check_both(*op, 3e-5f);
+      check_both(*op, 3e-5);
     }
   check_silent(*without_chunks());
   check_vulkan_messages();

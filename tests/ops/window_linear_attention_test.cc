@@ -96,8 +96,9 @@ void random_case(OpBuilder& op, Random& random, int64_t most_window) {
   c.log_bias = random.chance(0.6);
   c.log_gain = c.log_bias && random.chance(0.6);
   c.factors = random.chance(0.5);
+  if (op.tokens() <= c.window + c.sinks) op.states_may_be_zero();
   op.exact_pieces();
-  op.tolerance(2e-5);
+  op.tolerance(6e-6);  // reached: 6e-7
   window_op(op, c, std::move(args));
 }
 
@@ -153,7 +154,7 @@ TEST_CASE("window_linear_attention: by hand") {
       S += v[t];
       z += 1;
     }
-    check_op_equals(*op, {expected}, 1e-5);
+    check_op_equals(*op, {expected}, 1e-5);  // reached: 2e-6
   }
 }
 
@@ -190,10 +191,10 @@ TEST_CASE("window_linear_attention: large scores, biases and decays stay finite;
     values[values.size() - 3] = std::nanf("");  // of the last token
   };
   const auto bad = make_op([&](OpBuilder& b, Random&) { window_op(b, c, args); }, 2, 100);
+  check_finite(*wild);
   for (const Backend* backend : all_backends()) {
     CAPTURE(backend->name());
-    const OpRun run = run_op(*wild, *backend), nan = run_op(*bad, *backend);
-    for (const float y : run.outputs[0]) REQUIRE(std::isfinite(y));
+    const OpRun nan = run_op(*bad, *backend);
     CHECK(std::isnan(nan.outputs[0].back()));
     CHECK_FALSE(std::isnan(nan.outputs[0][nan.outputs[0].size() - 9]));
   }

@@ -40,10 +40,8 @@ std::vector<float> logits(Session& session, std::span<const int32_t> ids) {
 }
 
 void check_close(const std::vector<float>& a, const std::vector<float>& b, float tolerance) {
-  REQUIRE(a.size() == b.size());
-  float worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::fabs(a[i] - b[i]));
-  CHECK(worst <= tolerance);
+  testing::check_truth("logits", b);
+  testing::check_below("logits", testing::largest_difference(a, b), static_cast<double>(tolerance));
 }
 
 // Its keys are a multiple of 32 channels, as q8 wants them.
