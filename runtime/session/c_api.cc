@@ -1,5 +1,8 @@
+#include <cmath>
 #include <cstring>
+#include <initializer_list>
 #include <new>
+#include <utility>
 
 #include "linnet/chat.h"
 #include "linnet/linnet.h"
@@ -87,7 +90,24 @@ Result<void> set_precision(int bits, linnet::DTypeUse use, const char* what,
   return {};
 }
 
+// `pointers` are name and pointer of what must not be NULL.
+Result<void> required(std::initializer_list<std::pair<const char*, const void*>> pointers) {
+  for (const auto& [name, pointer] : pointers)
+    if (!pointer) return linnet::fail(ErrorCode::kInvalidArgument, std::string(name) + " is NULL");
+  return {};
+}
+
 Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) {
+  const std::pair<const char*, int64_t> counts[] = {{"threads", from.threads},
+                                                    {"chunk", from.chunk},
+                                                    {"window", from.window},
+                                                    {"context", from.context},
+                                                    {"sinks", from.sinks + int64_t{from.sinks == -1}}};
+  for (const auto& [name, count] : counts)
+    if (count < 0)
+      return linnet::fail(
+          ErrorCode::kInvalidArgument,
+          std::string(name) + " is negative; linnet_chat_options_init() fills in the defaults");
   linnet::SessionOptions options;
   if (from.threads > 0) options.threads = from.threads;
   if (from.chunk > 0) options.chunk = from.chunk;
@@ -100,7 +120,16 @@ Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) 
   return options;
 }
 
-linnet::ChatOptions chat_options(const linnet_chat_options& from) {
+Result<linnet::ChatOptions> chat_options(const linnet_chat_options& from) {
+  const std::pair<const char*, float> numbers[] = {{"temperature", from.temperature},
+                                                   {"top_p", from.top_p},
+                                                   {"min_p", from.min_p},
+                                                   {"repetition_penalty", from.repetition_penalty}};
+  for (const auto& [name, number] : numbers)
+    if (!std::isfinite(number))
+      return linnet::fail(ErrorCode::kInvalidArgument, std::string(name) + " is not a finite number");
+  if (from.max_tokens < -1)
+    return linnet::fail(ErrorCode::kInvalidArgument, "max_tokens is below -1, which is no limit");
   linnet::ChatOptions options;
   if (from.system) options.system = from.system;
   if (from.temperature >= 0) options.sampling.temperature = from.temperature;
@@ -119,9 +148,18 @@ const linnet::Backend& backend_of(const linnet_backend* backend) {
   return *reinterpret_cast<const linnet::Backend*>(backend);
 }
 
+// What undo, reset and load leave as the last answer.
+std::string last_answer(const linnet::Chat& chat) {
+  const auto& messages = chat.messages();
+  for (size_t i = messages.size(); i-- > 0;)
+    if (messages[i].role == "assistant") return messages[i].content;
+  return "";
+}
+
 linnet_status run_turn(linnet_chat* chat, linnet_on_text on_text, void* context, linnet_turn* out,
                        linnet_error* error, const auto& run) {
   return guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"chat", chat}}));
     std::string zero_ended;
     const auto pass = [&](std::string_view text) {
       if (!on_text) return true;
@@ -148,6 +186,7 @@ extern "C" {
 linnet_model* linnet_model_open(const char* path, linnet_error* error) {
   linnet_model* model = nullptr;
   guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"path", path}}));
     LINNET_ASSIGN(auto opened, linnet::Model::open(path));
     model = new linnet_model{std::move(opened)};
     return {};
@@ -158,6 +197,7 @@ linnet_model* linnet_model_open(const char* path, linnet_error* error) {
 void linnet_model_free(linnet_model* model) { delete model; }
 
 void linnet_chat_options_init(linnet_chat_options* options) {
+  if (!options) return;
   const linnet::ChatOptions defaults;
   *options = {};
   options->sinks = -1;
@@ -171,6 +211,7 @@ linnet_status linnet_chat_memory(const linnet_model* model, const linnet_backend
                                  const linnet_chat_options* options, linnet_memory* memory,
                                  linnet_error* error) {
   return guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"model", model}, {"backend", backend}, {"memory", memory}}));
     linnet_chat_options chosen;
     linnet_chat_options_init(&chosen);
     if (options) chosen = *options;
@@ -186,12 +227,14 @@ linnet_chat* linnet_chat_create(const linnet_model* model, const linnet_backend*
                                 const linnet_chat_options* options, linnet_error* error) {
   linnet_chat* chat = nullptr;
   guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"model", model}, {"backend", backend}}));
     linnet_chat_options chosen;
     linnet_chat_options_init(&chosen);
     if (options) chosen = *options;
     LINNET_ASSIGN(const auto bounds, session_options(chosen));
+    LINNET_ASSIGN(linnet::ChatOptions rest, chat_options(chosen));
     LINNET_ASSIGN(auto created,
-                  linnet::Chat::create(model->model, backend_of(backend), bounds, chat_options(chosen)));
+                  linnet::Chat::create(model->model, backend_of(backend), bounds, std::move(rest)));
     chat = new linnet_chat{std::move(created), {}};
     return {};
   });
@@ -203,7 +246,10 @@ void linnet_chat_free(linnet_chat* chat) { delete chat; }
 linnet_status linnet_chat_send(linnet_chat* chat, const char* text, linnet_on_text on_text, void* context,
                                linnet_turn* turn, linnet_error* error) {
   return run_turn(chat, on_text, context, turn, error,
-                  [&](linnet::Chat& c, const linnet::Chat::OnText& f) { return c.send(text, f); });
+                  [&](linnet::Chat& c, const linnet::Chat::OnText& f) -> Result<linnet::Turn> {
+                    LINNET_TRY(required({{"text", text}}));
+                    return c.send(text, f);
+                  });
 }
 
 linnet_status linnet_chat_regenerate(linnet_chat* chat, linnet_on_text on_text, void* context,
@@ -212,19 +258,37 @@ linnet_status linnet_chat_regenerate(linnet_chat* chat, linnet_on_text on_text, 
                   [](linnet::Chat& c, const linnet::Chat::OnText& f) { return c.regenerate(f); });
 }
 
-const char* linnet_chat_answer(const linnet_chat* chat) { return chat->answer.c_str(); }
+const char* linnet_chat_answer(const linnet_chat* chat) { return chat ? chat->answer.c_str() : ""; }
 
 linnet_status linnet_chat_undo(linnet_chat* chat, linnet_error* error) {
-  return guarded(error, [&] { return chat->chat->undo(); });
+  return guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"chat", chat}}));
+    LINNET_TRY(chat->chat->undo());
+    chat->answer = last_answer(*chat->chat);
+    return {};
+  });
 }
 linnet_status linnet_chat_reset(linnet_chat* chat, linnet_error* error) {
-  return guarded(error, [&] { return chat->chat->reset(); });
+  return guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"chat", chat}}));
+    LINNET_TRY(chat->chat->reset());
+    chat->answer.clear();
+    return {};
+  });
 }
 linnet_status linnet_chat_save(const linnet_chat* chat, const char* path, linnet_error* error) {
-  return guarded(error, [&] { return chat->chat->save(path); });
+  return guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"chat", chat}, {"path", path}}));
+    return chat->chat->save(path);
+  });
 }
 linnet_status linnet_chat_load(linnet_chat* chat, const char* path, linnet_error* error) {
-  return guarded(error, [&] { return chat->chat->load(path); });
+  return guarded(error, [&]() -> Result<void> {
+    LINNET_TRY(required({{"chat", chat}, {"path", path}}));
+    LINNET_TRY(chat->chat->load(path));
+    chat->answer = last_answer(*chat->chat);
+    return {};
+  });
 }
 
 }  // extern "C"

@@ -3,7 +3,8 @@
  * Strings are UTF-8 and end in a zero byte. Every function that can fail returns a linnet_status (or NULL)
  * and writes a sentence for a person, cut to fit, into `error`, which may be NULL. The library keeps no
  * global state: objects are independent of each other, and one object serves one thread at a time. A model
- * may be shared by chats on several threads.
+ * may be shared by chats on several threads. A pointer that is NULL where none is allowed is
+ * LINNET_INVALID_ARGUMENT, and the message names it.
  */
 #ifndef LINNET_LINNET_H
 #define LINNET_LINNET_H
@@ -76,7 +77,7 @@ typedef struct linnet_chat_options {
   int state_bits;          /* of recurrent layers' states: 32 or 16; 0: 32 */
 } linnet_chat_options;
 
-/* Fills in the defaults. */
+/* Fills in the defaults. NULL: does nothing. */
 void linnet_chat_options_init(linnet_chat_options* options);
 
 typedef struct linnet_memory {
@@ -94,6 +95,7 @@ linnet_status linnet_chat_memory(const linnet_model* model, const linnet_backend
 /* `options` NULL: the defaults. */
 linnet_chat* linnet_chat_create(const linnet_model* model, const linnet_backend* backend,
                                 const linnet_chat_options* options, linnet_error* error);
+/* NULL is allowed. */
 void linnet_chat_free(linnet_chat* chat);
 
 /* Receives the answer piece by piece: whole characters, `bytes` of them, ending in a zero byte besides.
@@ -117,7 +119,7 @@ linnet_status linnet_chat_send(linnet_chat* chat, const char* text, linnet_on_te
 /* Answers the last message anew. */
 linnet_status linnet_chat_regenerate(linnet_chat* chat, linnet_on_text on_text, void* context,
                                      linnet_turn* turn, linnet_error* error);
-/* The last answer; valid until the next call with this chat. "" if there is none. */
+/* The last answer; valid until the next call with this chat. "" if there is none, or if `chat` is NULL. */
 const char* linnet_chat_answer(const linnet_chat* chat);
 /* Takes back the last message and its answer. */
 linnet_status linnet_chat_undo(linnet_chat* chat, linnet_error* error);
