@@ -9,6 +9,7 @@
 namespace linnet::testing {
 
 struct Golden {
+  std::string name;                // of the case
   std::vector<int32_t> ids;        // [T]
   std::vector<int64_t> positions;  // where logits were kept
   std::vector<float> logits;       // [positions, vocabulary]
