@@ -8,6 +8,7 @@
 
 #include "converter/readers/safetensors.h"
 #include "tests/apps/command.h"
+#include "tests/compare.h"
 
 namespace linnet::test {
 namespace {
@@ -55,22 +56,16 @@ std::vector<float> run(const std::string& inputs, std::vector<std::string> more)
   return tensor(out, "logits");
 }
 
-float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  float most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::fabs(a[i] - b[i]));
-  return most;
-}
-
 }  // namespace
 
 TEST_CASE("run gives the official logits, for every backend, chunk and way to write the ids") {
   const std::vector<float> official = tensor(kReference, "logits");
+  testing::check_truth("logits", official);
   for (const char* backend : {"reference", "cpu"}) {
     for (const char* chunk : {"1", "7", "64", "256"}) {
       INFO(backend << " chunk " << chunk);
       const auto logits = run(ids_file(chunk[0] != '7', 1000), {"--backend", backend, "--chunk", chunk});
-      CHECK(largest_difference(logits, official) < 2.1e-4f);
+      testing::check_below(backend, testing::largest_difference(logits, official), 2.1e-4);
     }
   }
 }

@@ -10,17 +10,19 @@
 #include <thread>
 
 #include "tests/apps/command.h"
+#include "tests/compare.h"
 
 namespace linnet::test {
 namespace {
 
 // Whether the command was built with Vulkan and finds a device.
 bool device() {
-  const char* wish = std::getenv("LINNET_TEST_VULKAN");
-  if (wish && std::string(wish) == "0") return false;
-  const Outcome listed = linnet_command({"inspect", "--devices"});
-  if (listed.code == 0) return true;
-  MESSAGE("SKIPPED on Vulkan: ", listed.err);
+  const char* value = std::getenv("LINNET_TEST_VULKAN");
+  const std::string wish = value ? value : "";
+  const Outcome listed = wish == "0" ? Outcome{} : linnet_command({"inspect", "--devices"});
+  if (wish != "0" && listed.code == 0) return true;
+  if (wish == "1" || wish == "only") FAIL("LINNET_TEST_VULKAN: ", listed.err);
+  testing::skipped("no Vulkan: " + (wish == "0" ? "LINNET_TEST_VULKAN=0" : listed.err));
   return false;
 }
 

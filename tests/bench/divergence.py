@@ -44,6 +44,8 @@ def main():
                 subprocess.run([args.linnet, 'run', model, '--inputs', x, '--outputs', y] + shlex.split(more), check=True,
                                stderr=subprocess.DEVNULL)
             a, b = (read_logits(y) for y in outputs)
+            if not (np.isfinite(a).all() and np.isfinite(b).all() and a.any() and a.shape == b.shape):
+                raise SystemExit('seed %d: logits that are not finite, zero throughout or of different shapes' % seed)
             own = []
             for i in range(0, args.tokens, 32):  # vocabularies are large
                 p, q = log_softmax(a[i:i + 32]), log_softmax(b[i:i + 32])

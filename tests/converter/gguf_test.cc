@@ -6,6 +6,7 @@
 
 #include "converter/readers/safetensors.h"
 #include "format/panel.h"
+#include "tests/compare.h"
 #include "tests/converter/files.h"
 
 using namespace linnet;
@@ -37,14 +38,10 @@ TEST_CASE("every encoding reads back as the gguf package dequantizes it") {
     REQUIRE(found);
     CHECK(found->shape == tensor.shape);
     const std::vector<float> want = values(expected, tensor), got = values(file->checkpoint(), *found);
-    double largest = 0, error = 0;
-    for (size_t i = 0; i < want.size(); ++i) {
-      largest = std::max(largest, std::fabs(static_cast<double>(want[i])));
-      error = std::max(error, std::fabs(static_cast<double>(want[i]) - static_cast<double>(got[i])));
-    }
-    CHECK(largest > 0.01);
+    check_truth(name, want);
+    CHECK(largest_magnitude(want) > 0.01);
     // The same products in f32; the order of the sum with a minimum may round differently.
-    CHECK(error <= largest * 1e-6);
+    check_below(name, relative_difference(got, want), 1e-6);
   }
 }
 

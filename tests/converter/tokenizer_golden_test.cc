@@ -15,6 +15,7 @@
 #include <cstdlib>
 
 #include "tests/converter/tokenizer_golden.h"
+#include "tests/goldens.h"
 
 using namespace linnet::text;
 
@@ -46,12 +47,12 @@ std::string shown(std::string_view text) {
 
 void check_folder(const std::string& folder) {
   const auto strings = read_strings(folder + "/strings.bin");
-  CHECK(strings.size() == 10000);
+  REQUIRE(strings.size() == 10000);
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".crc") names.push_back(entry.path().stem().string());
   std::sort(names.begin(), names.end());
-  CHECK(!names.empty());
+  REQUIRE_FALSE(names.empty());
   for (const std::string& name : names) {
     CAPTURE(name);
     const auto spec = read_tokenizer(folder, name);
@@ -82,8 +83,12 @@ void check_folder(const std::string& folder) {
 
 }  // namespace
 
-TEST_CASE("the golden tokenizers give the expected ids") { check_folder(LINNET_GOLDEN "/text"); }
+TEST_CASE("the golden tokenizers give the expected ids") {
+  linnet::testing::listed_goldens("text");  // none has vanished
+  check_folder(LINNET_GOLDEN "/text");
+}
 
-TEST_CASE("another tokenizer gives the expected ids") {
-  if (const char* folder = std::getenv("LINNET_TEXT_GOLDEN")) check_folder(folder);
+TEST_CASE("another tokenizer gives the expected ids" *
+          doctest::skip(std::getenv("LINNET_TEXT_GOLDEN") == nullptr)) {
+  check_folder(std::getenv("LINNET_TEXT_GOLDEN"));
 }

@@ -36,11 +36,13 @@ def prompts(reference):
     logits = reference['logits'].reshape(-1, reference['logits'].shape[-1])
     positions = reference.get('positions', np.arange(ids.size))
     assert positions.size == logits.shape[0], 'reference: positions and logits disagree'
+    assert logits.size and np.isfinite(logits).all() and logits.any(), 'reference: logits are missing, zero or not finite'
     found = [('', ids, positions, [('', logits)], reference.get('greedy_ids'))]
     if 'long_input_ids' not in reference:
         return found
     long_ids = reference['long_input_ids'].reshape(-1)
     long_logits = reference['long_logits'].reshape(long_ids.size, -1)
+    assert np.isfinite(long_logits).all() and long_logits.any(), 'reference: long_logits are zero or not finite'
     answers = [('', long_logits)]
     other = reference.get('long_logits_window64_from_pos64')
     if other is not None:
@@ -77,6 +79,7 @@ def compare(got, positions, answers):
         keep = positions < got.shape[0]
         have, ref = got[positions[keep]], want[keep].astype(np.float64)
         assert have.shape == ref.shape, 'logits: expected %s, found %s' % (ref.shape, have.shape)
+        assert have.size, 'logits: none of the positions is in the reference'
         error = np.abs(have - ref).max() if np.isfinite(have).all() else float('inf')
         same = float((have.argmax(-1) == ref.argmax(-1)).mean())
         row = (float(error), float(error / want.std()), same, label)
@@ -85,7 +88,7 @@ def compare(got, positions, answers):
 
 
 def check(case, args, scratch):
-    """Prints a line for each comparison and returns how many failed."""
+    """Prints a line for each comparison and returns how many there were and how many failed."""
     name = os.path.basename(os.path.normpath(case))
     reference = load_file(os.path.join(case, 'reference.safetensors'))
     manifest = os.path.join(case, 'manifest.json')
@@ -98,12 +101,13 @@ def check(case, args, scratch):
     model = os.path.join(args.keep or scratch, name + '.lnt')
     command([args.linnet, 'convert', os.path.join(case, 'model'), '-o', model, '--quantize', 'f32']
             + shlex.split(args.convert_args), 'linnet convert')
-    failures = 0
+    failures = made = 0
 
     def report(label, result, greedy=''):
-        nonlocal failures
-        bad = result[0] > bound or 'DIFFERS' in greedy
+        nonlocal failures, made
+        bad = not result[0] <= bound or 'DIFFERS' in greedy  # NaN is bad
         failures += bad
+        made += 1
         print('%-28s %-34s max abs %.2e  relative %.2e  argmax equal %5.1f%%%s%s%s' % (
             name, label, result[0], result[1], 100 * result[2], greedy, '  (%s)' % result[3] if result[3] else '',
             '  FAILED (bound %.1e, %s)' % (bound, source) if bad else ''), flush=True)
@@ -123,7 +127,8 @@ def check(case, args, scratch):
                 if length < ids.size and (positions < length).any():
                     report('%s %slength %d' % (backend, label, length),
                            compare(runner.logits(ids[:length], 0), positions, answers))
-    return failures
+    assert made, 'no comparison was asked for'
+    return made, failures
 
 
 def main():
@@ -139,15 +144,17 @@ def main():
     parser.add_argument('--keep', default='', help='folder for the converted files')
     args = parser.parse_args()
     args.backend = args.backend or ['reference', 'cpu']
-    failed, broken = 0, 0
+    compared, failed, broken = 0, 0, 0
     for case in args.cases:
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                failed += check(case, args, scratch)
-            except (RuntimeError, KeyError, OSError, AssertionError) as error:
+                made, bad = check(case, args, scratch)
+                compared += made
+                failed += bad
+            except (RuntimeError, KeyError, OSError, AssertionError, ValueError) as error:
                 print('%-28s BROKEN: %s' % (os.path.basename(os.path.normpath(case)), error), flush=True)
                 broken += 1
-    print('%d cases, %d comparisons failed, %d cases broken' % (len(args.cases), failed, broken))
+    print('%d cases, %d of %d comparisons failed, %d cases broken' % (len(args.cases), failed, compared, broken))
     sys.exit(2 if broken else 1 if failed else 0)
 
 

@@ -232,14 +232,15 @@ def check(args, kind, seed, folder):
     try:
         part, model, method, cases = KINDS[kind](r)
     except (ValueError, RuntimeError, AssertionError) as error:  # the library does not have this one either
-        print(f"{kind} {seed}: skipped, {str(error)[:80]}", flush=True)
-        return ""
+        print(f"{kind} {seed}: SKIPPED, {str(error)[:80]}", flush=True)
+        return None
     source, lnt = os.path.join(folder, "model"), os.path.join(folder, "m.lnt")
     model.save_pretrained(os.path.join(source, part))
     failed = run([args.linnet, "convert", source, "-o", lnt, "--quantize", args.quantize, "--force", "--no-self-test"])
     if failed:
         return f"convert: {failed}\n    {model.config}"
     worst = 0
+    assert cases and all(outputs for _, outputs in cases.values())
     for name, (inputs, outputs) in cases.items():
         given, taken = os.path.join(folder, "in.safetensors"), os.path.join(folder, "out.safetensors")
         save_file({k: v.contiguous() for k, v in inputs.items()}, given)
@@ -248,6 +249,8 @@ def check(args, kind, seed, folder):
             return f"run {name}: {failed}\n    {({k: tuple(v.shape) for k, v in inputs.items()})}\n    {model.config}"
         found = load_file(taken)
         for key, want in outputs.items():
+            if not (torch.isfinite(want).all() and want.any()):
+                return f"{name}, {key}: the truth is not finite or zero throughout\n    {model.config}"
             have = found[key].reshape(want.shape)
             error = ((have - want).pow(2).mean() / want.pow(2).mean()).sqrt().item()
             worst = max(worst, error if error == error else float("inf"))
@@ -266,12 +269,15 @@ parser.add_argument("--keep")
 parser.add_argument("--quantize", default="f32")
 args = parser.parse_args()
 first, last = map(int, args.seeds.split(":"))
-bad = 0
+bad = skipped = checked = 0
 for kind in args.kinds.split(","):
     for seed in range(first, last):
         with tempfile.TemporaryDirectory() as scratch:
             failed = check(args, kind, seed, args.keep or scratch)
+            skipped += failed is None
+            checked += failed is not None
             if failed:
                 print(f"{kind} {seed}: FAILED {failed}", flush=True)
                 bad += 1
-sys.exit(1 if bad else 0)
+print(f"{checked} checked, {bad} failed, {skipped} skipped")
+sys.exit(1 if bad or not checked else 0)

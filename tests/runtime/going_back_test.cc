@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 
+#include "tests/compare.h"
 #include "tests/runtime/tiny_model.h"
 #include "tests/sanitized.h"
 
@@ -224,12 +225,8 @@ TEST_CASE("checkpoints in f16: half the bytes, nearly the same answer") {
   // The states differ by the rounding of one restore, and by what has been made of it since.
   std::vector<float> a = copy(must(const_cast<Session&>(exact->session()).decode(1)));
   std::vector<float> b = copy(must(const_cast<Session&>(half->session()).decode(1)));
-  float most = 0, largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    most = std::max(most, std::fabs(a[i] - b[i]));
-    largest = std::max(largest, std::fabs(a[i]));
-  }
-  CHECK(most < 5e-3f * largest);
+  testing::check_truth("logits", a);
+  testing::check_below("logits after a restore from f16", testing::relative_difference(b, a), 5e-3);
 }
 
 }  // namespace linnet::test

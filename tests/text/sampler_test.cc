@@ -40,7 +40,7 @@ std::vector<Ranked> in_order(const std::vector<float>& logits) {
 TEST_CASE("tokens are drawn as often as transformers would draw them") {
   std::ifstream file(LINNET_GOLDEN "/text/sampler.json");
   const auto cases = nlohmann::json::parse(file);
-  REQUIRE(cases.size() >= 30);
+  REQUIRE(cases.size() == 30);
   constexpr int kDraws = 20000;
   for (const auto& c : cases) {
     CAPTURE(c["options"].dump());
