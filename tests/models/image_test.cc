@@ -162,7 +162,7 @@ void check_pipeline(const std::string& name, size_t expected_runs) {
       const std::string label = name + ", " + quantize;
       const bool exact = quantize == "f32";
       check_truth("picture", file[run + ".image"]);
-      check_psnr(label + ", picture", psnr(result->planes, file[run + ".image"], 2), exact ? 45 : 35);
+      check_psnr(label + ", picture", psnr(result->planes, file[run + ".image"], 2), exact ? 110 : 42);
       check_below(label + ", latents", relative_error(result->latents, file[run + ".latents"]),
                   exact ? 1e-4 : 0.05);
     }
@@ -270,7 +270,7 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
     check_below("latents", relative_error(result->latents, file["latents"]), 1e-3);
     std::vector<float> clamped = picture;
     for (float& v : clamped) v = std::clamp(v, -1.0f, 1.0f);
-    check_psnr("picture", psnr(result->planes, clamped, 2), 45);
+    check_psnr("picture", psnr(result->planes, clamped, 2), 110);
     // The same picture, bit by bit, on any number of threads, and again from the kept conditioning.
     if (threads == 1) clean = result->planes;
     CHECK(result->planes == clean);
@@ -285,7 +285,7 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
     REQUIRE(fresh);
     const auto fresh_bird = (*fresh)->generate(request);
     REQUIRE(fresh_bird);
-    check_psnr("bird", psnr(bird->planes, fresh_bird->planes, 2), 60);
+    check_psnr("bird", psnr(bird->planes, fresh_bird->planes, 2), 110);
     CHECK(bird->planes != clean);
   }
   // On a GPU, the same from the text to the picture.

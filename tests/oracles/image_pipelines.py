@@ -199,7 +199,7 @@ def psnr(a, b):
 def check(name, folder, tensors, manifest):
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for quantize, bound in (("f32", 45), ("q8", 35)):
+        for quantize, bound in (("f32", 110), ("q8", 42)):
             lnt = f"{scratch}/{quantize}.lnt"
             subprocess.run([args.check, "convert", f"{folder}/model", "-o", lnt, "--quantize", quantize], check=True, capture_output=True)
             for run, m in manifest.items():
@@ -216,8 +216,9 @@ def check(name, folder, tensors, manifest):
                 want = tensors[f"{run}.latents"].flatten()
                 error = ((found["latents"] - want).norm() / want.norm()).item()
                 picture = psnr(found["image"].flatten(), tensors[f"{run}.image"].flatten())
-                verdict = "" if picture > bound else "  FAILED"
-                bad += picture <= bound
+                good = picture > bound  # not so for NaN
+                verdict = "" if good else "  FAILED"
+                bad += not good
                 print(f"{name} {run} {quantize}: latents' relative error {error:.1e}, picture {picture:.1f} dB{verdict}", flush=True)
     return bad
 
