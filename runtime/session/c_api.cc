@@ -216,8 +216,9 @@ linnet_status linnet_chat_memory(const linnet_model* model, const linnet_backend
     linnet_chat_options_init(&chosen);
     if (options) chosen = *options;
     LINNET_ASSIGN(const auto session, session_options(chosen));
-    LINNET_ASSIGN(const auto need, linnet::Chat::memory_required(*model->model, backend_of(backend), session,
-                                                                 chat_options(chosen)));
+    LINNET_ASSIGN(const auto rest, chat_options(chosen));
+    LINNET_ASSIGN(const auto need,
+                  linnet::Chat::memory_required(*model->model, backend_of(backend), session, rest));
     *memory = {need.weights_bytes, need.state_bytes, need.work_bytes, need.backend_bytes, need.history_bytes};
     return {};
   });
