@@ -133,7 +133,7 @@ ${rows}  };
 ")
   file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.cc)
   add_library(linnet_vulkan STATIC ${sources} ${generated} ${out}/shader_table.cc)
-  target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE Vulkan::Vulkan linnet_options)
+  target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE linnet_host Vulkan::Vulkan linnet_options)
   linnet_include_root(linnet_vulkan FOLDERS backends/vulkan)
   target_include_directories(linnet_vulkan PUBLIC ${linnet_vulkan_ROOT})
   # The shaders' hundreds of small files together; each kernel's file has a `run` of its own.
