@@ -24,6 +24,9 @@ if(LINNET_FUZZ)
                          -Wno-builtin-macro-redefined -Wno-macro-redefined)
 endif()
 
+# For what never runs for long: compiled in three quarters of the time of -O3. Not for kernels or what reads weights.
+set(LINNET_QUICK $<$<CONFIG:Release>:-O1>)
+
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
@@ -35,8 +38,8 @@ endif()
 
 # linnet_together(name [HEADER header OPTIONS option...]): with LINNET_TOGETHER the files of a target are compiled
 # eight at a time, and the headers that most share are parsed once for all targets that name the same header;
-# the options are those that such targets have of their own. A missing #include goes unnoticed there; the README's first
-# command builds without. Executables are compiled with -fPIC there, as libraries are, because a precompiled header serves
+# the options are those that such targets have of their own. A missing #include goes unnoticed there; a plain build, which
+# scripts/nightly.sh makes too, finds it. Executables are compiled with -fPIC there, as libraries are, because a precompiled header serves
 # one setting only.
 function(linnet_together name)
   if(NOT LINNET_TOGETHER)
@@ -49,7 +52,10 @@ function(linnet_together name)
   endif()
   # GCC 12 no longer knows that the standard library's code in it is a system's, and warns of it without reason.
   set(common "$<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess;-Wno-error=stringop-overflow;-Wno-error=array-bounds>")
-  string(MAKE_C_IDENTIFIER ${ARG_HEADER} precompiled)
+  string(MAKE_C_IDENTIFIER "${ARG_HEADER}" precompiled)
+  if(ARG_OPTIONS)
+    string(APPEND precompiled _quick)
+  endif()
   if(NOT TARGET ${precompiled})
     file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/${precompiled}.cc CONTENT "")
     add_library(${precompiled} OBJECT ${CMAKE_BINARY_DIR}/${precompiled}.cc)
@@ -110,6 +116,7 @@ function(linnet_library name)
   endif()
 endfunction()
 
+# linnet_executable(name dir... [DEPS target...]): the same. Its own code waits for people and files: compiled with LINNET_QUICK.
 function(linnet_executable name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   set(sources "")
@@ -122,6 +129,7 @@ function(linnet_executable name)
     target_link_libraries(${name} PRIVATE ${ARG_DEPS} linnet_options)
     linnet_include_root(${name} FOLDERS ${ARG_UNPARSED_ARGUMENTS})
     target_include_directories(${name} PRIVATE ${${name}_ROOT})
-    linnet_together(${name})
+    target_compile_options(${name} PRIVATE ${LINNET_QUICK})
+    linnet_together(${name} OPTIONS ${LINNET_QUICK})
   endif()
 endfunction()

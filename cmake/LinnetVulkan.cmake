@@ -136,8 +136,10 @@ ${rows}  };
   target_link_libraries(linnet_vulkan PUBLIC linnet_engine PRIVATE linnet_host Vulkan::Vulkan linnet_options)
   linnet_include_root(linnet_vulkan FOLDERS backends/vulkan)
   target_include_directories(linnet_vulkan PUBLIC ${linnet_vulkan_ROOT})
+  # Its kernels are the shaders: what is compiled here records their launches.
+  target_compile_options(linnet_vulkan PRIVATE ${LINNET_QUICK})
   # The shaders' hundreds of small files together; each kernel's file has a `run` of its own.
-  linnet_together(linnet_vulkan)
+  linnet_together(linnet_vulkan OPTIONS ${LINNET_QUICK})
   set_target_properties(linnet_vulkan PROPERTIES UNITY_BUILD_BATCH_SIZE 64)
   set_source_files_properties(${sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   set_source_files_properties(${generated} ${out}/shader_table.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
