@@ -123,7 +123,10 @@ void check_component(const std::string& name, const std::vector<std::string>& ca
       for (int64_t b = 0; b < batch; ++b) {
         const auto truth = std::span(expected).subspan(static_cast<size_t>(b) * item, item);
         check_truth(call, truth);
-        check_below(label, relative_error(run_item(*model, *backend, file, call, b), truth), 1e-4);
+        // Reached on the host: 2.3e-6; by the original DiT 1.1e-5, of which 0.9e-5 is the official code's.
+        const bool near = name != "dit_original" && !backend->name().starts_with("vulkan");
+        check_below(label, relative_error(run_item(*model, *backend, file, call, b), truth),
+                    near ? 2e-5 : 1e-4);
       }
     }
   }
@@ -162,9 +165,10 @@ void check_pipeline(const std::string& name, size_t expected_runs) {
       const std::string label = name + ", " + quantize;
       const bool exact = quantize == "f32";
       check_truth("picture", file[run + ".image"]);
+      // Reached: 133 and 141 dB, latents 8e-7; in q8 45.9 and 48.7 dB, 0.0065.
       check_psnr(label + ", picture", psnr(result->planes, file[run + ".image"], 2), exact ? 110 : 42);
       check_below(label + ", latents", relative_error(result->latents, file[run + ".latents"]),
-                  exact ? 1e-4 : 0.05);
+                  exact ? 1e-5 : 0.02);
     }
   }
 }
@@ -261,16 +265,16 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
     int seen = 0;
     const auto result = (*session)->generate(request, [&](const ImageStep& step) {
       const auto expected = std::span(official).subspan(static_cast<size_t>(step.step - 1) * n, n);
-      check_below("latents of a step", relative_error(step.latents, expected), 1e-3);
+      check_below("latents of a step", relative_error(step.latents, expected), 4e-5);  // reached: 4e-6
       ++seen;
       return true;
     });
     REQUIRE_MESSAGE(result, (result ? "" : result.error().message));
     CHECK(seen == 4);
-    check_below("latents", relative_error(result->latents, file["latents"]), 1e-3);
+    check_below("latents", relative_error(result->latents, file["latents"]), 4e-5);  // reached: 4e-6
     std::vector<float> clamped = picture;
     for (float& v : clamped) v = std::clamp(v, -1.0f, 1.0f);
-    check_psnr("picture", psnr(result->planes, clamped, 2), 110);
+    check_psnr("picture", psnr(result->planes, clamped, 2), 110);  // reached: 116 dB
     // The same picture, bit by bit, on any number of threads, and again from the kept conditioning.
     if (threads == 1) clean = result->planes;
     CHECK(result->planes == clean);
@@ -285,7 +289,7 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
     REQUIRE(fresh);
     const auto fresh_bird = (*fresh)->generate(request);
     REQUIRE(fresh_bird);
-    check_psnr("bird", psnr(bird->planes, fresh_bird->planes, 2), 110);
+    CHECK(bird->planes == fresh_bird->planes);
     CHECK(bird->planes != clean);
   }
   // On a GPU, the same from the text to the picture.
@@ -312,7 +316,7 @@ TEST_CASE("a whole SANA pipeline follows diffusers from the prompt to the pictur
   request.latents = start;
   const auto q8 = (*session)->generate(request);
   REQUIRE(q8);
-  check_psnr("picture of q8", psnr(q8->planes, clean, 2), 35);
+  check_psnr("picture of q8", psnr(q8->planes, clean, 2), 35);  // reached: 37.8 dB
 }
 
 namespace {
