@@ -4,7 +4,10 @@ target_compile_options(linnet_options INTERFACE -Wall -Wextra -Wconversion -fno-
                        # GCC 12 sees overlaps in std::string concatenation that are not there (GCC PR105329).
                        $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
                        $<$<BOOL:${LINNET_WERROR}>:-Werror>)
-if(LINNET_SANITIZE)
+if(LINNET_SANITIZE STREQUAL "thread")
+  target_compile_options(linnet_options INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
+  target_link_options(linnet_options INTERFACE -fsanitize=thread)
+elseif(LINNET_SANITIZE)
   # Without the checks for null (and for vptr, which rest on them) and object size: a null pointer faults and what is
   # outside an object AddressSanitizer sees; as branches in the vector kernels they were a third of the compile time.
   # So were AddressSanitizer's own checks there, which GCC therefore makes calls of in functions with more than a few.

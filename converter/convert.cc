@@ -1,6 +1,7 @@
 #include "converter/convert.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 
 #include "backends/host/host_backend.h"
@@ -12,6 +13,7 @@
 #include "converter/write_weights.h"
 #include "format/names.h"
 #include "format/writer.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
 #include "runtime/session/tokenizer_io.h"
@@ -135,13 +137,14 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
 
   // finish() takes the model; the self test still needs its graph.
   fb::ModelT kept(model);
-  LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
   report.parameters = written.parameters;
   for (std::string& line : describe(written)) report.notes.push_back(std::move(line));
+  // Last, for it gives the file its name.
+  LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
   if (options.self_test) {
-    if (auto tested = self_test(options, graph, kept, graph.weights(), report); !tested) {
-      std::error_code ignored;
-      std::filesystem::remove(options.output, ignored);
+    const auto tested = guarded([&] { return self_test(options, graph, kept, graph.weights(), report); });
+    if (!tested) {
+      std::remove(options.output.c_str());
       return std::unexpected(tested.error());
     }
   }
@@ -151,14 +154,16 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
 }  // namespace
 
 Result<ConvertReport> convert(const ConvertOptions& options) {
-  try {
-    return convert_checked(options);
-  } catch (const std::bad_alloc&) {
-    return fail(ErrorCode::kOutOfMemory, strf("there is no memory to convert '{}'", options.source));
-  } catch (
-      const std::exception& e) {  // such as a value of config.json that is of another type than its key has
-    return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be imported: {}", options.source, e.what()));
-  }
+  return guarded([&]() -> Result<ConvertReport> {
+    try {
+      return convert_checked(options);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (
+        const std::exception& e) {  // such as a value of config.json that is of another type than its key has
+      return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be imported: {}", options.source, e.what()));
+    }
+  });
 }
 
 }  // namespace linnet::convert

@@ -63,6 +63,8 @@ Result<Source> open_source(const std::string& path) {
       return fail(ErrorCode::kInvalidArgument,
                   strf("'{}' is the weights alone: give the folder that also has config.json", path));
     return open_gguf(path);
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {  // file system and JSON access
     return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be read: {}", path, e.what()));
   }

@@ -348,6 +348,8 @@ Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string
     b.out.hugging_face = b.out.kind != fb::TokenizerKind::ByteLevelBpe;
     if (!b.out.hugging_face && !b.out.charsmap.empty())
       b.refuse("its byte-level model has a precompiled character map");
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {  // a value of an unexpected type
     b.refuse(e.what());
   }

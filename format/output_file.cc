@@ -305,10 +305,11 @@ Result<void> OutputFile::publish() {
 #ifdef POSIX_FADV_DONTNEED
   if (options_.mapped) posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
 #endif
+  const fs::path folder_path = folder_of(target_);  // before the file has its name: this may find no memory
   LINNET_TRY(options_.replace ? take_name() : take_free_name());
   // The name itself is on the disk only when its folder is. A folder that cannot be read cannot be waited
   // for.
-  const UniqueFd folder(::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd folder(::open(folder_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder && fsync(folder.get()) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP)
     return fail(ErrorCode::kIo, strf("'{}' is written, but not yet safe on the disk: its folder: {}",
                                      path_.string(), system_message(errno)));

@@ -198,8 +198,9 @@ struct ModelWriter::Impl {
     LINNET_TRY(flush());
     LINNET_TRY(file.write_at(header.head_offset, head));
     LINNET_TRY(file.write_at(0, encode_header(header)));
+    Error finished{ErrorCode::kInvalidArgument, "the file is finished: nothing can be added to it"};
     LINNET_TRY(file.publish());
-    error = Error{ErrorCode::kInvalidArgument, "the file is finished: nothing can be added to it"};
+    error = std::move(finished);
     return header.file_bytes;
   }
 };

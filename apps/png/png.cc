@@ -25,7 +25,11 @@ using File = std::unique_ptr<std::FILE, CloseFile>;
 // libpng reports errors by a jump over its own frames; the message is kept for the Error.
 void on_error(png_structp png, png_const_charp message) {
   auto* text = static_cast<std::string*>(png_get_error_ptr(png));
-  *text = message;
+  try {
+    *text = message;
+  } catch (...) {  // no memory for it, and no exception may cross libpng
+    text->clear();
+  }
   png_longjmp(png, 1);
 }
 void on_warning(png_structp, png_const_charp) {}

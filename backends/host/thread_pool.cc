@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -104,8 +104,8 @@ ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
     Helper& helper = shared_->helpers[static_cast<size_t>(i - 1)];
     try {
       helper.thread = std::thread([this, &helper, i] { help(*shared_, helper, i); });
-    } catch (const std::system_error&) {
-      threads_ = i;  // the system refused more threads: the work is still done
+    } catch (const std::exception&) {
+      threads_ = i;  // the system refused more threads, or memory for one: the work is still done
       break;
     }
   }

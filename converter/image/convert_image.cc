@@ -291,9 +291,10 @@ Result<ConvertReport> convert_folder(const ConvertOptions& options) {
   note("name", options.name.empty() ? fs::weakly_canonical(folder).filename().string() : options.name);
   note("architecture", report.architecture);
   note("source", "diffusers folder");
-  LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
   report.parameters = written.parameters;
   for (std::string& line : describe(written)) report.notes.push_back(std::move(line));
+  // Last, for it gives the file its name.
+  LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));
   return report;
 }
 
@@ -313,6 +314,8 @@ bool is_image_folder(const std::string& path) {
 Result<ConvertReport> convert_image(const ConvertOptions& options) {
   try {
     return convert_folder(options);
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {  // file system and JSON access
     return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be read: {}", options.source, e.what()));
   }

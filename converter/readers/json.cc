@@ -95,6 +95,8 @@ Result<Json> parse_json(std::string_view text, const std::string& what, bool pyt
     if (!Json::sax_parse(cleaned, &inspector))
       return fail(ErrorCode::kInvalidFile, strf("{} cannot be read: {}", what, inspector.problem));
     return Json::parse(cleaned);
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {
     return fail(ErrorCode::kInvalidFile, strf("{} cannot be read: {}", what, e.what()));
   }

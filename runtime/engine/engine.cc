@@ -6,6 +6,7 @@
 
 #include "format/file.h"
 #include "format/names.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/hash.h"
 #include "runtime/core/strings.h"
 
@@ -213,7 +214,7 @@ void Engine::finish_run(bool ran, int64_t advance) {
 
 Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_t advance) {
   LINNET_TRY(check_run(method, symbols));
-  auto ran = executable_->run(method, symbols, position_);
+  auto ran = guarded([&] { return executable_->run(method, symbols, position_); });
   finish_run(ran.has_value(), advance);
   return ran;
 }
@@ -221,7 +222,8 @@ Result<void> Engine::run(size_t method, std::span<const int64_t> symbols, int64_
 Result<bool> Engine::run_for_largest(size_t method, std::span<const int64_t> symbols, int64_t advance,
                                      size_t value, size_t elements, std::span<Ranked> best) {
   LINNET_TRY(check_run(method, symbols));
-  auto ran = executable_->run_for_largest(method, symbols, position_, value, elements, best);
+  auto ran = guarded(
+      [&] { return executable_->run_for_largest(method, symbols, position_, value, elements, best); });
   finish_run(ran.has_value(), advance);
   return ran;
 }
@@ -302,7 +304,7 @@ Result<bool> Engine::apply(std::span<const VectorOp> ops, const Watched& watched
   LINNET_TRY(check_usable());
   for (const VectorOp& op : ops) LINNET_TRY(check_vector_op(op));
   if (watched.elements > 0) LINNET_TRY(check_slice(watched.slice, watched.elements));
-  auto applied = executable_->apply(ops, watched);
+  auto applied = guarded([&] { return executable_->apply(ops, watched); });
   if (!applied) poisoned_ = true;
   return applied;
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 
 #include "runtime/core/ring_slot.h"
 
@@ -57,8 +56,7 @@ std::unique_ptr<RowHistory> RowHistory::create(const plan::Plan& plan, size_t bu
     cache.history = history->memory_bytes_;
     history->memory_bytes_ += cache.row_bytes * static_cast<size_t>(history->rows_);
   }
-  history->memory_.reset(new (std::nothrow) std::byte[history->memory_bytes_]);
-  if (!history->memory_) return nullptr;
+  history->memory_.reset(new std::byte[history->memory_bytes_]);
   // Resident from the start: memory does not grow with the conversation.
   std::memset(history->memory_.get(), 0, history->memory_bytes_);
   return history;

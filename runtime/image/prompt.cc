@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "format/names.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/strings.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
@@ -117,7 +118,7 @@ Result<const Conditioning*> PromptEncoder::encode(const std::string& prompt, boo
     }
   LINNET_ASSIGN(const PromptPlan plan, plan_prompt(*model_, prompt, negative));
   Entry entry{key, {}};
-  if (auto ran = run(plan, entry.conditioning); !ran) {
+  if (auto ran = guarded([&] { return run(plan, entry.conditioning); }); !ran) {
     fed_.clear();
     (void)engine_->reset();
     return std::unexpected(ran.error());

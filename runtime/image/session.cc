@@ -6,6 +6,7 @@
 #include "format/file.h"
 #include "format/names.h"
 #include "linnet/image.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/strings.h"
 #include "runtime/image/sampling.h"
 #include "runtime/session/precision.h"
@@ -20,6 +21,10 @@ using image::Sampling;
 using image::Scheduler;
 using image::seconds_since;
 
+namespace {
+constexpr int kMostClasses = 1 << 16;
+}
+
 struct ImageSession::Impl {
   std::shared_ptr<const Model> model;
   const Backend* backend = nullptr;
@@ -31,7 +36,12 @@ struct ImageSession::Impl {
   std::optional<Sampling> sampling;
   std::vector<int64_t> symbols;
   int height_symbol = -1, width_symbol = -1;
+  std::vector<std::string> names;  // of the classes
 
+  static Result<std::unique_ptr<Impl>> make(std::shared_ptr<const Model> model, const Backend& backend,
+                                            const ImageOptions& options);
+  static Result<ImageMemory> memory_required(const Model& model, const Backend& backend,
+                                             const ImageOptions& options);
   const fb::ModelT& file() const { return model->file().model(); }
   const fb::ImagePipelineT& pipeline() const { return *file().image; }
 
@@ -206,7 +216,12 @@ ImageSession::~ImageSession() = default;
 
 Result<ImageMemory> ImageSession::memory_required(const Model& model, const Backend& backend,
                                                   const ImageOptions& options) {
-  LINNET_ASSIGN(const EngineOptions engine, Impl::engine_options(model, options));
+  return guarded([&] { return Impl::memory_required(model, backend, options); });
+}
+
+Result<ImageMemory> ImageSession::Impl::memory_required(const Model& model, const Backend& backend,
+                                                        const ImageOptions& options) {
+  LINNET_ASSIGN(const EngineOptions engine, engine_options(model, options));
   LINNET_ASSIGN(const MemoryRequired m, Engine::memory_required(model.file(), backend, engine));
   const fb::ModelT& file = model.file().model();
   LINNET_ASSIGN(const Denoiser denoiser, image::find_denoiser(file));
@@ -216,7 +231,7 @@ Result<ImageMemory> ImageSession::memory_required(const Model& model, const Back
   memory.work_bytes = m.work_bytes;
   memory.backend_bytes = m.backend_bytes;
   // The sampler's vectors, the host's part of them, a copy of the latents and the picture.
-  const size_t area = Impl::most_area(*file.image, options), pixels = Impl::most_pixels(*file.image, options);
+  const size_t area = most_area(*file.image, options), pixels = most_pixels(*file.image, options);
   memory.buffers_bytes = m.vectors_bytes + (Sampling::host_floats(denoiser, area) +
                                             area * static_cast<size_t>(denoiser.channels) + 3 * pixels) *
                                                sizeof(float);
@@ -233,8 +248,17 @@ Result<ImageMemory> ImageSession::memory_required(const Model& model, const Back
 Result<std::unique_ptr<ImageSession>> ImageSession::create(std::shared_ptr<const Model> model,
                                                            const Backend& backend,
                                                            const ImageOptions& options) {
+  return guarded([&]() -> Result<std::unique_ptr<ImageSession>> {
+    LINNET_ASSIGN(std::unique_ptr<Impl> impl, Impl::make(std::move(model), backend, options));
+    return std::unique_ptr<ImageSession>(new ImageSession(std::move(impl)));
+  });
+}
+
+Result<std::unique_ptr<ImageSession::Impl>> ImageSession::Impl::make(std::shared_ptr<const Model> model,
+                                                                     const Backend& backend,
+                                                                     const ImageOptions& options) {
   auto impl = std::make_unique<Impl>();
-  LINNET_ASSIGN(const EngineOptions engine, Impl::engine_options(*model, options));
+  LINNET_ASSIGN(const EngineOptions engine, engine_options(*model, options));
   LINNET_ASSIGN(impl->denoiser, image::find_denoiser(model->file().model()));
   LINNET_ASSIGN(impl->decoder, image::find_decoder(model->file().model(), impl->denoiser));
   LINNET_ASSIGN(impl->engine, Engine::create(model->shared_file(), backend, engine));
@@ -256,16 +280,21 @@ Result<std::unique_ptr<ImageSession>> ImageSession::create(std::shared_ptr<const
       return fail(ErrorCode::kInvalidFile, "the denoiser does not take what the text encoder gives");
     impl->prompts = std::make_unique<PromptEncoder>(std::move(prompts));
   }
-  impl->sampling.emplace(*impl->engine, impl->denoiser, impl->decoder,
-                         Impl::most_area(impl->pipeline(), options));
+  impl->sampling.emplace(*impl->engine, impl->denoiser, impl->decoder, most_area(impl->pipeline(), options));
   if (impl->pipeline().null_class < 0 && !impl->prompts)
     return fail(ErrorCode::kInvalidFile, "the file's pipeline takes neither text nor a class");
-  return std::unique_ptr<ImageSession>(new ImageSession(std::move(impl)));
+  if (impl->pipeline().null_class > kMostClasses)
+    return fail(ErrorCode::kInvalidFile, strf("the file's pipeline has {} classes, more than {}",
+                                              impl->pipeline().null_class, kMostClasses));
+  impl->names = impl->pipeline().class_names;
+  if (!impl->prompts && impl->names.empty())
+    for (int i = 0; i < impl->pipeline().null_class; ++i) impl->names.push_back(std::to_string(i));
+  return impl;
 }
 
 Result<ImageResult> ImageSession::generate(const ImageRequest& request, const OnImageStep& on_step) {
-  auto result = impl_->generate(request, on_step);
-  if (impl_->engine->poisoned()) (void)impl_->engine->reset();
+  auto result = guarded([&] { return impl_->generate(request, on_step); });
+  if (impl_->engine->poisoned()) (void)guarded([&] { return impl_->engine->reset(); });
   return result;
 }
 
@@ -273,12 +302,7 @@ ImageMemory ImageSession::memory() const {
   return memory_required(*impl_->model, *impl_->backend, impl_->options).value_or(ImageMemory{});
 }
 const Model& ImageSession::model() const { return *impl_->model; }
-std::vector<std::string> ImageSession::class_names() const {
-  std::vector<std::string> names = impl_->pipeline().class_names;
-  if (!impl_->prompts && names.empty())
-    for (int i = 0; i < impl_->pipeline().null_class; ++i) names.push_back(std::to_string(i));
-  return names;
-}
+const std::vector<std::string>& ImageSession::class_names() const { return impl_->names; }
 int64_t ImageSession::size_multiple() const { return impl_->pipeline().size_multiple; }
 int64_t ImageSession::default_size() const {
   return int64_t{impl_->pipeline().latent_size} * impl_->pipeline().pixels_per_latent;

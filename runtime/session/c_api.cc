@@ -6,6 +6,7 @@
 
 #include "linnet/chat.h"
 #include "linnet/linnet.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/strings.h"
 #include "runtime/session/precision.h"
 
@@ -61,19 +62,12 @@ linnet_status report(const Error& error, linnet_error* out) {
   return status;
 }
 
-// No exception may reach C: the only ones left are the system's, when memory is short.
 template <typename F>
 linnet_status guarded(linnet_error* error, const F& body) {
-  try {
-    const Result<void> result = body();
-    if (!result) return report(result.error(), error);
-    if (error) *error = {LINNET_OK, ""};
-    return LINNET_OK;
-  } catch (const std::bad_alloc&) {
-    return report({ErrorCode::kOutOfMemory, "the system has no memory left"}, error);
-  } catch (...) {
-    return report({ErrorCode::kInternal, "an unexpected exception"}, error);
-  }
+  const Result<void> result = linnet::guarded([&]() -> Result<void> { return body(); });
+  if (!result) return report(result.error(), error);
+  if (error) *error = {LINNET_OK, ""};
+  return LINNET_OK;
 }
 
 // 0 bits leave what it is.

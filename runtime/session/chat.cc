@@ -7,6 +7,7 @@
 #include "format/container.h"
 #include "format/model_generated.h"
 #include "format/output_file.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/hash.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
@@ -100,7 +101,7 @@ struct Chat::Impl {
   text::Sampler sampler;
   Timeline timeline;
   std::vector<Message> messages;
-  std::string change;         // what happened since the last turn that makes the state go back
+  std::string_view change;    // what happened since the last turn that makes the state go back: a literal
   uint64_t attempt = 0;       // regenerations of the present answer
   bool prefix_ready = false;  // the prefix cache was looked at since the last reset
 
@@ -110,6 +111,8 @@ struct Chat::Impl {
   }
 
   Result<Turn> answer(bool seen_before, const OnText& on_text, const OnPrompt& on_prompt);
+  Result<Turn> regenerate(const OnText& on_text, const OnPrompt& on_prompt);
+  Result<void> load(const std::string& path);
   Result<void> generate(Turn& turn, Clock::time_point start, const OnText& on_text);
   Result<int32_t> choose();
   std::string answer_text(const std::string& answer, bool first_space, std::string_view end);
@@ -140,8 +143,8 @@ size_t Chat::Impl::known_text(const std::string& rendering, bool seen_before) co
 
 std::string Chat::Impl::explain(const Timeline::Aligned& aligned) const {
   if (aligned.rerun == 0) return {};
-  std::string reason =
-      change.empty() ? "the template writes an earlier answer otherwise than the model said it" : change;
+  std::string reason(change.empty() ? "the template writes an earlier answer otherwise than the model said it"
+                                    : change);
   if (aligned.reused > 0) return reason;
   const size_t each = timeline.bytes_each();
   if (options.checkpoints <= 0 || options.checkpoint_bytes < each)
@@ -167,13 +170,17 @@ Result<Turn> Chat::Impl::answer(bool seen_before, const OnText& on_text, const O
   turn.stats.prefill_seconds = aligned->prefill_seconds;
   turn.stats.reason = explain(*aligned);
   if (!remark.empty()) turn.stats.reason += (turn.stats.reason.empty() ? "" : "; ") + remark;
-  change.clear();
+  change = {};
   std::string().swap(rendering);  // the timeline has it: a long conversation is not kept twice
-  if (auto generated = generate(turn, start, on_text); !generated) {
+  const auto generated = guarded([&]() -> Result<void> {
+    LINNET_TRY(generate(turn, start, on_text));
+    messages.push_back({"assistant", turn.answer});
+    return {};
+  });
+  if (!generated) {
     change = "the turn before failed";
     return std::unexpected(generated.error());
   }
-  messages.push_back({"assistant", turn.answer});
   return turn;
 }
 
@@ -252,7 +259,7 @@ Result<int32_t> Chat::Impl::choose() {
 std::string Chat::Impl::answer_text(const std::string& answer, bool first_space, std::string_view end) {
   const std::string said = text.guarded(answer);
   messages.push_back({"assistant", answer});
-  const auto rendering = text.render(messages, false);
+  const auto rendering = guarded([&] { return text.render(messages, false); });
   messages.pop_back();
   if (!rendering) return said;
   const std::string_view rest =
@@ -341,9 +348,11 @@ Chat::~Chat() = default;
 
 Result<std::unique_ptr<Chat>> Chat::create(std::shared_ptr<const Model> model, const Backend& backend,
                                            const SessionOptions& session, ChatOptions options) {
-  LINNET_ASSIGN(auto own, Session::create(std::move(model), backend, with_history(session, options)));
-  options.checkpoint_bytes -= own->memory().history_bytes;
-  return create(std::move(own), std::move(options));
+  return guarded([&]() -> Result<std::unique_ptr<Chat>> {
+    LINNET_ASSIGN(auto own, Session::create(std::move(model), backend, with_history(session, options)));
+    options.checkpoint_bytes -= own->memory().history_bytes;
+    return make(std::move(own), std::move(options));
+  });
 }
 
 Result<SessionMemory> Chat::memory_required(const Model& model, const Backend& backend,
@@ -352,6 +361,10 @@ Result<SessionMemory> Chat::memory_required(const Model& model, const Backend& b
 }
 
 Result<std::unique_ptr<Chat>> Chat::create(std::unique_ptr<Session> session, ChatOptions options) {
+  return guarded([&] { return make(std::move(session), std::move(options)); });
+}
+
+Result<std::unique_ptr<Chat>> Chat::make(std::unique_ptr<Session> session, ChatOptions options) {
   if (options.system) LINNET_TRY(check_text(*options.system, "the system message"));
   if (!options.prefix_cache.empty()) LINNET_TRY(format::check_cache(options.prefix_cache));
   const Model& model = session->model();
@@ -365,18 +378,23 @@ Result<std::unique_ptr<Chat>> Chat::create(std::unique_ptr<Session> session, Cha
 }
 
 Result<Turn> Chat::send(std::string_view message, const OnText& on_text, const OnPrompt& on_prompt) {
-  if (message.empty())
-    return fail(ErrorCode::kInvalidArgument, "the prompt is empty: there is nothing to answer");
-  LINNET_TRY(check_text(message, "the prompt"));
-  impl_->messages.push_back({"user", std::string(message)});
-  impl_->attempt = 0;
-  auto turn = impl_->answer(false, on_text, on_prompt);
-  if (!turn) impl_->messages.pop_back();
-  return turn;
+  return guarded([&]() -> Result<Turn> {
+    if (message.empty())
+      return fail(ErrorCode::kInvalidArgument, "the prompt is empty: there is nothing to answer");
+    LINNET_TRY(check_text(message, "the prompt"));
+    impl_->messages.push_back({"user", std::string(message)});
+    impl_->attempt = 0;
+    auto turn = guarded([&] { return impl_->answer(false, on_text, on_prompt); });
+    if (!turn) impl_->messages.pop_back();
+    return turn;
+  });
 }
 
 Result<Turn> Chat::regenerate(const OnText& on_text, const OnPrompt& on_prompt) {
-  auto& messages = impl_->messages;
+  return guarded([&] { return impl_->regenerate(on_text, on_prompt); });
+}
+
+Result<Turn> Chat::Impl::regenerate(const OnText& on_text, const OnPrompt& on_prompt) {
   std::optional<Message> old;
   if (!messages.empty() && messages.back().role == "assistant") {
     old = std::move(messages.back());
@@ -386,71 +404,91 @@ Result<Turn> Chat::regenerate(const OnText& on_text, const OnPrompt& on_prompt) 
     if (old) messages.push_back(std::move(*old));
     return fail(ErrorCode::kInvalidArgument, "there is no message to answer anew");
   }
-  ++impl_->attempt;
-  if (impl_->change.empty()) impl_->change = "the answer is generated anew";
-  auto turn = impl_->answer(old.has_value(), on_text, on_prompt);
+  ++attempt;
+  if (change.empty()) change = "the answer is generated anew";
+  auto turn = guarded([&] { return answer(old.has_value(), on_text, on_prompt); });
+  // A message was taken out: its place is still there.
   if (!turn && old) messages.push_back(std::move(*old));
   return turn;
 }
 
 Result<void> Chat::undo() {
-  auto& messages = impl_->messages;
-  const size_t before = messages.size();
-  if (!messages.empty() && messages.back().role == "assistant") messages.pop_back();
-  if (!messages.empty() && messages.back().role == "user") messages.pop_back();
-  if (messages.size() == before) return fail(ErrorCode::kInvalidArgument, "there is nothing to take back");
-  impl_->change = "the last exchange was taken back";
-  return {};
+  return guarded([&]() -> Result<void> {
+    auto& messages = impl_->messages;
+    const size_t before = messages.size();
+    if (!messages.empty() && messages.back().role == "assistant") messages.pop_back();
+    if (!messages.empty() && messages.back().role == "user") messages.pop_back();
+    if (messages.size() == before) return fail(ErrorCode::kInvalidArgument, "there is nothing to take back");
+    impl_->change = "the last exchange was taken back";
+    return {};
+  });
 }
 
 Result<void> Chat::edit(std::vector<Message> history) {
-  LINNET_TRY(check_messages(history));
-  impl_->messages = std::move(history);
-  impl_->change = "the history was edited";
-  return {};
+  return guarded([&]() -> Result<void> {
+    LINNET_TRY(check_messages(history));
+    impl_->messages = std::move(history);
+    impl_->change = "the history was edited";
+    return {};
+  });
 }
 
 Result<void> Chat::set_system(std::optional<std::string> system) {
-  if (system) LINNET_TRY(check_text(*system, "the system message"));
-  auto& messages = impl_->messages;
-  if (!messages.empty() && messages[0].role == "system") messages.erase(messages.begin());
-  if (system) messages.insert(messages.begin(), {"system", std::move(*system)});
-  if (!impl_->timeline.tokens().empty()) impl_->change = "the system message changed";
-  return {};
+  return guarded([&]() -> Result<void> {
+    if (system) LINNET_TRY(check_text(*system, "the system message"));
+    auto& messages = impl_->messages;
+    const bool present = !messages.empty() && messages[0].role == "system";
+    if (system && present) {
+      messages[0].content = std::move(*system);
+    } else if (system) {
+      messages.insert(messages.begin(), {"system", std::move(*system)});
+    } else if (present) {
+      messages.erase(messages.begin());
+    }
+    if (!impl_->timeline.tokens().empty()) impl_->change = "the system message changed";
+    return {};
+  });
 }
 
 Result<void> Chat::reset() {
-  LINNET_TRY(impl_->timeline.reset());
-  auto& messages = impl_->messages;
-  messages.erase(messages.begin() + (!messages.empty() && messages[0].role == "system" ? 1 : 0),
-                 messages.end());
-  impl_->change.clear();
-  impl_->prefix_ready = false;
-  return {};
+  return guarded([&]() -> Result<void> {
+    LINNET_TRY(impl_->timeline.reset());
+    auto& messages = impl_->messages;
+    messages.erase(messages.begin() + (!messages.empty() && messages[0].role == "system" ? 1 : 0),
+                   messages.end());
+    impl_->change = {};
+    impl_->prefix_ready = false;
+    return {};
+  });
 }
 
 Result<void> Chat::save(const std::string& path, bool replace) const {
-  const Timeline& timeline = impl_->timeline;
-  ChatRecord record;
-  record.messages = impl_->messages;
-  record.tokens = timeline.tokens();
-  record.text = timeline.text();
-  record.exact = timeline.exact();
-  record.pending = timeline.pending();
-  record.pending_text = timeline.pending_text();
-  return impl_->session->save(path, encode_record(record), replace);
+  return guarded([&]() -> Result<void> {
+    const Timeline& timeline = impl_->timeline;
+    ChatRecord record;
+    record.messages = impl_->messages;
+    record.tokens = timeline.tokens();
+    record.text = timeline.text();
+    record.exact = timeline.exact();
+    record.pending = timeline.pending();
+    record.pending_text = timeline.pending_text();
+    return impl_->session->save(path, encode_record(record), replace);
+  });
 }
 
 Result<void> Chat::load(const std::string& path) {
-  Session& session = *impl_->session;
-  LINNET_ASSIGN(StateFile file, read_state_file(path, impl_->keys(), session.state_bytes()));
+  return guarded([&] { return impl_->load(path); });
+}
+
+Result<void> Chat::Impl::load(const std::string& path) {
+  LINNET_ASSIGN(StateFile file, read_state_file(path, keys(), session->state_bytes()));
   const auto refuse = [&](std::string_view why) {
     return fail(ErrorCode::kInvalidFile, strf("the state file '{}' {}", path, why));
   };
   auto record = decode_record(file.attachment);
   if (!record) return refuse(record.error().message);
   if (record->kind != ChatRecord::Kind::kChat) return refuse("is a prefix cache, not a conversation");
-  const int64_t vocabulary = session.model().vocabulary();
+  const int64_t vocabulary = session->model().vocabulary();
   const auto valid = [&](int32_t id) { return id >= 0 && id < vocabulary; };
   if (!std::ranges::all_of(record->tokens, valid) || (record->pending && !valid(*record->pending)))
     return refuse("holds tokens that this model lacks: it is damaged");
@@ -460,18 +498,20 @@ Result<void> Chat::load(const std::string& path) {
   if (position != static_cast<int64_t>(record->tokens.size()))
     return refuse(strf("has a state after {} tokens and a history of {}: it is damaged", position,
                        record->tokens.size()));
-  LINNET_TRY(session.restore(file.block));
-  impl_->timeline.adopt(std::move(record->tokens), std::move(record->text), record->exact, record->pending,
-                        std::move(record->pending_text));
-  impl_->messages = std::move(record->messages);
-  impl_->change.clear();
-  impl_->prefix_ready = true;
+  LINNET_TRY(session->restore(file.block));
+  timeline.adopt(std::move(record->tokens), std::move(record->text), record->exact, record->pending,
+                 std::move(record->pending_text));
+  messages = std::move(record->messages);
+  change = {};
+  prefix_ready = true;
   return {};
 }
 
 const std::vector<Message>& Chat::messages() const { return impl_->messages; }
 const std::vector<int32_t>& Chat::tokens() const { return impl_->timeline.tokens(); }
-Result<std::string> Chat::render() const { return impl_->text.render(impl_->messages, true); }
+Result<std::string> Chat::render() const {
+  return guarded([&] { return impl_->text.render(impl_->messages, true); });
+}
 const Session& Chat::session() const { return *impl_->session; }
 int Chat::checkpoint_count() const { return impl_->timeline.checkpoint_count(); }
 size_t Chat::checkpoint_bytes() const { return impl_->timeline.checkpoint_bytes(); }

@@ -91,12 +91,19 @@ Result<void> Timeline::go_back(const Checkpoint* checkpoint, size_t cut) {
 
 Result<void> Timeline::prefill(std::span<const int32_t> tokens, const Session::Progress& progress) {
   shortlist_ = {};
+  make_room(tokens.size());
   const int64_t before = session_.position();
   const auto logits = session_.prefill(tokens, progress);
   follow(tokens, before, logits.has_value());
   if (!logits) return std::unexpected(logits.error());
   logits_.assign(logits->begin(), logits->end());
   return {};
+}
+
+// Before the session moves on, so that noting where it stands cannot fail.
+void Timeline::make_room(size_t tokens) {
+  const size_t need = tokens_.size() + tokens;
+  if (need > tokens_.capacity()) tokens_.reserve(std::max(need, 2 * tokens_.capacity()));
 }
 
 void Timeline::follow(std::span<const int32_t> tokens, int64_t position, bool fine) {
@@ -178,6 +185,7 @@ Result<void> Timeline::feed(int32_t token, size_t shortlist) {
   if (shortlist == 0) return prefill({&token, 1}, {});
   logits_.clear();
   shortlist_ = {};
+  make_room(1);
   const int64_t before = session_.position();
   const auto largest = session_.decode_largest(token, shortlist);
   follow({&token, 1}, before, largest.has_value());

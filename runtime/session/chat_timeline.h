@@ -102,7 +102,9 @@ class Timeline {
   Result<void> keep(bool with_logits);
   Result<void> go_back(const Checkpoint* checkpoint, size_t cut);
   Result<void> prefill(std::span<const int32_t> tokens, const Session::Progress& progress);
-  // After the session was given `tokens` at `position`; `fine`: without an error.
+  void make_room(size_t tokens);
+  // After the session was given `tokens` at `position`; `fine`: without an error. Allocates nothing after
+  // make_room().
   void follow(std::span<const int32_t> tokens, int64_t position, bool fine);
 
   Session& session_;

@@ -2,6 +2,7 @@
 
 #include "format/container.h"
 #include "format/names.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/strings.h"
 #include "runtime/graph/op_traits.h"
 #include "runtime/session/tokenizer_io.h"
@@ -14,6 +15,10 @@ Model::Model() = default;
 Model::~Model() = default;
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
+  return guarded([&] { return read(path); });
+}
+
+Result<std::shared_ptr<const Model>> Model::read(const std::string& path) {
   LINNET_ASSIGN(format::ModelFile file, format::ModelFile::open(path));
   const auto in_file = [&](Error error) {
     error.message = strf("'{}': {}", path, error.message);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "format/names.h"
+#include "runtime/core/guard.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/engine.h"
 #include "runtime/session/precision.h"
@@ -40,13 +41,20 @@ Session::~Session() = default;
 
 Result<SessionMemory> Session::memory_required(const Model& model, const Backend& backend,
                                                const SessionOptions& options) {
-  LINNET_ASSIGN(const EngineOptions engine, engine_options(options));
-  LINNET_ASSIGN(const MemoryRequired memory, Engine::memory_required(model.file(), backend, engine));
-  return to_session(memory);
+  return guarded([&]() -> Result<SessionMemory> {
+    LINNET_ASSIGN(const EngineOptions engine, engine_options(options));
+    LINNET_ASSIGN(const MemoryRequired memory, Engine::memory_required(model.file(), backend, engine));
+    return to_session(memory);
+  });
 }
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const Backend& backend,
                                                  const SessionOptions& options) {
+  return guarded([&] { return make(std::move(model), backend, options); });
+}
+
+Result<std::unique_ptr<Session>> Session::make(std::shared_ptr<const Model> model, const Backend& backend,
+                                               const SessionOptions& options) {
   std::unique_ptr<Session> session(new Session);
   LINNET_ASSIGN(const EngineOptions engine, engine_options(options));
   LINNET_ASSIGN(session->engine_, Engine::create(model->shared_file(), backend, engine));
@@ -93,6 +101,10 @@ Result<void> Session::write_tokens(std::span<const int32_t> tokens, bool with_lo
 }
 
 Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens, const Progress& progress) {
+  return guarded([&] { return feed(tokens, progress); });
+}
+
+Result<std::span<const float>> Session::feed(std::span<const int32_t> tokens, const Progress& progress) {
   LINNET_TRY(check_tokens(tokens));
   const auto total = static_cast<int64_t>(tokens.size());
   for (int64_t done = 0; done < total;) {
@@ -103,7 +115,7 @@ Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens,
     LINNET_TRY(engine_->run(method_, symbols_, n));
     done += n;
     if (done == total) {
-      LINNET_ASSIGN(const std::span<const float> logits, this->logits());
+      LINNET_ASSIGN(const std::span<const float> logits, read_logits());
       if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
         return std::unexpected(engine_->diagnose_non_finite(method_, symbols_, start));
       return logits;
@@ -115,6 +127,10 @@ Result<std::span<const float>> Session::prefill(std::span<const int32_t> tokens,
 }
 
 Result<std::span<const Ranked>> Session::decode_largest(int32_t token, size_t count) {
+  return guarded([&] { return feed_for_largest(token, count); });
+}
+
+Result<std::span<const Ranked>> Session::feed_for_largest(int32_t token, size_t count) {
   if (count < 1 || count > kMostRanked)
     return fail(ErrorCode::kInvalidArgument,
                 strf("{} logits were asked for, expected 1 to {}", count, kMostRanked));
@@ -130,6 +146,10 @@ Result<std::span<const Ranked>> Session::decode_largest(int32_t token, size_t co
 }
 
 Result<std::span<const float>> Session::logits() {
+  return guarded([&] { return read_logits(); });
+}
+
+Result<std::span<const float>> Session::read_logits() {
   const auto vocabulary = static_cast<size_t>(model_->vocabulary());
   if (const auto bytes = engine_->host_value(method_, logits_); !bytes.empty())
     return std::span(reinterpret_cast<const float*>(bytes.data()), vocabulary);
@@ -140,10 +160,16 @@ Result<std::span<const float>> Session::logits() {
 
 int64_t Session::position() const { return engine_->position(); }
 bool Session::poisoned() const { return engine_->poisoned(); }
-Result<void> Session::reset() { return engine_->reset(); }
+Result<void> Session::reset() {
+  return guarded([&] { return engine_->reset(); });
+}
 size_t Session::state_bytes() const { return engine_->state_bytes(); }
-Result<void> Session::snapshot(std::span<std::byte> block) const { return engine_->snapshot(block); }
-Result<void> Session::restore(std::span<const std::byte> block) { return engine_->restore(block); }
+Result<void> Session::snapshot(std::span<std::byte> block) const {
+  return guarded([&] { return engine_->snapshot(block); });
+}
+Result<void> Session::restore(std::span<const std::byte> block) {
+  return guarded([&] { return engine_->restore(block); });
+}
 SessionMemory Session::memory() const { return to_session(engine_->memory()); }
 
 int64_t Session::remaining() const {
@@ -155,40 +181,49 @@ bool Session::can_rewind() const { return engine_->can_rewind(); }
 int64_t Session::rewind_floor() const { return engine_->rewind_floor(); }
 
 Result<void> Session::rewind(int64_t to) {
-  if (to < 0 || to > position())
-    return fail(ErrorCode::kInvalidArgument,
-                strf("cannot rewind to token {}: the session stands at {}", to, position()));
-  if (to < rewind_floor())
-    return fail(ErrorCode::kUnsupported,
-                strf("this session's state cannot be cut to its first {} tokens (to {} at least): restore a "
-                     "snapshot instead",
-                     to, rewind_floor()));
-  return engine_->rewind(to);
+  return guarded([&]() -> Result<void> {
+    if (to < 0 || to > position())
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("cannot rewind to token {}: the session stands at {}", to, position()));
+    if (to < rewind_floor())
+      return fail(
+          ErrorCode::kUnsupported,
+          strf("this session's state cannot be cut to its first {} tokens (to {} at least): restore a "
+               "snapshot instead",
+               to, rewind_floor()));
+    return engine_->rewind(to);
+  });
 }
 
 Result<std::unique_ptr<Session>> Session::fork() const {
-  SessionOptions options = options_;
-  options.work = options.state = {};
-  LINNET_ASSIGN(auto other, create(model_, *backend_, options));
-  std::vector<std::byte> block(state_bytes());
-  LINNET_TRY(snapshot(block));
-  LINNET_TRY(other->restore(block));
-  return other;
+  return guarded([&]() -> Result<std::unique_ptr<Session>> {
+    SessionOptions options = options_;
+    options.work = options.state = {};
+    LINNET_ASSIGN(auto other, create(model_, *backend_, options));
+    std::vector<std::byte> block(state_bytes());
+    LINNET_TRY(snapshot(block));
+    LINNET_TRY(other->restore(block));
+    return other;
+  });
 }
 
 Result<void> Session::save(const std::string& path, std::span<const std::byte> attachment,
                            bool replace) const {
-  std::vector<std::byte> block(state_bytes());
-  LINNET_TRY(snapshot(block));
-  return write_state_file(path, {engine_->state_key(), model_->file().model_id()}, attachment, block,
-                          {.replace = replace, .stream = true});
+  return guarded([&]() -> Result<void> {
+    std::vector<std::byte> block(state_bytes());
+    LINNET_TRY(snapshot(block));
+    return write_state_file(path, {engine_->state_key(), model_->file().model_id()}, attachment, block,
+                            {.replace = replace, .stream = true});
+  });
 }
 
 Result<std::vector<std::byte>> Session::load(const std::string& path) {
-  LINNET_ASSIGN(StateFile file,
-                read_state_file(path, {engine_->state_key(), model_->file().model_id()}, state_bytes()));
-  LINNET_TRY(restore(file.block));
-  return std::move(file.attachment);
+  return guarded([&]() -> Result<std::vector<std::byte>> {
+    LINNET_ASSIGN(StateFile file,
+                  read_state_file(path, {engine_->state_key(), model_->file().model_id()}, state_bytes()));
+    LINNET_TRY(restore(file.block));
+    return std::move(file.attachment);
+  });
 }
 
 }  // namespace linnet

@@ -96,7 +96,7 @@ Result<PreTokenizer> PreTokenizer::create(std::span<const PreTokenizerStep> step
     Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                             PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &where, nullptr));
     if (!code)
-      return fail(ErrorCode::kInvalidFile,
+      return fail(error == PCRE2_ERROR_HEAP_FAILED ? ErrorCode::kOutOfMemory : ErrorCode::kInvalidFile,
                   strf("the pattern of pre-tokenizer step {} does not compile: {} at byte {} of '{}'", i,
                        pcre2_message(error), where, pattern));
     // Where there is no JIT the interpreter gives the same matches, slower.
@@ -134,7 +134,7 @@ Result<void> PreTokenizer::split(std::string_view text, std::vector<std::string_
         if (rc == PCRE2_ERROR_NOMATCH) break;
         if (rc < 0)
           return fail(
-              ErrorCode::kUnsupported,
+              rc == PCRE2_ERROR_NOMEMORY ? ErrorCode::kOutOfMemory : ErrorCode::kUnsupported,
               strf("the tokenizer's pattern gave up {} bytes into a part of {} bytes: {}; shorten the text",
                    at, part.size(), pcre2_message(rc)));
         const PCRE2_SIZE* found = pcre2_get_ovector_pointer(data.get());

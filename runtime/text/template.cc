@@ -25,6 +25,8 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source) {
   } catch (const jinja::Failure& failure) {
     return fail(ErrorCode::kInvalidFile,
                 strf("the chat template cannot be read: {}{}", failure.message, where(failure)));
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {
     return fail(ErrorCode::kInvalidFile, strf("the chat template cannot be read: {}", e.what()));
   }
@@ -56,6 +58,8 @@ Result<std::string> ChatTemplate::render(std::span<const Message> messages,
                   strf("the model's chat template refuses: {}", failure.message));
     return fail(failure.bound ? ErrorCode::kOutOfMemory : ErrorCode::kInvalidArgument,
                 strf("the chat template cannot be evaluated: {}{}", failure.message, where(failure)));
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {
     return fail(ErrorCode::kInvalidArgument, strf("the chat template cannot be evaluated: {}", e.what()));
   }

@@ -141,6 +141,7 @@ class Chat {
 
  private:
   struct Impl;
+  static Result<std::unique_ptr<Chat>> make(std::unique_ptr<Session> session, ChatOptions options);
   explicit Chat(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

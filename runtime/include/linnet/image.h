@@ -87,7 +87,7 @@ class ImageSession {
 
   ImageMemory memory() const;
   const Model& model() const;
-  std::vector<std::string> class_names() const;  // empty: text to image
+  const std::vector<std::string>& class_names() const;  // empty: text to image
   int64_t size_multiple() const;
   int64_t default_size() const;  // side in pixels
   int default_steps() const;

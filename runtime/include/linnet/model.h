@@ -40,6 +40,7 @@ class Model {
 
  private:
   Model();
+  static Result<std::shared_ptr<const Model>> read(const std::string& path);
   std::shared_ptr<const format::ModelFile> file_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<text::ChatTemplate> template_;

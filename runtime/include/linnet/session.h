@@ -115,6 +115,12 @@ class Session {
 
  private:
   Session();
+  // What the public functions of like names do, without their guard against exceptions.
+  static Result<std::unique_ptr<Session>> make(std::shared_ptr<const Model> model, const Backend& backend,
+                                               const SessionOptions& options);
+  Result<std::span<const float>> feed(std::span<const int32_t> tokens, const Progress& progress);
+  Result<std::span<const Ranked>> feed_for_largest(int32_t token, size_t count);
+  Result<std::span<const float>> read_logits();
   Result<void> check_tokens(std::span<const int32_t> tokens) const;
   // Writes the ids of the next run and its symbols.
   Result<void> write_tokens(std::span<const int32_t> tokens, bool with_logits);
