@@ -12,8 +12,8 @@
 #include "format/writer.h"
 #include "runtime/core/strings.h"
 #include "tests/compare.h"
-#include "tests/ops/backends_under_test.h"
 #include "tests/ops/op_traits.h"
+#include "tests/ops/tested_backends.h"
 #include "tests/sanitized.h"
 #include "tests/vulkan_device.h"
 

@@ -28,7 +28,7 @@
 //   - every host backend, the CPU's with every target: equal to the reference within the tolerance; the same
 //   in one call, in pieces and
 //     token by token; and 1 and 2 (once 3) threads equal bit for bit in each of these;
-//   - every device backend, where there is a device (tests/ops/backends_under_test.h): the first seeds equal
+//   - every device backend, where there is a device (tests/ops/tested_backends.h): the first seeds equal
 //     to the reference within the tolerance, in one call and in pieces, and the validation layer silent.
 // run_op() runs a case once and returns its outputs, for closed-form expectations and golden files.
 // A NaN or an infinity on either side is a failure, but for check_op_equals() with Truth::kAsGiven.

@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/ops/backends_under_test.h"
+#include "tests/ops/tested_backends.h"
 
 using namespace linnet;
 

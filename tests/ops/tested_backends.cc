@@ -1,4 +1,4 @@
-#include "tests/ops/backends_under_test.h"
+#include "tests/ops/tested_backends.h"
 
 #include <doctest/doctest.h>
 
