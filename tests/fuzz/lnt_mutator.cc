@@ -294,7 +294,12 @@ std::vector<uint8_t> pack(const fb::ModelT& model, bool every_field) {
 std::unique_ptr<fb::ModelT> unpack(std::span<const uint8_t> bytes) {
   flatbuffers::Verifier verifier(bytes.data(), bytes.size(), 16, 4'000'000);
   if (bytes.size() < 16 || !fb::VerifyModelBuffer(verifier)) return nullptr;
-  return std::unique_ptr<fb::ModelT>(fb::GetModel(bytes.data())->UnPack());
+  std::unique_ptr<fb::ModelT> model(fb::GetModel(bytes.data())->UnPack());
+  // An op that became none of the union's members: it could not be written again.
+  for (const auto& method : model->methods)
+    for (const auto& node : method->nodes)
+      if (!node->args.value) return nullptr;
+  return model;
 }
 
 }  // namespace
