@@ -40,6 +40,7 @@ float factor_at(uint t, uint i) { return VALUE_DECAY ? 1.0 : PER_CHANNEL ? facto
         }                                                                                                 \
         for (uint i_ = from_; i_ < end_; ++i_) sum_ += NORM == 1u ? to[i_] * to[i_] : to[i_];             \
         if (NORM == 1u) sum_ = sqrt(sum_ + epsilon);                                                      \
+        if (NORM == 3u) sum_ += epsilon;                                                                  \
         if (NORM != 1u || sum_ != 0.0)                                                                    \
           for (uint i_ = from_; i_ < end_; ++i_) to[i_] = to[i_] / sum_;                                  \
       }                                                                                                   \

@@ -23,6 +23,7 @@ float limit_write(float u) { return u > 1e20 ? 1e20 : u < -1e20 ? -1e20 : u; }
     if (NORM != 0u) {                                                                           \
       float sum_ = sum_of_group(part_);                                                         \
       if (NORM == 1u) sum_ = sqrt(sum_ + epsilon);                                              \
+      if (NORM == 3u) sum_ += epsilon;                                                          \
       if (NORM != 1u || sum_ != 0.0)                                                            \
         for (uint i_ = lane_; i_ < n; i_ += THREADS) to[i_] = to[i_] / sum_;                    \
     }                                                                                           \
