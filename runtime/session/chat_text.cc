@@ -12,6 +12,18 @@ namespace {
 constexpr std::string_view kGuard = "\xEF\xB7\x90";        // U+FDD0, a noncharacter
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
+// The guard is no text's: a user's becomes U+FFFD.
+std::string without_guards(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t guard = std::min(text.find(kGuard, at), text.size());
+    out += text.substr(at, guard - at);
+    if (guard < text.size()) out += kReplacement;
+    at = guard + (guard < text.size() ? kGuard.size() : 0);
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<ChatText> ChatText::create(const Model& model, const ChatOptions& options) {
@@ -34,42 +46,107 @@ Result<ChatText> ChatText::create(const Model& model, const ChatOptions& options
   out.stops_.insert(out.stops_.end(), options.stop_tokens.begin(), options.stop_tokens.end());
   for (const text::AddedToken& token : tokenizer->added_tokens())
     if (token.special && !token.text.empty()) out.specials_.push_back(token.text);
-  std::sort(out.specials_.begin(), out.specials_.end(), [](std::string_view a, std::string_view b) {
-    return a.size() != b.size() ? a.size() > b.size() : a < b;
-  });
-  const auto name_of = [&](int32_t id) {
-    return id < 0 ? std::string() : std::string(tokenizer->piece(id, true));
-  };
-  out.render_.bos_token = name_of(tokenizer->bos_id());
-  out.render_.eos_token = name_of(tokenizer->eos_id());
+  std::ranges::sort(out.specials_);
+  out.name_tokens(model);
   out.render_.variables = options.template_variables;
   // One date for the whole conversation: a clock in the template must not change what was run.
   out.render_.now = static_cast<int64_t>(std::time(nullptr));
+  if (out.template_) LINNET_TRY(out.probe());
   return out;
 }
 
+// The texts of tokens that the template may ask for, as the converter found them; a file without them has the
+// ids of its tokenizer.
+void ChatText::name_tokens(const Model& model) {
+  for (const auto& entry : model.file().model().metadata)
+    if (entry->key.starts_with(text::kTokenKey))
+      render_.tokens.emplace_back(entry->key.substr(text::kTokenKey.size()), entry->value);
+  if (!render_.tokens.empty()) return;
+  const auto name = [&](const char* which, int32_t id) {
+    if (id >= 0) render_.tokens.emplace_back(which, std::string(tokenizer_->piece(id, true)));
+  };
+  name("bos_token", tokenizer_->bos_id());
+  name("eos_token", tokenizer_->eos_id());
+  if (const auto& spec = model.file().model().tokenizer) {
+    name("pad_token", spec->pad_id);
+    name("unk_token", spec->unknown_id);
+  }
+}
+
+// Which form of a message's content the template reads: it is shown two conversations that differ in one
+// message, as a text and as a list of parts. Where the text makes no difference and the parts do, messages
+// are given as parts. A template that refuses such conversations tells nothing, and is given texts.
+Result<void> ChatText::probe() {
+  const auto seen = [&](size_t which, bool as_parts) -> std::optional<bool> {
+    std::string shown[2];
+    for (size_t i = 0; i < 2; ++i) {
+      std::vector<text::Message> chat = {{"system", "alpha"}, {"user", "beta"}, {"assistant", "gamma"}, {"user", "delta"}};
+      if (which > 0) chat.erase(chat.begin());
+      const size_t at = which == 0 ? 0 : which - 1;
+      for (text::Message& m : chat) m.as_parts = as_parts || parts_.contains(m.role);
+      chat[at].as_parts = as_parts;
+      chat[at].content = i == 0 ? "linnet" : "siskin";
+      auto rendering = template_->render(chat, render_);
+      if (!rendering) {
+        // A system message may be what is refused; a variable that cannot be read is the caller's to know.
+        return std::nullopt;
+      }
+      shown[i] = std::move(rendering->text);
+    }
+    return shown[0] != shown[1];
+  };
+  constexpr const char* kRoles[] = {"system", "user", "assistant"};
+  for (const size_t which : {1, 2, 0}) {
+    const auto as_text = seen(which, false);
+    if (as_text == std::optional(true)) continue;
+    const auto as_parts = seen(which, true);
+    if (as_parts == std::optional(true)) {
+      parts_.insert(kRoles[which == 0 ? 0 : which]);
+    } else if (which == 1 && as_text && as_parts) {
+      return fail(ErrorCode::kUnsupported,
+                  "the chat template never writes what the user says, neither as a text nor as a list of parts: "
+                  "--raw goes on with plain text");
+    }
+  }
+  return {};
+}
+
 std::string ChatText::guarded(std::string_view text) const {
-  std::string out;
   if (!template_) return std::string(text);
+  const std::string plain = without_guards(text);
+  return guarded(plain, {{0, plain.size()}});
+}
+
+// A special token's text is broken wherever a byte of it is the user's; where the template wrote a shorter
+// special token at the same place, behind that one.
+std::string ChatText::guarded(std::string_view text, const std::vector<std::pair<size_t, size_t>>& user) const {
+  std::string out;
+  size_t next = 0;  // the first stretch of the user's that ends behind `at`
   for (size_t at = 0; at < text.size();) {
+    while (next < user.size() && user[next].second <= at) ++next;
+    const auto is_users = [&](size_t end) { return next < user.size() && user[next].first < end; };
     const std::string_view rest = text.substr(at);
-    if (rest.starts_with(kGuard)) {
-      out += kReplacement;
-      at += kGuard.size();
-      continue;
+    size_t written = 0;    // by the template alone
+    bool typed = false;    // a longer one with the user's bytes
+    for (const std::string_view special : specials_of(rest)) {
+      if (!rest.starts_with(special)) continue;
+      if (is_users(at + special.size()))
+        typed = true;
+      else
+        written = std::max(written, special.size());
     }
-    const auto special =
-        std::ranges::find_if(specials_, [&](std::string_view s) { return rest.starts_with(s); });
-    if (special == specials_.end()) {
-      out += text[at++];
-      continue;
-    }
-    const size_t first = std::min(special->size(), text::utf8_length(special->front()));
-    out += rest.substr(0, first);
-    out += kGuard;
-    at += first;
+    const size_t step = written > 0 ? written : typed ? std::min(rest.size(), text::utf8_length(rest.front())) : 1;
+    out += rest.substr(0, step);
+    if (typed) out += kGuard;
+    at += step;
   }
   return out;
+}
+
+// Those that begin with the same byte.
+std::span<const std::string_view> ChatText::specials_of(std::string_view rest) const {
+  const auto range = std::ranges::equal_range(specials_, rest.front(), {}, [](std::string_view s) { return s.front(); });
+  return {range.begin(), range.end()};
 }
 
 Result<std::string> ChatText::render(std::span<const Message> messages, bool start_answer) const {
@@ -79,10 +156,12 @@ Result<std::string> ChatText::render(std::span<const Message> messages, bool sta
     return text;
   }
   std::vector<text::Message> given;
-  for (const Message& message : messages) given.push_back({message.role, guarded(message.content)});
+  for (const Message& message : messages)
+    given.push_back({message.role, without_guards(message.content), parts_.contains(message.role)});
   text::RenderOptions options = render_;
   options.add_generation_prompt = start_answer;
-  return template_->render(given, options);
+  LINNET_ASSIGN(const text::Rendering rendering, template_->render(given, options));
+  return guarded(rendering.text, rendering.user);
 }
 
 Result<std::vector<int32_t>> ChatText::encode(std::string_view text, bool at_start) const {

@@ -1,14 +1,17 @@
 // Between messages and tokens: the template, the tokenizer, and what keeps them from being fooled.
 //
 // A template's own special tokens must become special tokens, but the same characters typed by a user must
-// stay text. Before rendering, every special token's text inside a message is broken by a guard: a
-// noncharacter, which no text may hold. The tokenizer drops the guard again after it has found the special
-// tokens.
+// stay text. The template sees messages as they are, and so finds and takes away what it looks for; its
+// rendering says which bytes came from messages. A special token with such a byte in it is then broken by a
+// guard: a noncharacter, which no text may hold, and which the tokenizer drops again after it has found the
+// special tokens.
 #pragma once
 
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "linnet/chat.h"
@@ -24,7 +27,7 @@ class ChatText {
 
   Result<std::string> render(std::span<const Message> messages, bool start_answer) const;
   Result<std::vector<int32_t>> encode(std::string_view text, bool at_start) const;
-  // A message's text as render() puts it in.
+  // A message's text as a rendering has it, where the template writes it as it is.
   std::string guarded(std::string_view text) const;
   bool is_stop(int32_t token) const;
   // The bytes that a token adds to an answer; may be a part of a character. Special tokens add nothing.
@@ -36,11 +39,17 @@ class ChatText {
 
  private:
   ChatText() = default;
+  void name_tokens(const Model& model);
+  Result<void> probe();
+  std::string guarded(std::string_view text, const std::vector<std::pair<size_t, size_t>>& user) const;
+  std::span<const std::string_view> specials_of(std::string_view rest) const;
+
   const text::Tokenizer* tokenizer_ = nullptr;
   const text::ChatTemplate* template_ = nullptr;  // null: raw
   bool drops_first_space_ = false;
   std::vector<int32_t> stops_;
-  std::vector<std::string_view> specials_;  // longest first
+  std::vector<std::string_view> specials_;  // in order
+  std::set<std::string> parts_;             // roles whose content the template reads as a list of parts
   text::RenderOptions render_;
 };
 

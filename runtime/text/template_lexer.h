@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -7,9 +8,9 @@
 namespace linnet::text::jinja {
 
 enum class TokenType {
-  kText,
-  kOutputBegin,
-  kOutputEnd,
+  kData,
+  kVariableBegin,
+  kVariableEnd,
   kBlockBegin,
   kBlockEnd,
   kName,
@@ -24,9 +25,12 @@ struct Token {
   TokenType type;
   std::string text;
   int line = 0;
+  int64_t integer = 0;
+  double real = 0;
 };
 
-// Throws Failure. Whitespace control, trim_blocks and lstrip_blocks have been applied to the text tokens.
+// Throws Failure. As Jinja with trim_blocks and lstrip_blocks: line ends are "\n", one at the end of the
+// template is dropped, whitespace control has been applied to the data tokens, {% raw %} is data.
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace linnet::text::jinja

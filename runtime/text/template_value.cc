@@ -1,256 +1,314 @@
 #include "runtime/text/template_value.h"
 
-#include <array>
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
+#include <functional>
+
+#include "runtime/text/template_numbers.h"
 
 namespace linnet::text::jinja {
 
+void fail_with(std::string message) { throw Failure{std::move(message), 0, Failure::kError}; }
+void out_of_bound(const char* what) { throw Failure{what, 0, Failure::kBound}; }
+void unsupported(std::string what) { throw Failure{std::move(what), 0, Failure::kUnsupported}; }
+
+void Account::take(size_t bytes) {
+  if (bytes > kMostMemory - live) out_of_bound("its values take more than 256 MiB");
+  live += bytes;
+}
+
+bool Value::list() const { return sequence() && !std::get<ListPtr>(data)->tuple; }
+bool Value::tuple() const { return sequence() && std::get<ListPtr>(data)->tuple; }
+const std::string& Value::bytes() const { return str().bytes; }
+const List& Value::items() const { return std::get<ListPtr>(data)->items; }
+
+int Value::depth() const {
+  if (sequence()) return std::get<ListPtr>(data)->depth;
+  if (dict()) return map().depth;
+  if (object()) return obj().depth;
+  return 0;
+}
+
+Value* Namespace::find(std::string_view name) {
+  for (auto& [key, value] : attributes)
+    if (key == name) return &value;
+  return nullptr;
+}
+
+int64_t Range::length() const {
+  if (step > 0 ? start >= stop : start <= stop) return 0;
+  const auto apart = step > 0 ? static_cast<uint64_t>(stop) - static_cast<uint64_t>(start)
+                              : static_cast<uint64_t>(start) - static_cast<uint64_t>(stop);
+  const auto stride = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
+  return static_cast<int64_t>((apart - 1) / stride + 1);
+}
+
+// ---- making values ----
+int Heap::checked_depth(int depth) {
+  if (depth > kMostNesting) out_of_bound("its values are nested too deeply");
+  return depth;
+}
+
+Value Heap::text(std::string bytes, Spans user, bool markup) const {
+  if (bytes.size() > kMostText) out_of_bound("it makes a text of more than 64 MiB");
+  auto t = std::make_shared<Text>();
+  t->charge(account, sizeof(Text) + 32 + bytes.capacity() + user.capacity() * sizeof(Span));
+  t->bytes = std::move(bytes);
+  t->user = std::move(user);
+  t->markup = markup;
+  return Value(TextPtr(std::move(t)));
+}
+
+Value Heap::user_text(std::string bytes) const {
+  Spans all;
+  if (!bytes.empty()) all.push_back({0, bytes.size()});
+  return text(std::move(bytes), std::move(all));
+}
+
+static int depth_of(const List& items) {
+  int depth = 0;
+  for (const Value& v : items) depth = std::max(depth, v.depth());
+  return Heap::checked_depth(depth + 1);
+}
+
+static Value sequence_of(const Heap& heap, List items, bool tuple, bool group) {
+  auto s = std::make_shared<Sequence>();
+  s->charge(heap.account, sizeof(Sequence) + 32 + items.capacity() * sizeof(Value));
+  for (const Value& v : items)
+    if (v.object() && v.obj().kind == Object::kLoop) unsupported("a list that holds 'loop'");
+  s->depth = depth_of(items);
+  s->items = std::move(items);
+  s->tuple = tuple;
+  s->group = group;
+  return Value(ListPtr(std::move(s)));
+}
+
+Value Heap::list(List items) const { return sequence_of(*this, std::move(items), false, false); }
+Value Heap::tuple(List items) const { return sequence_of(*this, std::move(items), true, false); }
+Value Heap::group(Value key, Value items) const {
+  List pair;
+  pair.push_back(std::move(key));
+  pair.push_back(std::move(items));
+  return sequence_of(*this, std::move(pair), true, true);
+}
+
+Value Heap::dict(Dict&& entries) const {
+  auto d = std::make_shared<Dict>();
+  d->charge(account,
+            sizeof(Dict) + 32 +
+                entries.entries.capacity() * (sizeof(Value) * 2 + (entries.index_.empty() ? 0 : 40)));
+  int depth = 0;
+  for (const auto& [key, value] : entries.entries) {
+    if (value.object() && value.obj().kind == Object::kLoop) unsupported("a dict that holds 'loop'");
+    depth = std::max({depth, key.depth(), value.depth()});
+  }
+  d->depth = checked_depth(depth + 1);
+  d->entries = std::move(entries.entries);
+  d->index_ = std::move(entries.index_);
+  return Value(DictPtr(std::move(d)));
+}
+
+Value Heap::slice(const Text& from, size_t begin, size_t end) const {
+  TextBuilder out;
+  out.add(from, begin, end);
+  return out.value(*this);
+}
+
+Value undefined(std::string what) {
+  return Value(Undefined{std::make_shared<const std::string>(std::move(what))});
+}
+
+void TextBuilder::add(std::string_view bytes) {
+  if (bytes.size() > kMostText - bytes_.size()) out_of_bound("it makes a text of more than 64 MiB");
+  bytes_ += bytes;
+}
+
+void TextBuilder::add(const Text& text, size_t begin, size_t end) {
+  const size_t base = bytes_.size();
+  add(std::string_view(text.bytes).substr(begin, end - begin));
+  auto span = std::ranges::upper_bound(text.user, begin, {}, &Span::end);
+  for (; span != text.user.end() && span->begin < end; ++span) {
+    const size_t from = base + std::max(span->begin, begin) - begin,
+                 to = base + std::min(span->end, end) - begin;
+    if (!user_.empty() && user_.back().end == from)
+      user_.back().end = to;
+    else
+      user_.push_back({from, to});
+  }
+}
+
+void TextBuilder::add_made(std::string_view bytes, bool user) {
+  const size_t base = bytes_.size();
+  add(bytes);
+  if (!user || bytes.empty()) return;
+  if (!user_.empty() && user_.back().end == base)
+    user_.back().end = bytes_.size();
+  else
+    user_.push_back({base, bytes_.size()});
+}
+
+// ---- looking at values ----
+const char* type_name(const Value& v) {
+  if (v.object()) {
+    constexpr const char* kObjects[] = {"Namespace", "range",    "dict view", "generator", "LoopContext",
+                                        "Macro",     "function", "method",    "Cycler",    "Joiner"};
+    return kObjects[v.obj().kind];
+  }
+  if (v.tuple()) return "tuple";
+  constexpr const char* kNames[] = {"missing", "Undefined", "NoneType", "bool", "int",
+                                    "float",   "str",       "list",     "dict"};
+  return kNames[v.data.index()];
+}
+
 bool truthy(const Value& v) {
-  if (v.is<Undefined>() || v.is<None>()) return false;
-  if (v.is<bool>()) return std::get<bool>(v.data);
-  if (v.is<int64_t>()) return std::get<int64_t>(v.data) != 0;
-  if (v.is<double>()) return std::get<double>(v.data) != 0;
-  if (v.is_string()) return !v.string().empty();
-  if (v.is_list()) return !v.list().empty();
-  if (v.is_dict()) return !v.dict().empty();
+  if (v.missing() || v.undefined() || v.none()) return false;
+  if (v.integral()) return v.integer() != 0;
+  if (v.real()) return v.as_real() != 0;
+  if (v.text()) return !v.bytes().empty();
+  if (v.sequence()) return !v.items().empty();
+  if (v.dict()) return !v.map().entries.empty();
+  if (v.obj().kind == Object::kRange) return static_cast<const Range&>(v.obj()).length() > 0;
+  if (v.obj().kind == Object::kView) return !static_cast<const View&>(v.obj()).dict->entries.empty();
   return true;
 }
 
-bool equal(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) return a.real() == b.real();
-  if (a.is_string() && b.is_string()) return a.string() == b.string();
-  if (a.is_list() && b.is_list()) {
-    if (a.list().size() != b.list().size()) return false;
-    for (size_t i = 0; i < a.list().size(); ++i)
-      if (!equal(a.list()[i], b.list()[i])) return false;
+bool identical(const Value& a, const Value& b) {
+  if (a.data.index() != b.data.index()) return false;
+  if (a.none()) return true;
+  if (a.undefined()) return std::get<Undefined>(a.data).what == std::get<Undefined>(b.data).what;
+  if (a.boolean() || a.is<int64_t>()) return a.integer() == b.integer();
+  if (a.real()) return a.as_real() == b.as_real();
+  if (a.text()) return &a.str() == &b.str();
+  if (a.sequence()) return std::get<ListPtr>(a.data) == std::get<ListPtr>(b.data);
+  if (a.dict()) return std::get<DictPtr>(a.data) == std::get<DictPtr>(b.data);
+  return a.object() && &a.obj() == &b.obj();
+}
+
+static bool equal_objects(const Object& a, const Object& b) {
+  if (&a == &b) return true;
+  if (a.kind != b.kind) return false;
+  if (a.kind == Object::kRange) {
+    const auto &x = static_cast<const Range&>(a), &y = static_cast<const Range&>(b);
+    const int64_t n = x.length();
+    return n == y.length() && (n == 0 || (x.start == y.start && (n == 1 || x.step == y.step)));
+  }
+  if (a.kind == Object::kView) {
+    const auto &x = static_cast<const View&>(a), &y = static_cast<const View&>(b);
+    if (x.part == View::kValues || y.part == View::kValues) return false;
+    if (x.part != y.part) return false;
+    if (x.dict->entries.size() != y.dict->entries.size()) return false;
+    for (const auto& [key, value] : x.dict->entries) {
+      const Value* other = y.dict->find(key);
+      if (!other || (x.part == View::kItems && !equal(value, *other))) return false;
+    }
     return true;
   }
-  if (a.is_dict() && b.is_dict()) {
-    if (a.dict().size() != b.dict().size()) return false;
-    for (const auto& [key, value] : a.dict()) {
-      const Value* other = find(b.dict(), key);
+  if (a.kind == Object::kMethod) {
+    const auto &x = static_cast<const Method&>(a), &y = static_cast<const Method&>(b);
+    return x.name == y.name && identical(x.object, y.object);
+  }
+  return a.kind == Object::kFunction &&
+         static_cast<const Function&>(a).name == static_cast<const Function&>(b).name;
+}
+
+bool equal(const Value& a, const Value& b) {
+  if (a.number() && b.number()) return compare_numbers(a, b) == 0;
+  if (a.undefined() || b.undefined()) return a.undefined() && b.undefined();
+  if (a.data.index() != b.data.index()) return false;
+  if (a.text()) return a.bytes() == b.bytes();
+  if (a.sequence()) {
+    if (a.tuple() != b.tuple() || a.items().size() != b.items().size()) return false;
+    for (size_t i = 0; i < a.items().size(); ++i)
+      if (!identical(a.items()[i], b.items()[i]) && !equal(a.items()[i], b.items()[i])) return false;
+    return true;
+  }
+  if (a.dict()) {
+    if (&a.map() == &b.map()) return true;
+    if (a.map().entries.size() != b.map().entries.size()) return false;
+    for (const auto& [key, value] : a.map().entries) {
+      const Value* other = b.map().find(key);
       if (!other || !equal(value, *other)) return false;
     }
     return true;
   }
-  return (a.is<None>() && b.is<None>()) || (a.is<Undefined>() && b.is<Undefined>());
+  if (a.object()) return equal_objects(a.obj(), b.obj());
+  return a.none();
 }
 
-int compare(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) return a.real() < b.real() ? -1 : a.real() > b.real() ? 1 : 0;
-  if (a.is_string() && b.is_string()) return a.string() < b.string() ? -1 : a.string() == b.string() ? 0 : 1;
-  throw Failure{std::string("cannot compare ") + type_name(a) + " with " + type_name(b)};
-}
-
-const char* type_name(const Value& v) {
-  constexpr std::array<const char*, 11> kNames = {"undefined", "none",     "boolean", "integer",
-                                                  "number",    "string",   "list",    "mapping",
-                                                  "macro",     "function", "method"};
-  return kNames[v.data.index()];
-}
-
-static std::string number_text(double d) {
-  if (std::isfinite(d) && d == std::floor(d) && std::fabs(d) < 1e16) {
-    std::array<char, 40> buffer;
-    std::snprintf(buffer.data(), buffer.size(), "%.1f", d);
-    return buffer.data();
+size_t hash_of(const Value& v) {
+  if (v.text()) return std::hash<std::string>()(v.bytes());
+  if (v.integral()) return std::hash<int64_t>()(v.integer());
+  if (v.real()) {
+    const double d = v.as_real();
+    return d == std::floor(d) && std::fabs(d) < 9e18 ? std::hash<int64_t>()(static_cast<int64_t>(d))
+                                                     : std::hash<double>()(d);
   }
-  // The shortest form that reads back as the same number, as Python prints it.
-  std::array<char, 40> buffer{};
-  for (int digits = 1; digits <= 17; ++digits) {
-    std::snprintf(buffer.data(), buffer.size(), "%.*g", digits, d);
-    if (std::strtod(buffer.data(), nullptr) == d) break;
+  if (v.tuple()) {
+    size_t hash = 17;
+    for (const Value& item : v.items()) hash = hash * 1000003 ^ hash_of(item);
+    return hash;
   }
-  return buffer.data();
+  if (v.list()) fail_with("unhashable type: 'list'");
+  if (v.dict()) fail_with("unhashable type: 'dict'");
+  if (v.object() && v.obj().kind == Object::kView) fail_with("unhashable type: 'dict view'");
+  if (v.object() && v.obj().kind != Object::kRange && v.obj().kind != Object::kMethod &&
+      v.obj().kind != Object::kFunction)
+    return std::hash<const void*>()(&v.obj());
+  return v.data.index();
 }
 
-std::string to_text(const Value& v) {
-  if (v.is<Undefined>()) return {};
-  if (v.is_string()) return v.string();
-  return to_repr(v);
-}
+static constexpr size_t kFew = 8;  // entries that are gone through one by one
 
-static void bound(const std::string& out) {
-  if (out.size() > kMostOutput) throw Failure{kTooLong, 0, false, true};
-}
-
-static void quoted(const std::string& s, std::string& out) {
-  const char quote = s.find('\'') != std::string::npos && s.find('"') == std::string::npos ? '"' : '\'';
-  out += quote;
-  for (const char c : s) {
-    if (c == quote || c == '\\')
-      out += '\\', out += c;
-    else if (c == '\n')
-      out += "\\n";
-    else if (c == '\t')
-      out += "\\t";
-    else if (c == '\r')
-      out += "\\r";
-    else
-      out += c;
+std::optional<size_t> Dict::position(const Value& key, size_t hash) const {
+  if (entries.size() <= kFew || index_.empty()) {
+    for (size_t i = 0; i < entries.size(); ++i)
+      if (equal(entries[i].first, key)) return i;
+    return std::nullopt;
   }
-  out += quote;
+  const auto [begin, end] = index_.equal_range(hash);
+  for (auto it = begin; it != end; ++it)
+    if (equal(entries[it->second].first, key)) return it->second;
+  return std::nullopt;
 }
 
-static void append_repr(const Value& v, std::string& out) {
-  bound(out);
-  if (v.is<Undefined>()) {
-    out += "Undefined";
-  } else if (v.is<None>()) {
-    out += "None";
-  } else if (v.is<bool>()) {
-    out += std::get<bool>(v.data) ? "True" : "False";
-  } else if (v.is<int64_t>()) {
-    out += std::to_string(std::get<int64_t>(v.data));
-  } else if (v.is<double>()) {
-    out += number_text(std::get<double>(v.data));
-  } else if (v.is_string()) {
-    quoted(v.string(), out);
-  } else if (v.is_list()) {
-    out += '[';
-    for (size_t i = 0; i < v.list().size(); ++i) {
-      if (i) out += ", ";
-      append_repr(v.list()[i], out);
-    }
-    out += ']';
-  } else if (v.is_dict()) {
-    out += '{';
-    for (size_t i = 0; i < v.dict().size(); ++i) {
-      if (i) out += ", ";
-      quoted(v.dict()[i].first, out);
-      out += ": ";
-      append_repr(v.dict()[i].second, out);
-    }
-    out += '}';
-  } else {
-    out += std::string("<") + type_name(v) + ">";
-  }
+const Value* Dict::find(const Value& key) const {
+  const auto at = position(key, hash_of(key));
+  return at ? &entries[*at].second : nullptr;
 }
 
-std::string to_repr(const Value& v) {
-  std::string out;
-  append_repr(v, out);
-  bound(out);
-  return out;
-}
-
-static void json_string(const std::string& s, std::string& out) {
-  out += '"';
-  for (const char c : s) {
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\b':
-        out += "\\b";
-        break;
-      case '\f':
-        out += "\\f";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          std::array<char, 8> buffer;
-          std::snprintf(buffer.data(), buffer.size(), "\\u%04x", static_cast<unsigned>(c));
-          out += buffer.data();
-        } else {
-          out += c;
-        }
-    }
-  }
-  out += '"';
-}
-
-static void json_value(const Value& v, int indent, int depth, std::string& out) {
-  if (depth > 64) throw Failure{"tojson: nested too deeply", 0, false, true};
-  bound(out);
-  const auto line = [&](int level) {
-    if (indent >= 0) out += '\n', out.append(static_cast<size_t>(indent * level), ' ');
-  };
-  if (v.is_string()) {
-    json_string(v.string(), out);
-  } else if (v.is_list()) {
-    out += '[';
-    for (size_t i = 0; i < v.list().size(); ++i) {
-      if (i) out += indent >= 0 ? "," : ", ";
-      line(depth + 1);
-      json_value(v.list()[i], indent, depth + 1, out);
-    }
-    if (!v.list().empty()) line(depth);
-    out += ']';
-  } else if (v.is_dict()) {
-    out += '{';
-    for (size_t i = 0; i < v.dict().size(); ++i) {
-      if (i) out += indent >= 0 ? "," : ", ";
-      line(depth + 1);
-      json_string(v.dict()[i].first, out);
-      out += ": ";
-      json_value(v.dict()[i].second, indent, depth + 1, out);
-    }
-    if (!v.dict().empty()) line(depth);
-    out += '}';
-  } else if (v.is<None>()) {
-    out += "null";
-  } else if (v.is<bool>()) {
-    out += std::get<bool>(v.data) ? "true" : "false";
-  } else if (v.is_number()) {
-    out += to_repr(v);
-  } else {
-    throw Failure{std::string("tojson: a value of type ") + type_name(v) + " has no JSON"};
-  }
-}
-
-std::string to_json(const Value& v, int indent) {
-  std::string out;
-  json_value(v, indent, 0, out);
-  return out;
-}
-
-const Value* find(const Dict& dict, const std::string& key) {
-  for (const auto& [name, value] : dict)
-    if (name == key) return &value;
+const Value* Dict::find(std::string_view key) const {
+  if (entries.size() > kFew) return find(Heap{}.text(std::string(key)));
+  for (const auto& [name, value] : entries)
+    if (name.text() && name.bytes() == key) return &value;
   return nullptr;
 }
 
-void assign(Dict& dict, const std::string& key, Value value) {
-  for (auto& [name, old] : dict) {
-    if (name == key) {
-      old = std::move(value);
-      return;
-    }
+void Dict::set(Value key, Value value) {
+  const size_t hash = hash_of(key);
+  if (const auto at = position(key, hash)) {
+    entries[*at].second = std::move(value);
+    return;
   }
-  dict.emplace_back(key, std::move(value));
+  entries.emplace_back(std::move(key), std::move(value));
+  if (entries.size() == kFew + 1)
+    for (size_t i = 0; i < kFew; ++i) index_.emplace(hash_of(entries[i].first), static_cast<uint32_t>(i));
+  if (entries.size() > kFew) index_.emplace(hash, static_cast<uint32_t>(entries.size() - 1));
 }
 
-static bool continues(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
-int64_t code_points(const std::string& s) {
+int64_t code_points(std::string_view s) {
   int64_t n = 0;
-  for (const char c : s) n += continues(c) ? 0 : 1;
+  for (const char c : s) n += (static_cast<unsigned char>(c) & 0xC0) == 0x80 ? 0 : 1;
   return n;
 }
 
-std::string substring(const std::string& s, int64_t begin, int64_t end) {
-  std::string out;
-  int64_t index = -1;
-  for (const char c : s) {
-    if (!continues(c)) ++index;
-    if (index >= end) break;
-    if (index >= begin) out += c;
+size_t byte_of(std::string_view s, int64_t code_point) {
+  if (code_point <= 0) return 0;
+  size_t at = 0;
+  while (at < s.size()) {
+    if ((static_cast<unsigned char>(s[at]) & 0xC0) != 0x80 && code_point-- == 0) return at;
+    ++at;
   }
-  return out;
+  return at;
 }
 
 }  // namespace linnet::text::jinja
