@@ -204,20 +204,49 @@ int at_terminal(Conversation& conversation) {
   return kOk;
 }
 
-// The history of an edit: a list of {"role": ..., "content": ...}.
+// A text, or parts of type "text" as OpenAI's form has them, which are put together as they are.
+Result<std::string> read_content(const nlohmann::json& content, size_t number) {
+  if (content.is_string()) return content.get<std::string>();
+  const auto refuse = [&](const std::string& what) {
+    return fail(ErrorCode::kInvalidArgument,
+                strf("message {} of \"edit\" has {}: content is a text, or a list of {\"type\": \"text\", "
+                     "\"text\": ...}",
+                     number, what));
+  };
+  if (!content.is_array())
+    return refuse(content.is_null() ? "no content" : "a content that is " + content.dump().substr(0, 80));
+  std::string text;
+  for (const auto& part : content) {
+    const bool is_text = part.is_object() && part.value("type", "") == "text" && part.contains("text") &&
+                         part["text"].is_string();
+    if (!is_text) return refuse("the part " + part.dump().substr(0, 80));
+    text += part["text"].get<std::string>();
+  }
+  return text;
+}
+
+// The history of an edit: a list of {"role": ..., "content": ...}. What else a message says would be lost,
+// and is refused; null says nothing.
 Result<std::vector<Message>> read_messages(const nlohmann::json& list) {
   std::vector<Message> messages;
   if (!list.is_array())
     return fail(ErrorCode::kInvalidArgument, "\"edit\" needs \"messages\", a list of roles and contents");
   for (const auto& one : list) {
-    const auto text = [&](const char* key) {
-      return one.is_object() && one.contains(key) && one[key].is_string() ? one[key].get<std::string>() : "";
-    };
-    messages.push_back({text("role"), text("content")});
-    if (messages.back().role.empty())
+    const size_t number = messages.size();
+    if (!one.is_object() || !one.contains("role") || !one["role"].is_string() || one["role"] == "")
       return fail(ErrorCode::kInvalidArgument,
-                  strf("message {} of \"edit\" is {}, expected a role and a content", messages.size() - 1,
+                  strf("message {} of \"edit\" is {}, expected a role and a content", number,
                        one.dump().substr(0, 80)));
+    for (const auto& [key, value] : one.items())
+      if (key != "role" && key != "content" && !value.is_null())
+        return fail(
+            ErrorCode::kInvalidArgument,
+            strf("message {} of \"edit\" has '{}', which a conversation here does not keep: it has roles "
+                 "and contents",
+                 number, key));
+    LINNET_ASSIGN(std::string content,
+                  read_content(one.contains("content") ? one["content"] : nlohmann::json(), number));
+    messages.push_back({one["role"].get<std::string>(), std::move(content)});
   }
   return messages;
 }
@@ -375,7 +404,8 @@ void add_chat(CommandLine& line) {
       .shows_default();
   command.flag("--raw", options->chat.raw, "no chat template: the model goes on with the text as it is");
   command.option("--template-variable", options->variables,
-                 "NAME=VALUE for the chat template; may be repeated");
+                 "NAME=VALUE for the chat template: true, false, null, a number, JSON, or a text; may be "
+                 "repeated");
   command.option(
       "--save", options->save,
       "keep the conversation with its state in this file when leaving (an existing one: only that of "

@@ -13,8 +13,8 @@
 #include "apps/common.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
-#include "runtime/core/dtype_names.h"
 #include "format/output_file.h"
+#include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::app {
@@ -125,6 +125,8 @@ void add_convert(CommandLine& line) {
                  "folder of an adapter (PEFT's, or one of models/), merged before quantising");
   command.option("--linear-attention", options->convert.linear_attention,
                  "trained linear attention (safetensors) that takes the place of a DiT's or PixArt's own");
+  command.option("--chat-template", options->convert.chat_template,
+                 "file with a Jinja template that takes the place of the checkpoint's; empty: none");
   command.option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
   command.flag("--no-self-test", options->no_self_test,
                "do not compare the result with the unquantised weights");

@@ -6,8 +6,10 @@
 
 #include "backends/host/host_backend.h"
 #include "converter/image/convert_image.h"
+#include "converter/readers/json.h"
 #include "converter/self_test.h"
 #include "converter/source.h"
+#include "converter/template_facts.h"
 #include "converter/transforms/linearize.h"
 #include "converter/transforms/quantize.h"
 #include "converter/write_weights.h"
@@ -89,6 +91,10 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
         ErrorCode::kInvalidArgument,
         "trained linear attention goes into a DiT or PixArt folder (with transformer/), which this is not");
   LINNET_ASSIGN(Source source, open_source(options.source));
+  if (!options.chat_template.empty()) {
+    LINNET_ASSIGN(source.chat_template, read_text(options.chat_template, 1 << 20));
+  }
+  LINNET_TRY(check_chat_template(source, options.source));
   if (!options.linearize.empty() || !options.lora.empty())
     LINNET_TRY(linearize(source, options.linearize, options.lora));
   ConvertReport report;

@@ -29,6 +29,8 @@ struct ConvertOptions {
   // is); see transforms/linearize.h. Empty: none.
   std::string linearize, lora;
   std::string name;  // metadata; empty: the source's own
+  // Path of a chat template that takes the place of the source's; an empty file leaves it out.
+  std::string chat_template;
   // DiT and PixArt: a safetensors file of trained linear attention, whose tensors take the places of the
   // folder's (LiT's weight inheritance). Empty: none.
   std::string linear_attention;

@@ -7,6 +7,7 @@
 #include "converter/readers/json.h"
 #include "converter/readers/safetensors.h"
 #include "converter/readers/stored_scales.h"
+#include "converter/template_facts.h"
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
 
@@ -31,6 +32,7 @@ Result<Source> open_folder(const fs::path& folder) {
   LINNET_TRY(read_safetensors_folder(folder.string(), "model", *checkpoint));
   source.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
   LINNET_TRY(import_folder_text(folder.string(), source));
+  LINNET_TRY(read_template_tokens(folder.string(), source));
   return source;
 }
 

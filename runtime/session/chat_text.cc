@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <optional>
 
 #include "format/container.h"
 #include "format/model_generated.h"
@@ -73,40 +74,47 @@ void ChatText::name_tokens(const Model& model) {
   }
 }
 
-// Which form of a message's content the template reads: it is shown two conversations that differ in one
-// message, as a text and as a list of parts. Where the text makes no difference and the parts do, messages
-// are given as parts. A template that refuses such conversations tells nothing, and is given texts.
+// Which form of a message's content the template reads: it is shown two conversations that differ in what one
+// role says, as texts and as lists of parts. Where the texts make no difference and the parts do, the role's
+// messages are given as parts. A template that refuses such conversations tells nothing, and is given texts.
 Result<void> ChatText::probe() {
-  const auto seen = [&](size_t which, bool as_parts) -> std::optional<bool> {
-    std::string shown[2];
-    for (size_t i = 0; i < 2; ++i) {
-      std::vector<text::Message> chat = {{"system", "alpha"}, {"user", "beta"}, {"assistant", "gamma"}, {"user", "delta"}};
-      if (which > 0) chat.erase(chat.begin());
-      const size_t at = which == 0 ? 0 : which - 1;
-      for (text::Message& m : chat) m.as_parts = as_parts || parts_.contains(m.role);
-      chat[at].as_parts = as_parts;
-      chat[at].content = i == 0 ? "linnet" : "siskin";
-      auto rendering = template_->render(chat, render_);
-      if (!rendering) {
-        // A system message may be what is refused; a variable that cannot be read is the caller's to know.
-        return std::nullopt;
+  // `others`: the form of the other roles' messages.
+  const auto seen = [&](const std::string& role, bool as_parts, bool others) -> std::optional<bool> {
+    for (const bool long_chat : {true, false}) {
+      if (!long_chat && role == "assistant") return std::nullopt;
+      std::string shown[2];
+      bool rendered = true;
+      for (size_t i = 0; i < 2 && rendered; ++i) {
+        std::vector<text::Message> chat;
+        if (role == "system") chat.push_back({"system", "alpha"});
+        chat.push_back({"user", "beta"});
+        if (long_chat) {
+          chat.push_back({"assistant", "gamma"});
+          chat.push_back({"user", "delta"});
+        }
+        for (text::Message& m : chat) {
+          m.as_parts = m.role == role ? as_parts : others || parts_.contains(m.role);
+          if (m.role == role) m.content = i == 0 ? "linnet" : "siskin";
+        }
+        auto rendering = template_->render(chat, render_);
+        rendered = rendering.has_value();
+        if (rendered) shown[i] = std::move(rendering->text);
       }
-      shown[i] = std::move(rendering->text);
+      if (rendered) return shown[0] != shown[1];
     }
-    return shown[0] != shown[1];
+    return std::nullopt;
   };
-  constexpr const char* kRoles[] = {"system", "user", "assistant"};
-  for (const size_t which : {1, 2, 0}) {
-    const auto as_text = seen(which, false);
-    if (as_text == std::optional(true)) continue;
-    const auto as_parts = seen(which, true);
-    if (as_parts == std::optional(true)) {
-      parts_.insert(kRoles[which == 0 ? 0 : which]);
-    } else if (which == 1 && as_text && as_parts) {
-      return fail(ErrorCode::kUnsupported,
-                  "the chat template never writes what the user says, neither as a text nor as a list of parts: "
-                  "--raw goes on with plain text");
-    }
+  for (const char* role : {"user", "assistant", "system"}) {
+    const auto as_text = seen(role, false, false);
+    if (as_text == true) continue;
+    const auto as_parts = seen(role, true, true), alone = seen(role, true, false);
+    if (as_parts == true || alone == true)
+      parts_.insert(role);
+    else if (std::string_view(role) == "user" && as_text == false)
+      return fail(
+          ErrorCode::kUnsupported,
+          "the chat template never writes what the user says, neither as a text nor as a list of parts: "
+          "--raw goes on with plain text");
   }
   return {};
 }
@@ -119,15 +127,16 @@ std::string ChatText::guarded(std::string_view text) const {
 
 // A special token's text is broken wherever a byte of it is the user's; where the template wrote a shorter
 // special token at the same place, behind that one.
-std::string ChatText::guarded(std::string_view text, const std::vector<std::pair<size_t, size_t>>& user) const {
+std::string ChatText::guarded(std::string_view text,
+                              const std::vector<std::pair<size_t, size_t>>& user) const {
   std::string out;
   size_t next = 0;  // the first stretch of the user's that ends behind `at`
   for (size_t at = 0; at < text.size();) {
     while (next < user.size() && user[next].second <= at) ++next;
     const auto is_users = [&](size_t end) { return next < user.size() && user[next].first < end; };
     const std::string_view rest = text.substr(at);
-    size_t written = 0;    // by the template alone
-    bool typed = false;    // a longer one with the user's bytes
+    size_t written = 0;  // by the template alone
+    bool typed = false;  // a longer one with the user's bytes
     for (const std::string_view special : specials_of(rest)) {
       if (!rest.starts_with(special)) continue;
       if (is_users(at + special.size()))
@@ -135,7 +144,9 @@ std::string ChatText::guarded(std::string_view text, const std::vector<std::pair
       else
         written = std::max(written, special.size());
     }
-    const size_t step = written > 0 ? written : typed ? std::min(rest.size(), text::utf8_length(rest.front())) : 1;
+    const size_t step = written > 0 ? written
+                        : typed     ? std::min(rest.size(), text::utf8_length(rest.front()))
+                                    : 1;
     out += rest.substr(0, step);
     if (typed) out += kGuard;
     at += step;
@@ -145,7 +156,8 @@ std::string ChatText::guarded(std::string_view text, const std::vector<std::pair
 
 // Those that begin with the same byte.
 std::span<const std::string_view> ChatText::specials_of(std::string_view rest) const {
-  const auto range = std::ranges::equal_range(specials_, rest.front(), {}, [](std::string_view s) { return s.front(); });
+  const auto range =
+      std::ranges::equal_range(specials_, rest.front(), {}, [](std::string_view s) { return s.front(); });
   return {range.begin(), range.end()};
 }
 

@@ -17,7 +17,8 @@
 
 namespace linnet::text {
 
-// Metadata of a model file whose key begins so holds the text of a token for its template: pad_token and so on.
+// Metadata of a model file whose key begins so holds the text of a token for its template: pad_token and so
+// on.
 inline constexpr std::string_view kTokenKey = "chat_template.";
 
 struct Message {

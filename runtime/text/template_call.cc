@@ -110,6 +110,7 @@ static Dict dict_of(Evaluator& e, Arguments& args, const char* function) {
   Dict dict;
   if (!args.items.empty()) {
     const Value& first = args.items[0];
+    if (first.undefined()) fail_with(strf("{} of something undefined", function));
     if (first.dict()) {
       for (const auto& [key, value] : first.map().entries) e.step(), dict.set(key, value);
     } else if (first.object() && first.obj().kind == Object::kNamespace) {

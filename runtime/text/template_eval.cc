@@ -121,7 +121,7 @@ Evaluator::Flow Evaluator::run_captured(const Stmt& s) {
   if (s.target)
     assign(*s.target, value);
   else
-    write(out, value);
+    write_text(value);
   leave(s.scope);
   return flow;
 }
@@ -132,6 +132,12 @@ Evaluator::Flow Evaluator::run_with(const Stmt& s) {
   const Flow flow = run(s.body);
   leave(s.scope);
   return flow;
+}
+
+// What blocks give is joined as it is, and so must be a text.
+void Evaluator::write_text(const Value& v) {
+  if (!v.text()) fail_with(strf("a block gives a {} instead of a text", type_name(v)));
+  write(out, v);
 }
 
 void Evaluator::run_call_block(const Stmt& s) {
@@ -145,7 +151,7 @@ void Evaluator::run_call_block(const Stmt& s) {
   Arguments args = arguments(*s.expr, 1);
   args.named.emplace_back("caller", caller);
   line = s.line;
-  write(out, call(callee, args));
+  write_text(call(callee, args));
 }
 
 void Evaluator::assign(const Expr& target, const Value& value) {
@@ -178,7 +184,7 @@ Evaluator::Flow Evaluator::run_for(const Stmt& s) {
   return run_loop(s, iterable, here, 0);
 }
 
-Value Evaluator::run_recursive(const Stmt& s, const Value& iterable, const ActivationPtr& around, int depth) {
+Value Evaluator::run_recursive(const Stmt& s, const Value& iterable, ActivationPtr around, int depth) {
   stack.check();
   const ActivationPtr outer = std::exchange(here, activate(*s.function, around));
   Value text = captured([&] { run_loop(s, iterable, around, depth); });
@@ -186,8 +192,7 @@ Value Evaluator::run_recursive(const Stmt& s, const Value& iterable, const Activ
   return text;
 }
 
-Evaluator::Flow Evaluator::run_loop(const Stmt& s, const Value& iterable, const ActivationPtr& around,
-                                    int depth) {
+Evaluator::Flow Evaluator::run_loop(const Stmt& s, const Value& iterable, ActivationPtr around, int depth) {
   Value walked = iterable;
   if (s.condition) {
     const ActivationPtr function = activate(*s.condition, around);

@@ -93,10 +93,11 @@ struct Evaluator {
   Flow run(const Block& block);
   Flow run(const Stmt& s);
   Flow run_for(const Stmt& s);
-  Flow run_loop(const Stmt& s, const Value& iterable, const ActivationPtr& around, int depth);
-  Value run_recursive(const Stmt& s, const Value& iterable, const ActivationPtr& around, int depth);
+  Flow run_loop(const Stmt& s, const Value& iterable, ActivationPtr around, int depth);
+  Value run_recursive(const Stmt& s, const Value& iterable, ActivationPtr around, int depth);
   Flow run_captured(const Stmt& s);
   void run_call_block(const Stmt& s);
+  void write_text(const Value& v);
   Flow run_with(const Stmt& s);
   void assign(const Expr& target, const Value& value);
   void enter(const Scope& scope);
@@ -180,7 +181,8 @@ struct Evaluator {
   void step_bytes(size_t bytes) { step(1 + static_cast<int64_t>(bytes / 256)); }
 };
 
-Bound bind_arguments(const char* function, const Arguments& args, std::span<const char* const> names, size_t required);
+Bound bind_arguments(const char* function, const Arguments& args, std::span<const char* const> names,
+                     size_t required);
 int64_t whole(const Value& v);  // an integer, or a Failure
 Value escaped(Evaluator& e, const Value& v);
 std::string lower_of(const Value& v);

@@ -191,7 +191,8 @@ Value Evaluator::resolve(const std::string& name) {
 }
 
 // ---- arguments of Python functions ----
-Bound bind_arguments(const char* function, const Arguments& args, std::span<const char* const> names, size_t required) {
+Bound bind_arguments(const char* function, const Arguments& args, std::span<const char* const> names,
+                     size_t required) {
   Bound bound{};
   if (args.items.size() > names.size())
     fail_with(strf("{} takes at most {} arguments", function, names.size()));

@@ -22,9 +22,8 @@ Value key_of(Evaluator& e, const Value& item, const Value* path, bool case_sensi
 Value keys_of(Evaluator& e, const Value& item, const Value* path, bool case_sensitive) {
   List keys;
   if (path && path->text()) {
-    const Value comma = e.heap.text(",");
-    for (const Value& part : split(e, *path, &comma, -1, false).items())
-      keys.push_back(key_of(e, item, &part, case_sensitive));
+    const Value comma = e.heap.text(","), parts = split(e, *path, &comma, -1, false);
+    for (const Value& part : parts.items()) keys.push_back(key_of(e, item, &part, case_sensitive));
   } else {
     keys.push_back(key_of(e, item, path && !path->none() ? path : nullptr, case_sensitive));
   }

@@ -334,14 +334,16 @@ class Format {
   Value value_of(const std::string& name) {
     const size_t first_end = std::min(name.find_first_of(".["), name.size());
     const std::string first = name.substr(0, first_end);
+    const auto is_number = [](const std::string& text) {
+      return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+    };
+    // Only a field without any name counts up, and only one that is nothing but a number says that it does not.
+    if (name.empty() && numbered_) fail_with("a format mixes fields with and without numbers");
+    if (is_number(name) && next_ > 0) fail_with("a format mixes fields with and without numbers");
+    numbered_ = numbered_ || is_number(name);
     Value v;
-    const bool digits =
-        !first.empty() && std::ranges::all_of(first, [](char c) { return c >= '0' && c <= '9'; });
-    if (first.empty() || digits) {
-      if (counting_ == (first.empty() ? 2 : 1))
-        fail_with("a format mixes numbered fields and fields without numbers");
-      counting_ = first.empty() ? 1 : 2;
-      const auto i = first.empty() ? next_++ : static_cast<size_t>(parse_int(first, 10).value_or(0));
+    if (name.empty() || is_number(first)) {
+      const auto i = name.empty() ? next_++ : static_cast<size_t>(parse_int(first, 10).value_or(0));
       if (i >= args_.items.size()) fail_with("a format has too few values");
       v = args_.items[i];
     } else {
@@ -506,7 +508,7 @@ class Format {
   Evaluator& e_;
   const Arguments& args_;
   bool markup_;
-  int counting_ = 0;  // 1: fields have no numbers; 2: they have
+  bool numbered_ = false;  // a field was a number
   size_t next_ = 0;
 };
 

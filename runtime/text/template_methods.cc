@@ -78,7 +78,8 @@ Value number_method(const Value& object, const std::string& name, const Argument
   if (object.integral() && (name == "bit_length" || name == "bit_count")) {
     const int64_t i = object.integer();
     const uint64_t magnitude = i < 0 ? 0 - static_cast<uint64_t>(i) : static_cast<uint64_t>(i);
-    return Value(static_cast<int64_t>(name == "bit_length" ? std::bit_width(magnitude) : std::popcount(magnitude)));
+    return Value(
+        static_cast<int64_t>(name == "bit_length" ? std::bit_width(magnitude) : std::popcount(magnitude)));
   }
   unsupported(strf("the method '{}' of a number", name));
 }
@@ -148,10 +149,10 @@ constexpr const char* kPlainTests[] = {"odd",      "even",     "defined", "undef
 struct TestName {
   const char *name, *op;
 };
-constexpr TestName kComparisonTests[] = {{"==", "=="},      {"eq", "=="}, {"equalto", "=="}, {"!=", "!="},
-                                     {"ne", "!="},      {">", ">"},   {"gt", ">"},       {"greaterthan", ">"},
-                                     {"ge", ">="},      {">=", ">="}, {"<", "<"},        {"lt", "<"},
-                                     {"lessthan", "<"}, {"<=", "<="}, {"le", "<="}};
+constexpr TestName kComparisonTests[] = {
+    {"==", "=="}, {"eq", "=="}, {"equalto", "=="},    {"!=", "!="}, {"ne", "!="},
+    {">", ">"},   {"gt", ">"},  {"greaterthan", ">"}, {"ge", ">="}, {">=", ">="},
+    {"<", "<"},   {"lt", "<"},  {"lessthan", "<"},    {"<=", "<="}, {"le", "<="}};
 
 bool is_mapping_or_walkable(const Value& v) {
   return v.text() || v.sequence() || v.dict() || v.undefined() ||
@@ -164,8 +165,9 @@ bool is_mapping_or_walkable(const Value& v) {
 bool is_test(std::string_view name) {
   return name == "divisibleby" || name == "sameas" || name == "in" ||
          std::ranges::find(kPlainTests, name) != std::end(kPlainTests) ||
-         std::ranges::find(kComparisonTests, name, [](const TestName& t) { return std::string_view(t.name); }) !=
-             std::end(kComparisonTests);
+         std::ranges::find(kComparisonTests, name, [](const TestName& t) {
+           return std::string_view(t.name);
+         }) != std::end(kComparisonTests);
 }
 
 bool Evaluator::test(const std::string& name, const Value& v, Arguments& args) {
@@ -175,10 +177,10 @@ bool Evaluator::test(const std::string& name, const Value& v, Arguments& args) {
     constexpr const char* kSequence[] = {"seq"};
     constexpr const char* kNumber[] = {"num"};
     const Value& b = *bind_arguments(name.c_str(), args,
-                           name == "in"            ? kSequence
-                           : name == "divisibleby" ? kNumber
-                                                   : kNames,
-                           1)[0];
+                                     name == "in"            ? kSequence
+                                     : name == "divisibleby" ? kNumber
+                                                             : kNames,
+                                     1)[0];
     if (other != std::end(kComparisonTests)) return compare(other->op, v, b);
     if (name == "in") return contains(b, v);
     if (name == "sameas") return identical(v, b);

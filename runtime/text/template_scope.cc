@@ -93,7 +93,8 @@ struct Variable {
 };
 
 struct Symbols {
-  Symbols(Symbols* outer, FunctionScope* f) : parent(outer), function(f), level(outer ? outer->level + 1 : 0) {}
+  Symbols(Symbols* outer, FunctionScope* f)
+      : parent(outer), function(f), level(outer ? outer->level + 1 : 0) {}
   Symbols* parent;
   FunctionScope* function;
   int level;

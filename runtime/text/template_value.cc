@@ -250,7 +250,8 @@ size_t hash_of(const Value& v) {
   }
   if (v.list()) fail_with("unhashable type: 'list'");
   if (v.dict()) fail_with("unhashable type: 'dict'");
-  if (v.object() && v.obj().kind == Object::kView) fail_with("unhashable type: 'dict view'");
+  if (v.object() && v.obj().kind == Object::kView && static_cast<const View&>(v.obj()).part != View::kValues)
+    fail_with("unhashable type: 'dict view'");
   if (v.object() && v.obj().kind != Object::kRange && v.obj().kind != Object::kMethod &&
       v.obj().kind != Object::kFunction)
     return std::hash<const void*>()(&v.obj());

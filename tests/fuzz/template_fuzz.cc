@@ -15,10 +15,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const Message chat[] = {{"system", "Be brief."}, {"user", "Hello \xC3\xA9\n"}, {"assistant", ""}};
   RenderOptions options;
-  options.bos_token = "<s>";
-  options.eos_token = "</s>";
+  options.tokens = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
   options.now = 1700000000;
-  options.variables = {{"enable_thinking", "true"}, {"tools", ""}};
+  options.variables = {{"enable_thinking", "true"}, {"tools", "[{\"name\": \"f\"}]"}};
   for (const size_t count : {size_t{3}, size_t{2}, size_t{0}}) {
     const auto text = parsed->render(std::span(chat).first(count), options);
     if (!text && text.error().message.empty()) std::abort();

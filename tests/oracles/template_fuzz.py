@@ -10,6 +10,7 @@ what depends on addresses in memory. --keep writes cases for tests/text/template
 """
 import argparse
 import collections
+import warnings
 import datetime
 import json
 import random
@@ -18,6 +19,7 @@ import subprocess
 from transformers.utils import chat_template_utils
 
 NOW = 1700000000
+warnings.filterwarnings("ignore")
 STRINGS = ["", " ", "a", "Hello", "hello world", "  padded \n", "\u00a0\u3053\u3093\u3000", "x\x1cy\x85z", "line one\nline two\r\nthree\n", "Straße ŉ ΑΣ ǆ İ",
            "ﬁx ª ²", "<think>\nhm\n</think>\n\nyes", "</think>", "a,b,,c", "%s and %d", "{} {0}", "it's \"quoted\"", "tab\tnew\\n", "0x1F", " 42 ", "-3.5e2", "1_000", "٣٤",
            "é", "e\u0301", "🐦漢字", "<b>&amp;</b>", "user", "assistant", "UPPER lower Title", "a-b (c) [d]", "one two  three", "\ufeff", "\u200b", "inf", "true", "{\"a\": 1}", "ꟸ", "aAbB"]
@@ -42,12 +44,18 @@ def contexts():
 
 
 class Gen:
+    """Sentences that mostly make sense: each place has a type in mind (s text, n number, l list, d dict, b truth, a
+    any), and takes another one now and then."""
+
+    TYPED = {"s": ["s", "e", "u", "bos_token", "s"], "n": ["n", "f", "z", "neg", "n"], "l": ["l", "ls", "ll", "dd", "messages", "ls"], "d": ["d", "messages[0]", "dd[0]"], "b": ["t", "no", "nil"]}
+
     def __init__(self, seed):
         self.r = random.Random(seed)
-        self.names = ["s", "e", "u", "n", "f", "z", "neg", "t", "no", "nil", "l", "ls", "ll", "d", "dd", "messages", "tools", "documents", "bos_token", "undefd"]
+        self.vars = {k: list(v) for k, v in self.TYPED.items()}
         self.macros = []
         self.loops = 0
-        self.budget = self.r.randint(8, 60)
+        self.budget = self.r.randint(3, 30)
+        self.wild = self.r.choice([0, 0, .02, .08])  # how often a place takes what does not fit
 
     def pick(self, *xs):
         return self.r.choice(xs)
@@ -69,122 +77,197 @@ class Gen:
                 out += c
         return q + out + q
 
+    def part(self):
+        """A short text that is likely to be in another."""
+        return self.pick("'l'", "'a'", "' '", "'o'", "','", "'</think>'", "'\\n'", "'s'", "''", "'e'", "'x'", "'H'", "'ll'", self.string())
+
     def integer(self):
-        return self.pick("0", "1", "2", "3", "-1", "-2", "5", "10", "1_000", "0x1f", "100")
+        return self.pick("0", "1", "2", "3", "-1", "-2", "5", "10", "1_000", "0x1f", "100", "n")
 
-    def number(self):
-        return self.integer() if self.r.random() < .7 else self.pick("0.5", "2.0", "1e3", "-1.25", "1e-7", "1e16", "3.14159", "1_0.5")
+    def atom(self, t="a"):
+        if t == "a" or self.r.random() < self.wild:
+            t = self.pick("s", "s", "n", "l", "d", "b", "l", "u")
+        k = self.r.random()
+        if t == "u":
+            return self.pick("undefd", "d.nope", "none", "messages[9]", "s.nope")
+        if self.loops and t == "n" and k < .25:
+            return "loop." + self.pick("index", "index0", "length", "revindex", "revindex0", "depth", "depth0")
+        if self.loops and t == "b" and k < .4:
+            return "loop." + self.pick("first", "last", "changed(n)", "changed(s)", "previtem is defined", "nextitem is defined")
+        if k < .5 and self.vars[t]:
+            return self.r.choice(self.vars[t])
+        if t == "s":
+            if self.loops and k < .53:
+                return "loop.cycle('a', 'b')"
+            return self.string()
+        if t == "n":
+            return self.integer() if self.r.random() < .7 else self.pick("0.5", "2.0", "1e3", "-1.25", "1e-7", "1e16", "3.14159", "1_0.5", "2.5", "true")
+        if t == "b":
+            return self.pick("true", "false", "True", "False", "none", "None")
+        if t == "d":
+            if k < .6:
+                return self.pick("namespace(a=1, b='x')", "dict(a=1, b=2)", "dict(d, x=3)", "dict([('a', 1), ('b', none)])")
+            return "{" + ", ".join(f"{self.pick(self.string(), self.string(), self.integer(), 'none', 'true', '1.0', '(1, 2)')}: {self.atom()}" for _ in range(self.r.randint(0, 3))) + "}"
+        inner = self.pick("s", "n", "a", "d", "l") if self.budget > 0 else "n"
+        items = [self.atom(inner) for _ in range(self.r.randint(0, 4))]
+        if k < .65:
+            return "(" + "".join(i + ", " for i in items) + ")"
+        if k < .72:
+            return self.pick("range(3)", "range(1, 5, 2)", "range(5, 0, -2)", "range(0)", "d.items()", "d.keys()", "d.values()")
+        return "[" + ", ".join(items) + "]"
 
-    def args(self, *options):
-        return "(" + ", ".join(self.r.choice(options) if isinstance(o, str) else o for o in options[:0]) + ")"
-
-    def expr(self, depth=0):
+    def expr(self, t="a", depth=0):
         self.budget -= 1
-        if depth > 4 or self.budget < 0:
-            return self.atom()
+        if t == "a" or self.r.random() < self.wild:
+            t = self.pick("s", "s", "s", "n", "l", "l", "d", "b", "b")
+        if depth > 4 or self.budget < 0 or self.r.random() < .15:
+            return self.atom(t)
+        e = lambda t: self.expr(t, depth + 1)
         k = self.r.random()
-        e = lambda: self.expr(depth + 1)
-        if k < .22:
-            return self.atom()
-        if k < .46:
-            return self.filtered(depth)
-        if k < .58:
-            return self.method(depth)
-        if k < .66:
-            return f"{e()}{self.pick(*self.ATTRS)}" if self.r.random() < .7 else f"({e()}){self.index(depth)}"
-        if k < .76:
-            return f"({e()} {self.pick('+', '-', '*', '/', '//', '%', '**', '~', '~', '+', '*', '%')} {e()})" if self.r.random() < .7 else f"{e()} {self.pick('+', '~', '*', '-', '%')} {e()}"
-        if k < .84:
-            op = lambda: self.pick("==", "!=", "<", ">", "<=", ">=", "in", "not in", "in")
-            return f"({e()} {op()} {e()})" if self.r.random() < .8 else f"({self.atom()} {op()} {self.atom()} {op()} {e()})"
-        if k < .88:
-            return f"({e()} {self.pick('and', 'or')} {e()})"
-        if k < .90:
-            return f"(not {e()})"
-        if k < .93:
-            return f"({e()} if {e()} else {e()})" if self.r.random() < .8 else f"({e()} if {e()})"
-        if k < .97:
-            return f"({e()} is {self.pick('', 'not ')}{self.test(depth)})"
-        if self.macros and self.r.random() < .6:
-            return f"{self.r.choice(self.macros)}({', '.join(self.atom() for _ in range(self.r.randint(0, 3)))}{self.pick('', '', ', ' + self.pick('x', 'y') + '=' + self.atom()) if self.r.random() < .3 else ''})".replace("(, ", "(")
-        return self.call(depth)
+        if k < .06:
+            return f"({e(t)} if {e('b')} else {e(t)})" if self.r.random() < .8 else f"({e(t)} if {e('b')})"
+        if k < .10:
+            return f"({e(t)} {self.pick('and', 'or')} {e(t)})"
+        if k < .13:
+            return f"({e(self.pick(t, 'a'))} | {self.pick('default', 'd')}({self.atom(t)}{self.pick('', ', true', ', boolean=true', ', false')}))"
+        return {"s": self.text, "n": self.numeric, "l": self.listed, "d": self.dicted, "b": self.truth}[t](depth)
 
-    ATTRS = [".role", ".content", ".k", ".v", ".0", "[0]", "[-1]", "['role']", "['content']", "[1]", ".function", ".name", ".upper", ".items", "['a']", ".b", "['items']", ".append", ".x", "[nil]", "[f]", "['k']", "[t]", ".text", ".real", "[1:]"]
-
-    def index(self, depth):
-        b = lambda: self.pick("", "", "0", "1", "2", "-1", "-2", "10", "nil", "n")
-        k = self.r.random()
-        if k < .5:
+    def index(self):
+        b = lambda: self.pick("", "", "0", "1", "2", "-1", "-2", "10", "none", "n")
+        if self.r.random() < .6:
             return f"[{b()}:{b()}]"
-        if k < .8:
-            return f"[{b()}:{b()}:{self.pick('', '1', '-1', '2', '-2', '3')}]"
-        return f"[{self.atom()}]"
+        return f"[{b()}:{b()}:{self.pick('', '1', '-1', '2', '-2', '3')}]"
 
-    def atom(self):
+    def text(self, depth):
+        e = lambda t: self.expr(t, depth + 1)
+        p, i, t = self.part, self.integer, lambda: self.pick("true", "false")
+        k = self.r.random()
+        if k < .30:
+            f = self.pick("trim", f"trim({p()})", "upper", "lower", "title", "capitalize", "string", "reverse", f"replace({p()}, {p()})", f"replace({p()}, {p()}, {i()})", "replace('', '-')",
+                          f"indent({self.pick('2', '0', repr('> '), '-1', 'width=3')})", f"indent(2, {t()}, {t()})", "indent(first=true)", "indent", f"truncate({self.pick('3', '5', '8', '20')})", f"truncate(5, true, '..', 0)", f"truncate(8, false, {p()}, 1)", "truncate(length=4, end='', leeway=0)",
+                          f"center({self.pick('5', '12', '21', '20')})", "urlencode", "e", "escape", "safe", "forceescape", "safe|upper", "e|trim", "tojson", "tojson(ensure_ascii=true)", "first", "last", "list|join('.')", f"format({self.atom()})", "wordcount|string", "safe + '<'", "e ~ '<'", "map('upper')|join", "attr('upper')|default('z')")
+            return f"({e('s')})|{f}"
+        if k < .58:
+            m = self.pick("upper()", "lower()", "strip()", f"strip({p()})", "lstrip()", f"rstrip({p()})", f"lstrip({p()})", f"replace({p()}, {p()})", f"replace({p()}, {p()}, {i()})", f"join({self.atom('s')})", f"join({self.pick('ls', e('l'))}|map('string'))", "title()", "capitalize()", "casefold()", "swapcase()", f"center({i()})", f"ljust({i()}, '*')", "rjust(8)", f"zfill({i()})", "expandtabs()", "expandtabs(4)",
+                          f"removeprefix({p()})", f"removesuffix({p()})", f"split({p()})[0]", f"split({p()})[-1]", f"split()[-1]", f"partition({p()})[2]", f"rpartition({p()})[0]", f"split({p()})|last|trim", f"rsplit({p()}, 1)[0]", "splitlines()|join('/')")
+            return f"({e('s')}).{m}"
+        if k < .66:
+            return f"({e('s')}){self.pick(self.index(), '[0]', '[-1]', '[n]')}"
+        if k < .72:
+            return f"({e('s')} {self.pick('+', '~', '~')} {e('s')})"
+        if k < .75:
+            return f"{e('s')} ~ {e('a')}"
+        if k < .78:
+            return f"({e('s')} * {self.pick('0', '1', '2', '3', '-1', 'true')})"
+        if k < .83:
+            return self.formatted()
+        if k < .88:
+            return self.braces()
+        if k < .93:
+            j = self.pick("tojson", f"tojson(indent={self.pick('0', '2', '4', 'none', 'true')})", "tojson(sort_keys=true)", "tojson(separators=(',', ':'))", "tojson(false, 2)", "tojson(indent=1, sort_keys=true, separators=[', ', '= '])", f"tojson(indent={self.pick(repr('--'), '-1')})", "tojson(ensure_ascii=true)", "string", "join", "join(', ')", "join(d='-')", "string|length|string")
+            return f"({e(self.pick('l', 'd', 'a'))})|{j}"
+        if k < .95 and self.macros:
+            return self.macro_call()
+        return self.pick("messages[0].role", "messages[-1]['role']", "messages[0].content|string", "(messages|first).role", "d.b|string", "dd[1].k", "strftime_now('%d %b %Y')", "cycler('a', 'b').next()", "joiner('|')()", "bos_token", "(tools|tojson)", "s.nope", "undefd", "(undefd|string)", "documents[0].title|default('none')", "namespace(x='v').x", "ns_a|default('')", "filesizeformat"[:0] + "(n * 1000)|filesizeformat", "d|xmlattr", "dict(a=s)|urlencode")
+
+    def macro_call(self):
+        args = [self.atom() for _ in range(self.r.randint(0, 2))]
+        if self.r.random() < .3:
+            args.append(self.pick("x", "y", "zz") + "=" + self.atom())
+        if self.r.random() < .1:
+            args.append(self.pick("*l", "*ls", "**{'y': 1}"))
+        return f"{self.r.choice(self.macros)}({', '.join(args)})"
+
+    def numeric(self, depth):
+        e = lambda t: self.expr(t, depth + 1)
         k = self.r.random()
         if k < .35:
-            return self.r.choice(self.names)
-        if k < .58:
-            return self.string()
+            op = self.pick("+", "-", "*", "/", "//", "%", "+", "-", "*", "**")
+            return f"({e('n')} {op} {e('n') if op not in ('**',) else self.pick('2', '3', '0.5', '-1', '0')})"
+        if k < .40:
+            return self.pick("-", "+") + self.atom("n")
+        if k < .65:
+            f = self.pick("abs", "round", f"round({self.pick('1', '2', '-1', '0')})", f"round({self.pick('1', '0', '2')}, {self.pick(repr('ceil'), repr('floor'))})", "int", "float", "int|abs", "string|int", "string|float", "round|int")
+            return f"({e('n')})|{f}"
+        if k < .75:
+            return f"({e(self.pick('s', 'l', 'd'))})|{self.pick('length', 'count')}"
+        if k < .82:
+            return f"({self.atom('s')})|{self.pick('int', 'float', 'int(7)', 'float(1.5)', 'int(0, 16)', 'int(base=0)', 'wordcount', 'int(default=none)')}"
+        if k < .92:
+            return f"({e('s')}).{self.pick(f'find({self.part()})', f'rfind({self.part()})', f'count({self.part()})', f'find({self.part()}, 1)', f'find({self.part()}, 1, {self.integer()})', f'index({self.part()})', f'rfind({self.part()}, 0, -1)')}"
+        return f"({self.pick('l', '[1, 2, 3]', 'range(4)', '[2.5, 1]', self.atom('l'))})|{self.pick('sum', 'min', 'max', 'first', 'last', 'sum(start=10)')}"
+
+    def listed(self, depth):
+        e = lambda t: self.expr(t, depth + 1)
+        a, i, t = self.atom, self.integer, lambda: self.pick("true", "false")
+        attr = lambda: self.pick("'role'", "'k'", "'v'", "'content'", "'k'", "'role'", "'w'", "'k.x'")
+        k = self.r.random()
+        if k < .18:
+            return f"({e('s')}).{self.pick('split()', f'split({self.part()})', f'split({self.part()}, {i()})', f'split(sep={self.part()}, maxsplit={i()})', f'rsplit({self.part()}, 1)', 'rsplit(none, 1)', f'split(none, {i()})', 'splitlines()', 'splitlines(true)', f'partition({self.part()})')}"
+        if k < .50:
+            name = self.pick("'string'", "'tojson'", "'length'", "'default', 'x'", "'string'", "'list'")
+            tst = self.pick("'string'", "'number'", "'defined'", "'none'", "'equalto', 'x'", "'eq', 1", "'ne', 'user'", "'in', [1, 'x', 'a']", "'mapping'", "'iterable'", "'sequence'", "'boolean'", "'=='[:0]"[:0] or "'sameas', none", "'string'")
+            f = self.pick("list", "reverse|list", "reverse", f"batch({self.pick('1', '2', '3')})|list", f"batch(2, {a()})|list", f"slice({self.pick('1', '2', '3')})|list", f"slice(2, {a()})|list", f"map({name})|list", f"select({tst})|list", f"reject({tst})|list", "select|list", "reject|list", "unique|list", "first|list"[:0] + "list|reverse|list", "map('string')|unique(true)|list", "map('string')|sort", "map('string')|map('upper')|sort(reverse=true)")
+            return f"({e('l')})|{f}"
         if k < .72:
-            return self.number()
-        if k < .78:
-            return self.pick("true", "false", "none", "True", "None")
+            src = self.pick("dd", "messages", "dd", "[{'k': 1, 'v': 'b'}, {'k': 0, 'v': 'A'}]", "tools or dd", "d|dictsort", "[(1, 'x'), (0, 'y')]")
+            f = self.pick(f"map(attribute={attr()})|list", f"map(attribute={attr()}, default={a()})|list", f"selectattr({attr()})|list", f"selectattr({attr()}, 'defined')|list", f"selectattr({attr()}, 'equalto', {self.pick(repr('x'), repr('user'), '1')})|list", f"rejectattr({attr()}, 'eq', 'user')|list", f"rejectattr({attr()})|list", f"sort(attribute={attr()})", f"groupby({attr()})|list", f"groupby({attr()}, default='')|map('first')|list", f"groupby('role', case_sensitive=true)|map(attribute='list')|list", f"unique(attribute={attr()})|list", f"map(attribute={attr()})|select('defined')|map('string')|join(',')", "map(attribute=0)|list", f"min(attribute={attr()})", f"sum(attribute='v')", f"groupby('k', default='zz')|map(attribute='grouper')|list", "selectattr('k', 'in', ['x', 'y'])|map(attribute='k')|map('lower')|list")
+            return f"({src})|{f}"
+        if k < .80:
+            return f"({self.pick('l', 'ls', '[3, 1.5, 2]', '[' + a('s') + ', ' + a('s') + ']', '(2, 1)', 's', a('l'))})|{self.pick('sort', f'sort({t()})', f'sort(case_sensitive={t()})', 'sort(reverse=true, case_sensitive=true)', 'unique|list', 'unique(case_sensitive=true)|list')}"
         if k < .86:
-            return "[" + ", ".join(self.atom() for _ in range(self.r.randint(0, 3))) + "]"
-        if k < .90:
-            n = self.r.randint(0, 3)
-            return "(" + "".join(self.atom() + ", " for _ in range(n)) + ")"
-        if k < .95:
-            return "{" + ", ".join(f"{self.pick(self.string(), self.integer(), 'none', 'true', '1.0')}: {self.atom()}" for _ in range(self.r.randint(0, 3))) + "}"
-        if self.loops:
-            return "loop." + self.pick("index", "index0", "first", "last", "length", "revindex", "revindex0", "previtem", "nextitem", "depth", "depth0", "cycle('a', 'b')", "changed(n)", "cycle()")
-        return self.pick("range(3)", "range(1, 5, 2)", "range(5, 0, -2)", "namespace(a=1, b='x')", "dict(a=1, b=2)", "dict(d, x=3)", "messages[0]")
+            return f"({e('d')})|{self.pick('items|list', 'dictsort', 'list', 'dictsort(true)', 'dictsort(reverse=true)', 'dictsort(by=' + repr('value') + ')')}"
+        if k < .92:
+            return f"({e('l')}|list){self.index()}"
+        if k < .96:
+            return f"({e('l')}|list + {e('l')}|list)"
+        return f"({self.atom('l')} * {self.pick('2', '0', '1')})"
 
-    def test(self, depth):
+    def dicted(self, depth):
+        return self.pick("dd[0]", "messages[0]", "d.copy()", "dict(" + self.atom("d") + ")", "dict(d, **{'q': 1})", "dict.fromkeys(ls, 1)", "(messages|last)", "tools[0].function", "d", self.atom("d"), "{'a': " + self.expr("a", depth + 1) + "}", "(messages[0].tool_calls[0].function or d)")
+
+    def truth(self, depth):
+        e = lambda t: self.expr(t, depth + 1)
         a = self.atom
-        return self.pick("defined", "undefined", "none", "string", "number", "mapping", "sequence", "iterable", "boolean", "true", "false", "integer", "float", "odd", "even", "lower", "upper", "callable", "escaped",
-                         f"divisibleby({self.integer()})", f"divisibleby {self.pick('2', '3')}", f"eq({a()})", f"equalto({a()})", f"ne({a()})", f"gt({a()})", f"lt({a()})", f"ge({a()})", f"le({a()})", f"in({a()})", f"in {self.pick('l', 's', 'd', 'ls')}", f"sameas({self.pick('true', 'none', 'false', 'nil')})", "filter", "test", f"lessthan({a()})", "=="[:0] + "greaterthan(1)")
-
-    def filtered(self, depth):
-        a = self.atom
-        s, i, t = self.string, self.integer, lambda: self.pick("true", "false")
-        attr = lambda: self.pick("'role'", "'k'", "'v'", "'content'", "0", "'0'", "'function.name'", "'w'", "1", "'k,v'", "'v.x'")
-        name = lambda: self.pick("'upper'", "'lower'", "'trim'", "'length'", "'string'", "'int'", "'list'", "'first'", "'tojson'", "'abs'", "'title'", "'default', 'x'", "'replace', 'a', 'b'", "'join', '-'", "'capitalize'", "'indent', 2", "'round', 1")
-        tst = lambda: self.pick("'string'", "'number'", "'odd'", "'defined'", "'none'", "'equalto', 'x'", "'eq', 1", "'ne', 'user'", "'in', [1, 'x']", "'gt', 1", "'mapping'", "'lower'", "'divisibleby', 2", "'iterable'", "'=='[:0]"[:0] or "'boolean'")
-        f = self.pick(
-            "trim", f"trim({s()})", "upper", "lower", "title", "capitalize", "length", "count", "string", "list", "first", "last", "reverse", "reverse|list", "sort", f"sort(reverse={t()})", f"sort(attribute={attr()})", f"sort(case_sensitive={t()})", f"sort({t()}, {t()}, {attr()})",
-            "unique|list", f"unique(attribute={attr()})|list", f"unique(true)|join(',')", "min", "max", f"min(attribute={attr()})", f"max(case_sensitive=true)", "sum", f"sum(attribute={attr()})", f"sum(start={a()})", f"sum({attr()}, 1)",
-            "join", f"join({s()})", f"join(', ', attribute={attr()})", f"join(d='-')", f"default({a()})", f"default({a()}, true)", f"d('x', {t()})", "default", f"default(boolean=true, default_value='q')",
-            "tojson", f"tojson(indent={self.pick('0', '2', '4', 'none', 'true')})", "tojson(ensure_ascii=true)", "tojson(sort_keys=true)", "tojson(separators=(',', ':'))", "tojson(false, 2)", "tojson(indent=1, sort_keys=true, separators=[', ', '= '])", f"tojson(indent={self.pick(chr(39)+'--'+chr(39), '-1')})",
-            f"replace({s()}, {s()})", f"replace({s()}, {s()}, {i()})", f"replace('', '-')", f"indent({self.pick('2', '0', chr(39) + '> ' + chr(39))})", f"indent(2, {t()}, {t()})", "indent(first=true)", "indent",
-            "int", f"int({a()})", "int(0, 16)", "int(base=0)", "float", f"float({a()})", "round", f"round({self.pick('1', '2', '-1', '0')})", f"round({self.pick('1', '0', '2')}, {self.pick(chr(39)+'ceil'+chr(39), chr(39)+'floor'+chr(39))})", "abs",
-            f"map({name()})|list", f"map({name()})|join('|')", f"map(attribute={attr()})|list", f"map(attribute={attr()}, default={a()})|list", f"select({tst()})|list", f"reject({tst()})|list", "select|list", f"selectattr({attr()})|list", f"selectattr({attr()}, {tst()})|list", f"rejectattr({attr()}, {tst()})|list", f"rejectattr({attr()})|map(attribute={attr()})|list",
-            f"batch({self.pick('1', '2', '3')})|list", f"batch(2, {a()})|list", f"slice({self.pick('1', '2', '3')})|list", f"slice(2, {a()})|list", f"groupby({attr()})", f"groupby({attr()}, default={a()})", f"groupby({attr()}, case_sensitive=true)|list", "dictsort", f"dictsort({t()})", f"dictsort(by='value')", f"dictsort(reverse=true)", "items|list", "items",
-            "wordcount", f"truncate({self.pick('3', '5', '8', '20')})", f"truncate(5, true, '..', 0)", f"truncate(8, false, {s()}, 1)", f"center({self.pick('5', '12', '20')})", f"format({a()})", f"format({a()}, {a()})", "urlencode", "filesizeformat", "filesizeformat(true)", "xmlattr", "attr('upper')" if False else f"attr({self.pick(chr(39)+'x'+chr(39), chr(39)+'append'+chr(39), chr(39)+'real'+chr(39))})",
-            "e", "escape", "safe", "forceescape", "safe|upper", "e|length", "length(1)", "upper(1)", "trim|length", "list|length", "string|length")
-        return f"({self.expr(depth + 1)})|{f}" if self.r.random() < .7 else f"{self.atom()}|{f}"
-
-    def method(self, depth):
-        a, s, i = self.atom, self.string, self.integer
-        m = self.pick("upper()", "lower()", "strip()", f"strip({s()})", "lstrip()", f"rstrip({s()})", f"lstrip({s()})", "split()", f"split({s()})", f"split({s()}, {i()})", f"split(sep={s()}, maxsplit={i()})", f"rsplit({s()}, 1)", "rsplit(none, 1)", f"split(none, {i()})", "splitlines()", "splitlines(true)",
-                      f"startswith({s()})", f"endswith({s()})", f"startswith(('a', {s()}))", f"startswith({s()}, {i()})", f"endswith({s()}, 0, {i()})", f"replace({s()}, {s()})", f"replace({s()}, {s()}, {i()})", f"find({s()})", f"rfind({s()})", f"index({s()})", f"rindex({s()}, 1)", f"find({s()}, {i()})", f"find({s()}, 1, {i()})", f"count({s()})", f"count({a()})",
-                      f"join({a()})", "join(ls)", "title()", "capitalize()", "casefold()", "swapcase()", f"center({i()})", f"ljust({i()}, '*')", f"rjust(8)", f"zfill({i()})", "expandtabs()", "expandtabs(4)", f"partition({s()})", f"rpartition({s()})", f"removeprefix({s()})", f"removesuffix({s()})",
-                      "isalpha()", "isdigit()", "isalnum()", "isspace()", "isupper()", "islower()", "istitle()", "isnumeric()", "isdecimal()", "isascii()", "isprintable()", "isidentifier()", f"format({a()})", f"format({a()}, {a()})", f"format(a={a()})", "get('a')", f"get({s()}, {a()})", "get('role')", "items()", "keys()", "values()", "items()|list", "keys()|list", "values()|list", "copy()", f"index({a()})", f"count({a()})", "pop()", "append(1)", "update({})", "bit_length()", "is_integer()")
-        o = self.expr(depth + 1) if self.r.random() < .5 else self.pick("s", "u", "l", "ls", "d", "messages[0]", "messages[0].content", self.string(), self.atom())
-        return f"({o}).{m}"
+        k = self.r.random()
+        if k < .25:
+            t = self.pick("s", "n", "s")
+            op = self.pick("==", "!=", "<", ">", "<=", ">=")
+            return f"({e(t)} {op} {e(t)})" if self.r.random() < .8 else f"({a(t)} {op} {a(t)} {self.pick('==', '<', '!=')} {a(t)})"
+        if k < .33:
+            return f"({e('a')} {self.pick('==', '!=')} {e('a')})"
+        if k < .45:
+            return f"({e('s')} {self.pick('in', 'not in')} {self.pick(e('s'), a('l'), a('d'), 'ls')})"
+        if k < .50:
+            return f"(not {e('a')})"
+        if k < .75:
+            t = self.pick("defined", "undefined", "none", "string", "number", "mapping", "sequence", "iterable", "boolean", "true", "false", "integer", "float", "lower", "upper", "callable", "escaped", f"eq({a()})", f"equalto {a()}", f"ne({a()})", f"in({a('l')})", f"in {self.pick('l', 'd', 'ls')}", f"sameas {self.pick('true', 'none', 'false')}", "defined and t", "not defined", "not none")
+            return f"({e('a')} is {self.pick('', '', 'not ') if not t.startswith('not') else ''}{t})"
+        if k < .82:
+            return f"({e('n')} is {self.pick('odd', 'even', f'divisibleby({self.integer()})', 'divisibleby 3', f'gt({a(chr(110))})', 'lt 3', 'ge(1)', 'le(n)', 'greaterthan(1)', 'lessthan(2)')})"
+        if k < .94:
+            return f"({e('s')}).{self.pick(f'startswith({self.part()})', f'endswith({self.part()})', f'startswith((chr, {self.part()}))'.replace('chr', repr('a')), f'startswith({self.part()}, {self.integer()})', f'endswith({self.part()}, 0, {self.integer()})', 'isalpha()', 'isdigit()', 'isalnum()', 'isspace()', 'isupper()', 'islower()', 'istitle()', 'isnumeric()', 'isdecimal()', 'isascii()', 'isprintable()', 'isidentifier()')}"
+        return self.pick("add_generation_prompt", "tools is none", "tools", "messages[0].role == 'system'", "'content' in messages[0]", "messages[0].content is string", "messages[0]['tool_calls'] is defined", "d.items is callable", "l.append is defined", "s.upper is defined", "'upper' is filter", "'odd' is test", "d.get('a')", "d.get('zz', s)")
 
     def formatted(self):
-        spec = self.pick("%s", "%d", "%5d", "%-5d|", "%05d", "%+d", "%x", "%#x", "%o", "%e", "%.2f", "%8.3f", "%g", "%r", "%5s", "%-5s|", "%.2s", "%c", "%%", "%(a)s", "%i", "%X", "% d", "%G", "%a")
-        return f"('{spec}{self.pick('', ' ', '-%s')}' % {self.pick(self.atom(), '(' + self.atom() + ',)', '(' + self.atom() + ', ' + self.atom() + ')', '{' + chr(39) + 'a' + chr(39) + ': ' + self.atom() + '}')})"
+        spec, t = self.r.choice([("%s", "a"), ("%d", "n"), ("%5d", "n"), ("%-5d|", "n"), ("%05d", "n"), ("%+d", "n"), ("%x", "n"), ("%#x", "n"), ("%o", "n"), ("%e", "n"), ("%.2f", "n"), ("%8.3f", "n"), ("%g", "n"), ("%r", "a"), ("%5s", "s"), ("%-5s|", "s"), ("%.2s", "s"), ("%c", "n"), ("%i", "n"), ("%X", "n"), ("% d", "n"), ("%G", "n"), ("%a", "s"), ("%.3d", "n"), ("%*d", "n"), ("%#g", "n"), ("%%", "x")])
+        if spec == "%%":
+            return "('%%' % ())"
+        if spec == "%*d":
+            return f"('%*d' % (5, {self.atom('n')}))"
+        k = self.r.random()
+        if k < .4:
+            return f"('{spec}' % {self.atom(t)})"
+        if k < .7:
+            return f"('{spec}-%s' % ({self.atom(t)}, {self.atom()}))"
+        if k < .85:
+            return f"('{spec}'|format({self.atom(t)}))"
+        return f"('%(a){spec[1:]}' % {{'a': {self.atom(t)}}})"
 
     def braces(self):
-        spec = self.pick("", ":>8", ":<8", ":^9", ":*^9", ":05d", ":,", ":.2f", ":e", ":x", ":#x", ":b", ":+", ":8.3f", ":%", ":g", ":s", ":.3", "!r", "!s:>6", "!a", ":_", ":=+8", ":c", ":10", ":08.2f", ":#o", ":,.1f", ".a", "[a]", "[0]", ":>{1}")
+        spec, t = self.r.choice([("", "a"), (":>8", "s"), (":<8", "s"), (":^9", "s"), (":*^9", "s"), (":05d", "n"), (":,", "n"), (":.2f", "n"), (":e", "n"), (":x", "n"), (":#x", "n"), (":b", "n"), (":+", "n"), (":8.3f", "n"), (":%", "n"), (":g", "n"), (":s", "s"), (":.3", "s"), (":.3", "n"), ("!r", "a"), ("!s:>6", "a"), ("!a", "s"), (":_", "n"), (":=+8", "n"), (":c", "n"), (":10", "n"), (":08.2f", "n"), (":#o", "n"), (":,.1f", "n"), ("[a]", "d"), ("[0]", "l"), (":>{1}", "s"), (":05", "s"), (":.0f", "n"), (":^7", "n"), (":010,", "n"), (":.10g", "n")])
         first = self.pick("", "0", "a") if "{1}" not in spec else "0"
-        return f"'[{{{first}{spec}}}]'.format({self.atom()}, {self.pick('5', self.atom())}, a={self.atom()})"
-
-    def call(self, depth):
-        return self.pick(self.formatted(), self.formatted(), self.braces(), self.braces(), f"range({self.integer()}, {self.integer()})|list", f"namespace(x={self.atom()}).x", f"dict({self.atom()})", "dict.fromkeys(ls, 1)", "strftime_now('%Y')", "cycler('a', 'b').next()", f"{self.atom()}({self.atom()})")
+        return f"'[{{{first}{spec}}}]'.format({self.atom(t)}, {self.pick('5', '9')}, a={self.atom(t)})"
 
     def target(self):
         return self.pick("x", "y", "i", "v", "w")
@@ -213,71 +296,88 @@ class Gen:
             return self.out()
         k = self.r.random()
         t = self.tag
-        if k < .40:
+        if k < .38:
             return self.out()
-        if k < .52:
-            out = t("if " + self.expr()) + self.block(depth + 1)
+        if k < .50:
+            out = t("if " + self.expr("b")) + self.block(depth + 1)
             for _ in range(self.r.choice([0, 0, 1])):
-                out += t("elif " + self.expr()) + self.block(depth + 1)
+                out += t("elif " + self.expr("b")) + self.block(depth + 1)
             if self.r.random() < .4:
                 out += t("else") + self.block(depth + 1)
             return out + t("endif")
         if k < .68:
             x = self.target()
-            targets = x if self.r.random() < .8 else f"{x}, {self.pick('a', 'b')}"
-            source = self.pick("l", "ls", "messages", "d", "d.items()", "dd", self.expr(2), "range(3)", "s[:3]", "ll")
-            cond = f" if {self.expr(3)}" if self.r.random() < .2 else ""
+            source, kind = self.r.choice([("l", "n"), ("ls", "s"), ("messages", "d"), ("d", "s"), ("d.items()", None), ("dd", "d"), ("range(3)", "n"), ("s[:3]", "s"), ("ll", "l"), ("messages[::-1]", "d"), ("d|dictsort", None), ("dd|groupby('k', default='')", None), ("undefd", "s"), ("messages[1:]", "d"), ("e", "s"), ("dd|map(attribute='k')", "s"), (self.expr("l", 2), "s"), ("[(1, 2), (3, 4)]", None)])
+            cond = f" if {self.expr('b', 2)}" if self.r.random() < .2 else ""
             rec = " recursive" if self.r.random() < .08 else ""
-            self.names.append(x)
+            targets, added = x, []
+            if kind is None:
+                targets, added = self.pick("a, b", "(a, b)", "a,b"), [("s", "a"), ("n", "b")]
+            else:
+                added = [(kind, x)]
+            for kind_, name in added:
+                self.vars[kind_].append(name)
             self.loops += 1
             body = self.block(depth + 1)
             if rec:
-                body += "{{ loop(" + self.pick("[]", "l if loop.depth < 2 else []", x) + ") }}"
+                body += "{{ loop(" + self.pick("[]", "l if loop.depth < 2 else []", "ls[loop.index:]") + ") }}"
             if self.r.random() < .15:
-                body += t("if " + self.pick("loop.index > 1", self.expr(3))) + t(self.pick("break", "continue")) + t("endif")
+                body += t("if " + self.pick("loop.index > 1", self.expr("b", 3))) + t(self.pick("break", "continue")) + t("endif")
+                body += self.data()
             self.loops -= 1
             if self.r.random() < .8:
-                self.names.remove(x)
+                for kind_, name in added:
+                    self.vars[kind_].remove(name)
             other = t("else") + self.block(depth + 1) if self.r.random() < .2 else ""
             return t(f"for {targets} in {source}{cond}{rec}") + body + other + t("endfor")
-        if k < .80:
+        if k < .82:
             x = self.target()
-            self.names.append(x)
+            kind = self.pick("s", "s", "n", "l", "d", "b")
             j = self.r.random()
-            if j < .6:
-                return t(f"set {x} = {self.expr()}")
-            if j < .7:
-                return t(f"set {x}, {self.target()} = {self.pick(self.expr(), '(1, 2)', self.atom() + ', ' + self.atom())}")
-            if j < .8:
-                f = self.pick("", " | upper", " | trim | length", " | replace('a', 'b')")
-                return t(f"set {x}{f}") + self.block(depth + 1) + t("endset")
-            self.names.append("ns")
-            self.names.append("ns.a")
-            return t(f"set ns = namespace(a={self.atom()})") + self.block(depth + 1) + t(f"set ns.{self.pick('a', 'b')} = {self.expr(2)}")
-        if k < .88:
+            if j < .55:
+                out = t(f"set {x} = {self.expr(kind)}")
+                self.vars[kind].append(x)
+                return out
+            if j < .65:
+                out = t(f"set {x}, {self.target()} = {self.pick('(1, 2)', self.atom('n') + ', ' + self.atom(), '[1, 2]', repr('ab'))}")
+                self.vars["n"].append(x)
+                return out
+            if j < .78:
+                f = self.pick("", " | upper", " | trim", " | replace('a', 'b')", " | trim | lower")
+                out = t(f"set {x}{f}") + self.block(depth + 1) + t("endset")
+                self.vars["s"].append(x)
+                return out
+            kind = self.pick("s", "n")
+            out = t(f"set ns = namespace({self.pick('', 'b=1, ')}a={self.atom(kind)})")
+            self.vars[kind].append("ns.a")
+            return out + self.block(depth + 1) + t(f"set ns.{self.pick('a', 'b')} = {self.expr(kind, 2)}") + "{{ ns.a }}"
+        if k < .89:
             m = self.pick("m1", "m2")
             params = self.pick("", "x", "x, y=1", "x, y=x", "x='d'", "x, y")
-            use = self.pick("", "{{ varargs }}", "{{ kwargs }}", "{{ caller() if caller else '' }}", "{{ x }}{{ y }}")
-            saved = list(self.names)
-            self.names += ["x"]
+            use = self.pick("", "{{ varargs }}", "{{ kwargs }}", "{{ caller() if caller else '' }}", "{{ x }}{{ y }}", "{{ caller(s) if caller else '-' }}")
+            saved = {k_: list(v) for k_, v in self.vars.items()}
+            self.vars["s"] += ["x"]
+            loops, self.loops = self.loops, 0
             body = self.block(depth + 1)
-            self.names = saved
+            self.vars, self.loops = saved, loops
             self.macros.append(m)
-            return t(f"macro {m}({params})") + body + use + t("endmacro")
+            return t(f"macro {m}({params})") + body + use + t("endmacro") + ("{{ " + self.macro_call() + " }}" if self.r.random() < .5 else "")
         if k < .91 and self.macros:
-            p = self.pick("", "(q)")
+            p = self.pick("", "", "(q)", "(q='d')")
             return t(f"call{p} {self.r.choice(self.macros)}({self.pick('', self.atom())})") + self.block(depth + 1) + t("endcall")
         if k < .94:
             x = self.target()
-            return t(f"with {x} = {self.expr()}" + (f", y = {self.pick(x, self.atom())}" if self.r.random() < .3 else "")) + self.block(depth + 1) + t("endwith")
+            head = t(f"with {x} = {self.expr('s')}" + (f", y = {self.pick(x, self.atom())}" if self.r.random() < .3 else ""))
+            self.vars["s"].append(x)
+            return head + self.block(depth + 1) + t("endwith")
         if k < .96:
-            return t("filter " + self.pick("upper", "trim", "indent(2)", "replace('a', 'b')|upper", "length")) + self.block(depth + 1) + t("endfilter")
+            return t("filter " + self.pick("upper", "trim", "indent(2)", "replace('a', 'b')|upper", "length", "e", "trim|title")) + self.block(depth + 1) + t("endfilter")
         if k < .97:
             return t("generation") + self.block(depth + 1) + t("endgeneration")
         if k < .98:
             return "{#" + self.pick("", "-", "+") + self.data() + self.pick("-", "+", "") + "#}"
         if k < .99:
-            return t("raw").replace("+%}", "%}") + "{{ x }} {% y %}" + t("endraw")
+            return t("raw").replace("+%}", "%}") + "{{ x }} {% y %}" + self.data() + t("endraw")
         return t("print " + self.expr() + self.pick("", ", " + self.atom()))
 
     def template(self):

@@ -15,9 +15,11 @@ int main() {
     const auto failed = [&](const linnet::Error& error, const char* stage) {
       answer = {{"error", error.message}, {"kind", static_cast<int>(error.code)}, {"stage", stage}};
     };
-    if (const auto parsed = linnet::text::ChatTemplate::parse(given["template"].get<std::string>()); !parsed) {
+    if (const auto parsed = linnet::text::ChatTemplate::parse(given["template"].get<std::string>());
+        !parsed) {
       failed(parsed.error(), "parse");
-    } else if (const auto made = parsed->render_json(given["variables"].get<std::string>(), given.value("now", int64_t{-1}));
+    } else if (const auto made = parsed->render_json(given["variables"].get<std::string>(),
+                                                     given.value("now", int64_t{-1}));
                !made) {
       failed(made.error(), "render");
     } else {
