@@ -48,21 +48,23 @@ Value Evaluator::call_macro(const Macro& macro, Arguments& args) {
   const auto place = [&](int slot) -> Value& { return function->slots[static_cast<size_t>(slot)]; };
   const size_t count = node.parameters.size(), given_items = std::min(args.items.size(), count);
   for (size_t i = 0; i < given_items; ++i) place(node.parameters[i].slot) = args.items[i];
-  const auto pop = [&](const std::string& name) -> std::optional<Value> {
+  const auto pop = [&](const std::string& name) {
+    Value v;  // missing
     const auto it = std::ranges::find(args.named, name, &std::pair<std::string, Value>::first);
-    if (it == args.named.end()) return std::nullopt;
-    Value v = std::move(it->second);
+    if (it == args.named.end()) return v;
+    v = std::move(it->second);
     args.named.erase(it);
     return v;
   };
   bool found_caller = given_items == count && node.caller == -2;
   for (size_t i = given_items; i < count; ++i) {
-    if (auto v = pop(node.parameters[i].name)) place(node.parameters[i].slot) = std::move(*v);
+    place(node.parameters[i].slot) = pop(node.parameters[i].name);
     if (node.parameters[i].name == "caller") found_caller = true;
   }
   if (node.caller >= 0 && !found_caller) {
-    auto caller = pop("caller");
-    place(node.caller) = caller && !caller->none() ? std::move(*caller) : undefined("there is no caller");
+    Value caller = pop("caller");
+    if (caller.missing() || caller.none()) caller = undefined("there is no caller");
+    place(node.caller) = std::move(caller);
   }
   if (node.kwargs >= 0) {
     Dict rest;

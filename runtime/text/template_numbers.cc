@@ -203,9 +203,8 @@ std::string float_text(double d) {
   if (exponent < -4 || exponent >= 16) {
     out += digits[0];
     if (n > 1) out += '.' + digits.substr(1);
-    std::array<char, 8> power;
-    std::snprintf(power.data(), power.size(), "e%c%02d", exponent < 0 ? '-' : '+', std::abs(exponent));
-    return out + power.data();
+    const std::string power = std::to_string(std::abs(exponent));
+    return out + (exponent < 0 ? "e-" : "e+") + (power.size() < 2 ? "0" : "") + power;
   }
   if (exponent < 0) return out + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
   if (exponent >= n - 1) return out + digits + std::string(static_cast<size_t>(exponent - n + 1), '0') + ".0";

@@ -107,9 +107,7 @@ static List split_at_spaces(Evaluator& e, const Text& t, int64_t most, bool from
       if (end == 0) break;
       size_t begin = end;
       if (most-- == 0) {
-        begin = 0;
-        while (begin < end && space_at(begin, other)) begin = other;
-        parts.push_back(part(e, t, begin, end));
+        parts.push_back(part(e, t, 0, end));
         break;
       }
       while (begin > 0 && !space_before(begin, other)) begin = other;
@@ -125,9 +123,7 @@ static List split_at_spaces(Evaluator& e, const Text& t, int64_t most, bool from
     if (begin == s.size()) return parts;
     size_t end = begin;
     if (most-- == 0) {
-      end = s.size();
-      while (end > begin && space_before(end, other)) end = other;
-      parts.push_back(part(e, t, begin, end));
+      parts.push_back(part(e, t, begin, s.size()));
       return parts;
     }
     while (end < s.size() && !space_at(end, other)) end = other;
