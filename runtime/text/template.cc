@@ -95,7 +95,7 @@ Result<Rendering> ChatTemplate::render(std::span<const Message> messages,
     e.given["documents"] = Value(jinja::None{});
     for (const auto& [name, text] : options.variables) {
       try {
-        e.given[name] = jinja::read_variable(heap, text);
+        e.given[name] = jinja::read_variable(heap, text, name == "tools" || name == "documents");
       } catch (const Failure& failure) {
         throw Failure{strf("the template variable '{}': {}", name, failure.message), 0, failure.kind};
       }

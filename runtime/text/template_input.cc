@@ -166,15 +166,15 @@ Value read_json(const Heap& heap, std::string_view json, bool user) {
   return JsonReader(heap, json, user).run();
 }
 
-Value read_variable(const Heap& heap, std::string_view text) {
+Value read_variable(const Heap& heap, std::string_view text, bool user) {
   if (text == "true" || text == "True") return Value(true);
   if (text == "false" || text == "False") return Value(false);
   if (text == "null" || text == "None") return Value(None{});
   bool real = false;
   const bool number = !text.empty() && JsonReader(heap, text, false).number_end(real) == text.size();
   if (number || text.starts_with('{') || text.starts_with('[') || text.starts_with('"'))
-    return JsonReader(heap, text, false).run();
-  return heap.text(std::string(text));
+    return JsonReader(heap, text, user).run();
+  return user ? heap.user_text(std::string(text)) : heap.text(std::string(text));
 }
 
 }  // namespace linnet::text::jinja

@@ -11,6 +11,6 @@ namespace linnet::text::jinja {
 Value read_json(const Heap& heap, std::string_view json, bool user);
 // true and false (also True and False), null and None, numbers, and JSON arrays, objects and quoted texts are
 // what they say; everything else is a text. Throws Failure for what begins like JSON and is none.
-Value read_variable(const Heap& heap, std::string_view text);
+Value read_variable(const Heap& heap, std::string_view text, bool user);
 
 }  // namespace linnet::text::jinja
