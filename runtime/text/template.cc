@@ -41,7 +41,7 @@ Result<Rendering> rendered(const jinja::FunctionNode& root, int64_t now, const F
   } catch (const Failure& failure) {
     return std::unexpected(error_of(failure, evaluator.line));
   } catch (const std::bad_alloc&) {
-    return fail(ErrorCode::kOutOfMemory, "the chat template needs more memory than there is");
+    throw;  // the functions around it name it
   } catch (const std::exception& e) {
     return fail(ErrorCode::kInvalidArgument, strf("the chat template cannot be rendered: {}", e.what()));
   }
@@ -77,6 +77,8 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source) {
     const std::string place = failure.line > 0 ? strf("line {} of the chat template: ", failure.line)
                                                : std::string("the chat template: ");
     return fail(ErrorCode::kInvalidFile, place + failure.message);
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {
     return fail(ErrorCode::kInvalidFile, strf("the chat template cannot be read: {}", e.what()));
   }
