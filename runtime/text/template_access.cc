@@ -161,7 +161,7 @@ Value Evaluator::item(const Value& object, const Value& key) {
   if (object.undefined()) fail_undefined(object, key.text() ? key.bytes() : "an item");
   if (object.dict()) {
     const bool hashable = !key.sequence() && !key.dict();
-    if (key.text()) step_bytes(key.bytes().size());
+    step_key(key);
     if (hashable || key.tuple()) {
       try {
         if (const Value* v = object.map().find(key)) return *v;

@@ -114,7 +114,7 @@ static Dict dict_of(Evaluator& e, Arguments& args, const char* function) {
     const Value& first = args.items[0];
     if (first.undefined()) fail_with(strf("{} of something undefined", function));
     if (first.dict()) {
-      for (const auto& [key, value] : first.map().entries) e.step(), dict.set(key, value);
+      for (const auto& [key, value] : first.map().entries) e.step_key(key), e.step(), dict.set(key, value);
     } else if (first.object() && first.obj().kind == Object::kNamespace) {
       fail_with("a Namespace cannot be walked");
     } else {
@@ -123,6 +123,7 @@ static Dict dict_of(Evaluator& e, Arguments& args, const char* function) {
         e.step();
         List two = e.all_of(*pair);
         if (two.size() != 2) fail_with("an item of what makes a dict is no pair");
+        e.step_key(two[0]);
         dict.set(std::move(two[0]), std::move(two[1]));
       }
     }

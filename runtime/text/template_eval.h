@@ -179,6 +179,12 @@ struct Evaluator {
     if (steps > kMostSteps) out_of_bound("it takes too many steps");
   }
   void step_bytes(size_t bytes) { step(1 + static_cast<int64_t>(bytes / 256)); }
+  // A key is gone through for its hash.
+  void step_key(const Value& key) {
+    if (key.text()) step_bytes(key.bytes().size());
+    if (key.tuple())
+      for (const Value& item : key.items()) step(), step_key(item);
+  }
 };
 
 Bound bind_arguments(const char* function, const Arguments& args, std::span<const char* const> names,

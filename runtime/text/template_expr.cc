@@ -88,6 +88,7 @@ Value Evaluator::eval_dict(const Expr& e) {
     Value key = eval(*e.items[i]);
     Value value = eval(*e.items[i + 1]);
     line = e.line;
+    step_key(key);
     dict.set(std::move(key), std::move(value));
   }
   return heap.dict(std::move(dict));

@@ -111,7 +111,7 @@ Value unique(Evaluator& e, const Value& v, const Bound& args) {
                                    e2.step(4);
                                    Value key =
                                        key_of(e2, *item, path.none() ? nullptr : &path, case_sensitive);
-                                   if (key.text()) e2.step_bytes(key.bytes().size());
+                                   e2.step_key(key);
                                    if (seen->find(key)) continue;
                                    seen->set(std::move(key), Value(None{}));
                                    return item;

@@ -17,7 +17,7 @@ Value escaped(Evaluator& e, const Value& v) {
   if (v.text() && v.str().markup) return v;
   const Value plain = e.text_of(v);
   const Text& t = plain.str();
-  e.step_bytes(t.bytes.size());
+  e.step_bytes(t.bytes.size() * 4);
   TextBuilder out;
   for (size_t at = 0; at < t.bytes.size();) {
     const size_t special = std::min(t.bytes.find_first_of("&<>'\"", at), t.bytes.size());
@@ -151,7 +151,7 @@ Value word_count(Evaluator& e, const Value& v, const Bound&) {
 
 std::string quoted_for_url(Evaluator& e, const Value& v, bool query) {
   const Value text = e.text_of(v);
-  e.step_bytes(text.bytes().size());
+  e.step_bytes(text.bytes().size() * 8);
   std::string out;
   for (const char c : text.bytes()) {
     const auto byte = static_cast<unsigned char>(c);

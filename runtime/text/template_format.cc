@@ -337,7 +337,8 @@ class Format {
     const auto is_number = [](const std::string& text) {
       return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
     };
-    // Only a field without any name counts up, and only one that is nothing but a number says that it does not.
+    // Only a field without any name counts up, and only one that is nothing but a number says that it does
+    // not.
     if (name.empty() && numbered_) fail_with("a format mixes fields with and without numbers");
     if (is_number(name) && next_ > 0) fail_with("a format mixes fields with and without numbers");
     numbered_ = numbered_ || is_number(name);

@@ -49,6 +49,7 @@ Value from_keys(Evaluator& e, const Arguments& args) {
   const IteratorPtr it = e.iterate(*bound[0]);
   while (auto v = it->next(e)) {
     e.step();
+    e.step_key(*v);
     dict.set(std::move(*v), bound[1] ? *bound[1] : Value(None{}));
   }
   return e.heap.dict(std::move(dict));
@@ -60,6 +61,7 @@ Value dict_method(Evaluator& e, const Value& object, const std::string& name, co
   if (name == "get") {
     constexpr const char* kNames[] = {"key", "default"};
     const Bound bound = bind_arguments("get", args, kNames, 1);
+    e.step_key(*bound[0]);
     const Value* found = object.map().find(*bound[0]);
     return found ? *found : bound[1] ? *bound[1] : Value(None{});
   }

@@ -81,6 +81,7 @@ bool Evaluator::same(const Value& a, const Value& b) {
     if (&a.map() == &b.map()) return true;
     if (a.map().entries.size() != b.map().entries.size()) return false;
     for (const auto& [key, value] : a.map().entries) {
+      step_key(key);
       const Value* other = b.map().find(key);
       if (!other || !same(value, *other)) return false;
     }
@@ -130,9 +131,8 @@ bool Evaluator::contains(const Value& container, const Value& v) {
     step(static_cast<int64_t>((container.bytes().size() / 256 + 1) * (v.bytes().size() / 64 + 1)));
     return container.bytes().find(v.bytes()) != std::string::npos;
   }
-  const auto key_step = [&] { step_bytes(v.text() ? v.bytes().size() : 0); };
   if (container.dict()) {
-    key_step();
+    step_key(v);
     return container.map().find(v) != nullptr;
   }
   if (container.object() && container.obj().kind == Object::kRange && v.integral()) {
@@ -144,7 +144,7 @@ bool Evaluator::contains(const Value& container, const Value& v) {
   }
   if (container.object() && container.obj().kind == Object::kView) {
     const auto& view = static_cast<const View&>(container.obj());
-    key_step();
+    step_key(v);
     if (view.part == View::kKeys) return view.dict->find(v) != nullptr;
     if (view.part == View::kItems) {
       if (!v.tuple() || v.items().size() != 2) return false;

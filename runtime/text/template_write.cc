@@ -61,7 +61,7 @@ struct Repr {
     if (v.integral()) return to.add(std::to_string(v.integer()));
     if (v.real()) return to.add(float_text(v.as_real()));
     if (v.text()) {
-      e.step_bytes(v.bytes().size());
+      e.step_bytes(v.bytes().size() * 8);
       if (v.str().markup) to.add("Markup(");
       quoted(to, v.str(), ascii);
       if (v.str().markup) to.add(")");
@@ -242,7 +242,7 @@ struct Json {
     out.add("\"");
   }
   void text(const Text& t) {
-    e.step_bytes(t.bytes.size());
+    e.step_bytes(t.bytes.size() * 8);
     std::string made = "\"";
     for (size_t at = 0; at < t.bytes.size();) {
       const size_t begin = at;

@@ -165,9 +165,10 @@ TEST_CASE("every node of a template counts for its depth") {
         "{{ x" + repeated(".a", 100000) + " }}", "{{ x" + repeated("|trim", 100000) + " }}",
         "{{ x" + repeated("()", 100000) + " }}", "{{ x" + repeated(" if y", 100000) + " }}",
         "{{ x" + repeated(" or x", 100000) + " }}", "{{ " + std::string(100000, '-') + "1 }}",
-        "{{ " + repeated("not ", 100000) + "1 }}", "{{ " + std::string(5000, '(') + " }}",
-        "{{ " + std::string(5000, '[') + " }}", "{{ " + repeated("{1:", 5000) + " }}",
-        "{{ x" + repeated(" is defined", 100000) + " }}", repeated("{% if x %}", 5000),
+        "{{ " + repeated("not ", 100000) + "1 }}",
+        "{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}",
+        "{{ " + std::string(5000, '[') + std::string(5000, ']') + " }}",
+        "{{ " + repeated("{1:", 5000) + "1" + repeated("}", 5000) + " }}", repeated("{% if x %}", 5000),
         repeated("{% for i in x %}", 5000), repeated("{% set x %}", 5000),
         "{{ 1" + repeated(" ** 1", 20000) + " }}"})
     stopped(source + " ");
