@@ -23,7 +23,7 @@ namespace {
 struct ConvertArguments {
   convert::ConvertOptions convert;
   std::vector<std::string> keep;
-  bool no_self_test = false, force = false;
+  bool no_self_test = false, force = false, verbose = false;
 };
 
 Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<std::string>& texts) {
@@ -58,6 +58,8 @@ void print(const ConvertArguments& options, const convert::ConvertReport& report
                report.architecture.c_str(), human_count(report.parameters).c_str(),
                human_bytes(report.file_bytes).c_str());
   for (const std::string& note : report.notes) std::fprintf(stderr, "  %s\n", note.c_str());
+  if (options.verbose)
+    for (const std::string& detail : report.details) std::fprintf(stderr, "  %s\n", detail.c_str());
   if (report.tested)
     std::fprintf(
         stderr,
@@ -130,6 +132,8 @@ void add_convert(CommandLine& line) {
   command.option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
   command.flag("--no-self-test", options->no_self_test,
                "do not compare the result with the unquantised weights");
+  command.flag("--verbose", options->verbose,
+               "also say which file each token, the chat template and the sampler settings come from");
   command.flag("--force", options->force, "replace the output if it exists");
   command.does([options] {
     if (options->convert.quantize == "keep") options->convert.quantize.clear();

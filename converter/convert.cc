@@ -99,6 +99,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
     LINNET_TRY(linearize(source, options.linearize, options.lora));
   ConvertReport report;
   report.notes = source.notes;
+  report.details = source.details;
   const std::string type = source.config.value("model_type", "");
   const ImportFunction import = find_architecture(type);
   if (!import)

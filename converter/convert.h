@@ -47,6 +47,8 @@ struct ConvertReport {
   std::string architecture;
   uint64_t file_bytes = 0;
   int64_t parameters = 0;
+  std::vector<std::string>
+      details;  // where what stands around the weights was read: "eos: '</s>' (2), from ..."
   std::vector<std::string> notes;  // such as "120 tensors imported without loss (q4a)"
   // Self test: logits of the file against the unquantised weights over the test input.
   bool tested = false;

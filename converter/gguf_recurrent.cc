@@ -16,7 +16,7 @@ double minus_one(double w) { return w - 1; }
 
 // A size from the file, made small enough for products of two; no tensor is larger.
 int64_t size_of(const Json& config, const char* name) {
-  return std::clamp<int64_t>(config[name].get<int64_t>(), 0, int64_t{1} << 24);
+  return integer_of(config[name], 0, int64_t{1} << 24).value_or(0);
 }
 
 std::string block(int64_t i) { return strf("blk.{}.", i); }
@@ -42,7 +42,8 @@ void mamba2_config(GgufKeys& keys, Json& config) {
   config["num_heads"] = heads;
   config["head_dim"] = heads > 0 ? inner / heads : 0;
   // The importer rounds expand * hidden_size down, as transformers does.
-  config["expand"] = (static_cast<double>(inner) + 0.25) / std::max(config["hidden_size"].get<double>(), 1.0);
+  config["expand"] = (static_cast<double>(inner) + 0.25) /
+                     std::max(static_cast<double>(size_of(config, "hidden_size")), 1.0);
   config["state_size"] = keys.integer("ssm.state_size");
   config["n_groups"] = keys.integer("ssm.group_count", 1);
   config["conv_kernel"] = keys.integer("ssm.conv_kernel");
@@ -90,7 +91,7 @@ void rwkv7_layout(const GgufKeys& keys, const Json& config, int64_t layers, Gguf
   const auto both = [&](const std::string& hf, const std::string& tensor) {
     for (const char* part : {".weight", ".bias"}) layout.map(hf + part, tensor + part);
   };
-  const int64_t hidden = config["hidden_size"].get<int64_t>(), dim = config["head_dim"].get<int64_t>();
+  const int64_t hidden = size_of(config, "hidden_size"), dim = size_of(config, "head_dim");
   layout.map("model.embeddings.weight", "token_embd.weight");
   both("model.layers.0.pre_norm", "token_embd_norm");
   both("model.norm", "output_norm");
@@ -144,7 +145,7 @@ void attention_config(GgufKeys& keys, Json& config) {
   keys.copy<int64_t>(config, "head_dim", "attention.key_length");
   keys.copy<int64_t>(config, "rotary_dim", "rope.dimension_count");
   keys.copy<double>(config, "rope_theta", "rope.freq_base");
-  for (int64_t i = 0; i < config["num_hidden_layers"].get<int64_t>() && i < 65536; ++i)
+  for (int64_t i = 0; i < size_of(config, "num_hidden_layers") && i < 65536; ++i)
     if (keys.has_tensor(block(i) + "attn_q.bias")) config["attention_bias"] = true;
 }
 
@@ -152,7 +153,7 @@ void attention_config(GgufKeys& keys, Json& config) {
 void layer_types(const GgufKeys& keys, Json& config, const char* attention_tensor, const char* attention,
                  const char* recurrent) {
   Json types = Json::array();
-  const auto layers = config["num_hidden_layers"].get<int64_t>();
+  const auto layers = size_of(config, "num_hidden_layers");
   for (int64_t i = 0; i < layers && i < 65536; ++i)
     types.push_back(keys.has_tensor(block(i) + attention_tensor) ? attention : recurrent);
   config["layer_types"] = types;
@@ -175,12 +176,12 @@ void qwen_config(const std::string& architecture, GgufKeys& keys, Json& config) 
   if (moe) {
     config["moe_intermediate_size"] = keys.integer("expert_feed_forward_length");
     config["mlp_only_layers"] = Json::array();
-    for (int64_t i = 0; i < config["num_hidden_layers"].get<int64_t>(); ++i)
+    for (int64_t i = 0; i < size_of(config, "num_hidden_layers"); ++i)
       if (!keys.has_tensor(block(i) + "ffn_gate_inp.weight")) config["mlp_only_layers"].push_back(i);
   }
   // Older files do not say how wide the shared expert is; its matrix does.
   config["shared_expert_intermediate_size"] = keys.integer("expert_shared_feed_forward_length", 0);
-  for (int64_t i = 0; i < config["num_hidden_layers"].get<int64_t>(); ++i)
+  for (int64_t i = 0; i < size_of(config, "num_hidden_layers"); ++i)
     if (const TensorInfo* shared = keys.gguf.checkpoint().find(block(i) + "ffn_gate_shexp.weight"))
       config["shared_expert_intermediate_size"] = shared->rows();
 }
@@ -288,7 +289,7 @@ void hybrid_mamba_config(GgufKeys& keys, Json& config) {
   config["mamba_n_groups"] = keys.integer("ssm.group_count", 1);
   config["mamba_d_state"] = keys.integer("ssm.state_size");
   config["mamba_d_conv"] = keys.integer("ssm.conv_kernel");
-  for (int64_t i = 0; i < config["num_hidden_layers"].get<int64_t>() && i < 65536; ++i)
+  for (int64_t i = 0; i < size_of(config, "num_hidden_layers") && i < 65536; ++i)
     if (keys.has_tensor(block(i) + "ssm_in.weight")) {
       config["mamba_conv_bias"] = keys.has_tensor(block(i) + "ssm_conv1d.bias");
       config["mamba_proj_bias"] = keys.has_tensor(block(i) + "ssm_in.bias");
@@ -315,18 +316,20 @@ void falcon_layout(const Json& config, int64_t layers, GgufLayout& layout) {
     for (const char* name : {"ffn_norm", "ffn_norm.weight"})  // written without a suffix
       layout.map(hf + "pre_ff_layernorm.weight", b + name);
     map_attention(layout, b, hf + "self_attn");
-    map_mamba2(layout, b, hf + "mamba", config["mamba_d_ssm"].get<int64_t>());
+    map_mamba2(layout, b, hf + "mamba", size_of(config, "mamba_d_ssm"));
     map_mlp(layout, b, hf + "feed_forward");
   }
 }
 
-void granite_config(GgufKeys& keys, Json& config) {
+// `hybrid` is false for llama.cpp's "granite": attention in every layer, and a rotary embedding unless it
+// says not.
+void granite_config(GgufKeys& keys, Json& config, bool hybrid) {
   config["model_type"] = "granitemoehybrid";
   attention_config(keys, config);
-  hybrid_mamba_config(keys, config);
-  layer_types(keys, config, "attn_q.weight", "attention", "mamba");
+  if (hybrid) hybrid_mamba_config(keys, config);
+  layer_types(keys, config, "attn_q.weight", "attention", hybrid ? "mamba" : "attention");
   const auto* turned = keys.gguf.find<bool>(keys.prefix + "rope.scaling.finetuned");
-  config["position_embedding_type"] = turned && *turned ? "rope" : "nope";
+  config["position_embedding_type"] = (turned ? *turned : !hybrid) ? "rope" : "nope";
   const int64_t width = keys.integer("feed_forward_length");
   config["intermediate_size"] = width;
   config["num_local_experts"] = keys.integer("expert_count", 0);
@@ -335,8 +338,8 @@ void granite_config(GgufKeys& keys, Json& config) {
   config["shared_intermediate_size"] = keys.integer("expert_shared_feed_forward_length", dense);
   if (const TensorInfo* gate = keys.gguf.checkpoint().find("blk.0.ffn_gate.weight"))
     config["shared_intermediate_size"] = gate->rows();
-  const auto heads = config["num_attention_heads"].get<double>(),
-             hidden = config["hidden_size"].get<double>();
+  const auto heads = static_cast<double>(size_of(config, "num_attention_heads")),
+             hidden = static_cast<double>(size_of(config, "hidden_size"));
   const double dim = config.value("head_dim", heads > 0 ? hidden / heads : 1.0);
   config["attention_multiplier"] = keys.number("attention.scale", 1 / std::sqrt(std::max(dim, 1.0)));
   config["embedding_multiplier"] = keys.number("embedding_scale", 1);
@@ -380,7 +383,7 @@ void granite_layout(const Json& config, int64_t layers, GgufLayout& layout) {
       layout.map(attn + ".k_proj" + part, b + "attn_k" + part, {},
                  turned(key("num_key_value_heads"), vector));
     }
-    map_mamba2(layout, b, hf + "mamba", key("mamba_d_ssm"));
+    if (config.contains("mamba_d_ssm")) map_mamba2(layout, b, hf + "mamba", key("mamba_d_ssm"));
     for (const char* s : {"", "_shexp"}) {
       layout.join(mlp + ".input_linear.weight",
                   {b + "ffn_gate" + s + ".weight", b + "ffn_up" + s + ".weight"}, {2 * shared, hidden});
@@ -402,7 +405,7 @@ void kimi_config(GgufKeys& keys, Json& config) {
   config["num_attention_heads"] = heads;
   config["rms_norm_eps"] = keys.number("attention.layer_norm_rms_epsilon");
   layer_types(keys, config, "attn_kv_a_mqa.weight", "full_attention", "linear_attention");
-  const int64_t dim = keys.integer("kda.head_dim"), layers = config["num_hidden_layers"].get<int64_t>();
+  const int64_t dim = keys.integer("kda.head_dim"), layers = size_of(config, "num_hidden_layers");
   config["linear_head_dim"] = dim;
   config["linear_conv_kernel_dim"] = keys.integer("ssm.conv_kernel");
   for (int64_t i = 0; i < layers && i < 65536 && !config.contains("linear_num_heads"); ++i)
@@ -490,7 +493,7 @@ void kimi_layout(const Json& config, int64_t layers, GgufLayout& layout) {
 bool recurrent_config(const std::string& architecture, GgufKeys& keys, Json& config) {
   const bool qwen = architecture == "qwen35" || architecture == "qwen35moe" || architecture == "qwen3next";
   if (!qwen && architecture != "mamba2" && architecture != "rwkv7" && architecture != "falcon-h1" &&
-      architecture != "granitehybrid" && architecture != "kimi-linear")
+      architecture != "granitehybrid" && architecture != "granite" && architecture != "kimi-linear")
     return false;
   common_config(keys, config);
   if (qwen)
@@ -504,7 +507,7 @@ bool recurrent_config(const std::string& architecture, GgufKeys& keys, Json& con
   else if (architecture == "kimi-linear")
     kimi_config(keys, config);
   else
-    granite_config(keys, config);
+    granite_config(keys, config, architecture == "granitehybrid");
   return true;
 }
 
@@ -518,7 +521,7 @@ bool recurrent_layout(const std::string& architecture, const GgufKeys& keys, con
     rwkv7_layout(keys, config, layers, layout);
   else if (architecture == "falcon-h1")
     falcon_layout(config, layers, layout);
-  else if (architecture == "granitehybrid")
+  else if (architecture == "granitehybrid" || architecture == "granite")
     granite_layout(config, layers, layout);
   else if (architecture == "kimi-linear")
     kimi_layout(config, layers, layout);

@@ -67,8 +67,10 @@ std::string hugging_face_name(const std::string& name, const std::string& type) 
 
 void softmax_layout(const Gguf& gguf, const Json& config, GgufLayout& layout) {
   const std::string type = config.value("model_type", "");
-  const int64_t heads = config.value("num_attention_heads", int64_t{1});
-  const int64_t kv_heads = config.value("num_key_value_heads", heads);
+  const auto size = [&](const char* key, int64_t absent) {
+    return config.contains(key) ? integer_of(config[key], 0, 65536).value_or(absent) : absent;
+  };
+  const int64_t heads = size("num_attention_heads", 1), kv_heads = size("num_key_value_heads", heads);
   const auto turned_back = [](int64_t n, bool vector) -> GgufLayout::Change {
     return [n, vector](Rows source) -> Result<Rows> {
       return vector ? unturned_columns(std::move(source), n) : unturned(std::move(source), n);

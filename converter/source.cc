@@ -28,8 +28,10 @@ Result<Source> open_folder(const fs::path& folder) {
     return fail(ErrorCode::kInvalidFile, strf("'{}' is not an object", (folder / "config.json").string()));
   LINNET_ASSIGN(const StoredScales scales,
                 read_stored_scales(source.config, (folder / "config.json").string()));
+  LINNET_TRY(refuse_quantised_folder(folder.string()));
   auto checkpoint = std::make_shared<Checkpoint>();
   LINNET_TRY(read_safetensors_folder(folder.string(), "model", *checkpoint));
+  LINNET_TRY(refuse_quantised_tensors(*checkpoint, folder.string()));
   source.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
   LINNET_TRY(import_folder_text(folder.string(), source));
   LINNET_TRY(read_template_tokens(folder.string(), source));

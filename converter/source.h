@@ -23,6 +23,7 @@ struct Source {
   std::unique_ptr<fb::SamplerDefaultsT> sampler;
   std::vector<std::pair<std::string, std::string>> metadata;  // licence, origin, ...
   std::vector<std::string> notes;
+  std::vector<std::string> details;  // which file gave what, for --verbose
 };
 
 // Errors: kNotFound, kIo, kInvalidFile, kUnsupported; all name the file.

@@ -1,53 +1,21 @@
+// What a checkpoint's folder says about text, merged from its files.
 #include "converter/tokenizer_import.h"
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "converter/readers/json.h"
 #include "converter/rwkv_vocab.h"
+#include "converter/sampler_import.h"
 #include "converter/sentencepiece_model.h"
+#include "converter/text_facts.h"
 #include "runtime/core/strings.h"
-#include "runtime/text/pretokenizers.h"
-#include "runtime/text/rwkv_world.h"
 
 namespace linnet::convert {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Texts that end an answer in the chat formats people use, whatever the metadata says.
-constexpr const char* kEndOfTurn[] = {"<|im_end|>", "<|eot_id|>",    "<|eom_id|>", "<end_of_turn>",
-                                      "<|end|>",    "<|endoftext|>", "</s>"};
-
-int find_piece(const fb::TokenizerT& t, const std::string& text) {
-  for (const auto& added : t.added_tokens)
-    if (added->text == text) return static_cast<int>(added->id);
-  const auto it = std::find(t.pieces.begin(), t.pieces.end(), text);
-  return it == t.pieces.end() ? -1 : static_cast<int>(it - t.pieces.begin());
-}
-
-void add_stop(fb::TokenizerT& t, int64_t id) {
-  if (id < 0 || static_cast<size_t>(id) >= t.pieces.size()) return;
-  if (std::find(t.stop_ids.begin(), t.stop_ids.end(), static_cast<int>(id)) == t.stop_ids.end())
-    t.stop_ids.push_back(static_cast<int>(id));
-}
-
-void add_stops(fb::TokenizerT& t, const Json& ids) {
-  if (ids.is_number_integer()) add_stop(t, ids.get<int64_t>());
-  if (ids.is_array())
-    for (const Json& id : ids)
-      if (id.is_number_integer()) add_stop(t, id.get<int64_t>());
-}
-
-// A token of tokenizer_config.json: a string, or an object with its content.
-std::string token_text(const Json& config, const char* key) {
-  const auto it = config.find(key);
-  if (it == config.end()) return {};
-  if (it->is_string()) return it->get<std::string>();
-  if (it->is_object() && it->contains("content") && (*it)["content"].is_string())
-    return (*it)["content"].get<std::string>();
-  return {};
-}
 
 std::string chat_template(const Json& config) {
   const auto it = config.find("chat_template");
@@ -63,23 +31,6 @@ std::string chat_template(const Json& config) {
   return first;
 }
 
-std::unique_ptr<fb::SamplerDefaultsT> sampler_defaults(const Json& generation) {
-  const auto number = [&](const char* key, double absent) {
-    const auto it = generation.find(key);
-    return it != generation.end() && it->is_number() ? it->get<double>() : absent;
-  };
-  if (!generation.contains("temperature") && !generation.contains("top_p") && !generation.contains("top_k"))
-    return nullptr;
-  auto sampler = std::make_unique<fb::SamplerDefaultsT>();
-  const bool samples = !generation.contains("do_sample") || generation["do_sample"] != false;
-  sampler->temperature = samples ? static_cast<float>(number("temperature", 1)) : 0.0f;
-  sampler->top_k = static_cast<int>(number("top_k", 0));
-  sampler->top_p = static_cast<float>(number("top_p", 1));
-  sampler->min_p = static_cast<float>(number("min_p", 0));
-  sampler->repetition_penalty = static_cast<float>(number("repetition_penalty", 1));
-  return sampler;
-}
-
 // rwkv_vocab_v20230424.txt, or whatever the version is.
 fs::path rwkv_vocabulary(const fs::path& folder) {
   std::error_code error;
@@ -90,208 +41,250 @@ fs::path rwkv_vocabulary(const fs::path& folder) {
   return {};
 }
 
-Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, const Json& config) {
-  fb::TokenizerT tokenizer;
-  if (const fs::path json = folder / "tokenizer.json"; fs::exists(json)) {
-    LINNET_ASSIGN(const Json parsed, read_json(json.string()));
-    LINNET_ASSIGN(tokenizer, import_tokenizer_json(parsed, "'" + json.string() + "'"));
-  } else if (const fs::path model = folder / "tokenizer.model"; fs::exists(model)) {
-    LINNET_ASSIGN(const std::string bytes, read_text(model.string()));
-    LINNET_ASSIGN(tokenizer,
-                  import_sentencepiece(std::as_bytes(std::span(bytes)), "'" + model.string() + "'"));
-    tokenizer.add_bos = config.value("add_bos_token", true);
-    tokenizer.add_eos = config.value("add_eos_token", false);
-    const Json decoder = config.value("added_tokens_decoder", Json::object());  // outlives its items()
-    for (const auto& [id, token] : decoder.items()) {
-      const auto index = static_cast<size_t>(std::strtoul(id.c_str(), nullptr, 10));
-      if (index > tokenizer.pieces.size() + 65536 || !token.is_object()) continue;
-      auto added = std::make_unique<fb::AddedTokenT>();
-      added->id = static_cast<uint32_t>(index);
-      added->text = token.value("content", "");
-      added->special = token.value("special", true);
-      added->left_strip = token.value("lstrip", false);
-      added->right_strip = token.value("rstrip", false);
-      if (added->text.empty()) continue;
-      if (tokenizer.pieces.size() <= index) {
-        tokenizer.pieces.resize(index + 1);
-        tokenizer.scores.resize(index + 1, 0.0f);
-        tokenizer.kinds.resize(index + 1, fb::TokenKind::Unused);
-        tokenizer.pieces[index] = added->text;
-        tokenizer.kinds[index] = added->special ? fb::TokenKind::Control : fb::TokenKind::UserDefined;
-      }
-      tokenizer.added_tokens.push_back(std::move(added));
-    }
-  } else if (const fs::path vocab = rwkv_vocabulary(folder); !vocab.empty()) {
-    LINNET_ASSIGN(const std::string text, read_text(vocab.string()));
-    LINNET_ASSIGN(tokenizer, import_rwkv_vocab(text, "'" + vocab.string() + "'"));
-  } else {
+// The JSON files beside the tokenizer; an empty object for one that is not there.
+struct Beside {
+  Json tokenizer, generation, special, added;
+};
+
+Result<Json> read_object(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return Json(Json::object());
+  LINNET_ASSIGN(Json json, read_json(path.string(), true));
+  if (!json.is_object())
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}' is {}, expected an object", path.string(), json_text(json, 60)));
+  return json;
+}
+
+bool is_llama_class(const Json& config) {
+  const Json name = config.value("tokenizer_class", Json());
+  return name.is_string() && name.get<std::string>().find("Llama") != std::string::npos;
+}
+
+Result<bool> flag_of(const Json& config, const char* key, bool absent) {
+  const auto it = config.find(key);
+  if (it == config.end() || it->is_null()) return absent;
+  if (it->is_boolean()) return it->get<bool>();
+  return fail(ErrorCode::kInvalidFile,
+              strf("tokenizer_config.json: '{}' is {}, expected true or false", key, json_text(*it)));
+}
+
+Result<fb::TokenizerT> read_sentencepiece(const fs::path& path, const Json& config, Source& source) {
+  LINNET_ASSIGN(const std::string bytes, read_text(path.string()));
+  LINNET_ASSIGN(fb::TokenizerT t,
+                import_sentencepiece(std::as_bytes(std::span(bytes)), "'" + path.string() + "'"));
+  LINNET_ASSIGN(t.add_bos, flag_of(config, "add_bos_token", true));
+  LINNET_ASSIGN(t.add_eos, flag_of(config, "add_eos_token", false));
+  LINNET_ASSIGN(const bool spaced, flag_of(config, "add_prefix_space", t.add_dummy_prefix));
+  t.add_dummy_prefix = t.add_dummy_prefix && spaced;
+  // transformers 5: not legacy is the default of its Llama tokenizer alone.
+  const bool llama = is_llama_class(config);
+  LINNET_ASSIGN(const bool legacy, flag_of(config, "legacy", !llama));
+  t.prefix_first = t.add_dummy_prefix && !legacy;
+  if (t.add_dummy_prefix)
+    source.details.push_back(strf("SentencePiece: the space before a text is put {} ({})",
+                                  legacy ? "behind added tokens too" : "at its very beginning alone",
+                                  config.contains("legacy") ? "'legacy' of tokenizer_config.json"
+                                  : llama                   ? "default of LlamaTokenizer in transformers 5"
+                                                            : "the default without 'legacy'"));
+  return t;
+}
+
+// The first that is there of the files a tokenizer can be in; the others are named.
+Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, const Json& config,
+                                                       Source& source) {
+  const std::string type = source.config.is_object() && source.config.value("model_type", Json()).is_string()
+                               ? source.config["model_type"].get<std::string>()
+                               : "";
+  std::error_code error;
+  const auto there = [&](const fs::path& path) { return !path.empty() && fs::exists(path, error); };
+  const fs::path files[] = {folder / "tokenizer.json", folder / "tokenizer.model", folder / "tiktoken.model",
+                            folder / "vocab.json", rwkv_vocabulary(folder)};
+  std::vector<std::string> names;
+  for (const fs::path& path : files)
+    if (there(path) && (path.filename() != "vocab.json" || there(folder / "merges.txt")))
+      names.push_back(path.filename().string());
+  if (names.empty()) {
+    if (there(folder / "vocab.json"))
+      return fail(
+          ErrorCode::kInvalidFile,
+          strf("'{}' has a vocab.json without merges.txt, and no tokenizer.json: a tokenizer needs both",
+               folder.string()));
     return std::unique_ptr<fb::TokenizerT>();
   }
-  return std::make_unique<fb::TokenizerT>(std::move(tokenizer));
+  fb::TokenizerT t;
+  const fs::path path = folder / names[0];
+  const std::string what = "'" + path.string() + "'";
+  if (names[0] == "tokenizer.json") {
+    LINNET_ASSIGN(const Json parsed, read_json(path.string(), true));
+    LINNET_ASSIGN(t, import_tokenizer_json(parsed, what, &source.notes));
+  } else if (names[0] == "vocab.json") {
+    LINNET_ASSIGN(t, import_vocab_and_merges(path.string(), (folder / "merges.txt").string(), config, type,
+                                             source.notes));
+  } else if (names[0].starts_with("rwkv_vocab")) {
+    LINNET_ASSIGN(const std::string text, read_text(path.string()));
+    LINNET_ASSIGN(t, import_rwkv_vocab(text, what));
+  } else {
+    LINNET_ASSIGN(const std::string text, read_text(path.string()));
+    if (is_tiktoken(text)) {
+      LINNET_ASSIGN(t, import_tiktoken(path.string(), config, type, source.notes));
+    } else {
+      LINNET_ASSIGN(t, read_sentencepiece(path, config, source));
+    }
+  }
+  source.details.push_back(strf("tokenizer: {}", names[0]));
+  for (size_t i = 1; i < names.size(); ++i)
+    source.notes.push_back(strf("the tokenizer is {}; {} beside it is not read", names[0], names[i]));
+  return std::make_unique<fb::TokenizerT>(std::move(t));
+}
+
+constexpr const char* kConfig = "tokenizer_config.json";
+constexpr const char* kMap = "special_tokens_map.json";
+
+Result<void> add_tokens(TextFacts& facts, const Beside& beside, bool may_rename) {
+  const auto decoder = beside.tokenizer.find("added_tokens_decoder");
+  if (decoder != beside.tokenizer.end() && decoder->is_object()) {
+    std::vector<std::pair<int64_t, const Json*>> tokens;  // by id: one without a place gets the next free one
+    for (const auto& [id, token] : decoder->items()) {
+      const Json number = Json::parse(id, nullptr, false);
+      const auto index = integer_of(number, 0, int64_t{1} << 22);
+      if (!index || !token.is_object())
+        return fail(ErrorCode::kInvalidFile,
+                    strf("{}: added_tokens_decoder has '{}': {}", kConfig, id, json_text(token)));
+      tokens.emplace_back(*index, &token);
+    }
+    std::sort(tokens.begin(), tokens.end());
+    for (const auto& [id, json] : tokens) {
+      fb::AddedTokenT token;
+      const auto flag = [json](const char* key, bool absent) {
+        const Json value = json->value(key, Json(absent));
+        return value.is_boolean() && value.get<bool>();
+      };
+      const Json content = json->value("content", Json());
+      if (!content.is_string())
+        return fail(ErrorCode::kInvalidFile,
+                    strf("{}: added_tokens_decoder has {}", kConfig, json_text(*json)));
+      token.text = content.get<std::string>();
+      token.special = flag("special", false);
+      token.left_strip = flag("lstrip", false);
+      token.right_strip = flag("rstrip", false);
+      token.single_word = flag("single_word", false);
+      token.normalized = flag("normalized", !token.special);
+      LINNET_TRY(facts.add_token(std::move(token), id, may_rename, kConfig));
+    }
+    return {};
+  }
+  // Legacy: texts and ids alone; special are those that some map names.
+  std::set<std::string> special;
+  for (const Json* map : {&beside.tokenizer, &beside.special})
+    for (const auto& [key, value] : map->items())
+      for (const Json& one : value.is_array() ? value : Json::array({value}))
+        if (key.ends_with("_token") || key.ends_with("_special_tokens")) {
+          if (one.is_string()) special.insert(one.get<std::string>());
+          if (one.is_object() && one.value("content", Json()).is_string())
+            special.insert(one["content"].get<std::string>());
+        }
+  std::vector<std::pair<int64_t, std::string>> tokens;
+  for (const auto& [text, value] : beside.added.items()) {
+    LINNET_ASSIGN(const int64_t id,
+                  read_integer(value, strf("added_tokens.json: '{}'", text), 0, int64_t{1} << 22));
+    tokens.emplace_back(id, text);
+  }
+  std::sort(tokens.begin(), tokens.end());
+  for (auto& [id, text] : tokens) {
+    fb::AddedTokenT token;
+    token.special = special.contains(text);
+    token.normalized = !token.special;
+    token.text = std::move(text);
+    LINNET_TRY(facts.add_token(std::move(token), id, may_rename, "added_tokens.json"));
+  }
+  return {};
+}
+
+// More special tokens, by lists of texts or of objects.
+Result<void> add_listed(TextFacts& facts, const Json& map, const char* source) {
+  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
+    const auto list = map.find(key);
+    if (list == map.end() || !list->is_structured()) continue;
+    for (const Json& one : *list) LINNET_TRY(facts.named(Json{{"token", one}}, "token", source));
+  }
+  return {};
+}
+
+Result<void> merge_facts(const fs::path& folder, const Beside& beside, Source& source) {
+  fb::TokenizerT& t = *source.tokenizer;
+  TextFacts facts(t);
+  LINNET_TRY(add_tokens(facts, beside, t.kind != fb::TokenizerKind::ByteLevelBpe && !t.steps));
+  // As transformers: with added_tokens_decoder the map is old and comes last.
+  std::vector<std::pair<const Json*, const char*>> maps = {{&beside.special, kMap},
+                                                           {&beside.tokenizer, kConfig}};
+  if (beside.tokenizer.contains("added_tokens_decoder")) std::swap(maps[0], maps[1]);
+  for (const auto& [map, name] : maps) {
+    for (const char* key : {"bos_token", "eos_token", "pad_token"}) LINNET_TRY(facts.named(*map, key, name));
+    LINNET_TRY(add_listed(facts, *map, name));
+  }
+  for (const auto& [config, name] :
+       {std::pair{&beside.generation, "generation_config.json"}, std::pair{&source.config, "config.json"}}) {
+    // A component of an image model has no configuration of a language model.
+    if (!config->is_object()) continue;
+    const Json inner = config->value("text_config", Json());
+    for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+      facts.ids(*config, key, name);
+      facts.ids(inner, key, strf("text_config of {}", name));
+    }
+  }
+  if (t.eos_id >= 0) facts.stop(t.eos_id, "the tokenizer");
+  source.chat_template = chat_template(beside.tokenizer);
+  std::string from = kConfig;
+  for (const char* name : {"chat_template.json", "chat_template.jinja"}) {
+    const fs::path file = folder / name;
+    if (!fs::exists(file)) continue;
+    if (!source.chat_template.empty())
+      source.details.push_back(strf("chat template: {} counts, not {}", name, from));
+    from = name;
+    if (file.extension() == ".json") {
+      LINNET_ASSIGN(const Json json, read_object(file));
+      source.chat_template = chat_template(json);
+    } else {
+      LINNET_ASSIGN(source.chat_template, read_text(file.string(), 1 << 20));
+    }
+  }
+  if (!source.chat_template.empty()) source.details.push_back("chat template: " + from);
+  facts.known_ends();
+  facts.template_end(source.chat_template);
+  facts.finish(source.details, source.notes);
+  // transformers 5 puts its own around a text as soon as tokenizer_config.json has either.
+  if (t.steps && (beside.tokenizer.contains("add_bos_token") || beside.tokenizer.contains("add_eos_token"))) {
+    LINNET_ASSIGN(const bool bos, flag_of(beside.tokenizer, "add_bos_token", false));
+    LINNET_ASSIGN(const bool eos, flag_of(beside.tokenizer, "add_eos_token", false));
+    t.add_bos = bos && t.bos_id >= 0;
+    t.add_eos = eos && t.eos_id >= 0;
+    t.prefix_ids.clear();
+    t.suffix_ids.clear();
+    source.details.push_back(strf("around a text: {}{}, from {}", t.add_bos ? "bos" : "nothing before",
+                                  t.add_eos ? " and eos" : ", nothing behind", kConfig));
+  }
+  return {};
 }
 
 }  // namespace
 
 Result<void> import_folder_text(const std::string& path, Source& source) {
   const fs::path folder(path);
-  Json config = Json::object(), generation = Json::object();
-  if (fs::exists(folder / "tokenizer_config.json")) {
-    LINNET_ASSIGN(config, read_json((folder / "tokenizer_config.json").string(), true));
+  Beside beside;
+  for (const auto& [name, into] :
+       {std::pair{kConfig, &beside.tokenizer}, std::pair{"generation_config.json", &beside.generation},
+        std::pair{kMap, &beside.special}, std::pair{"added_tokens.json", &beside.added}}) {
+    LINNET_ASSIGN(*into, read_object(folder / name));
   }
-  if (fs::exists(folder / "generation_config.json")) {
-    LINNET_ASSIGN(generation, read_json((folder / "generation_config.json").string(), true));
-  }
-  if (!config.is_object() || !generation.is_object())
-    return fail(ErrorCode::kInvalidFile,
-                strf("'{}': tokenizer_config.json and generation_config.json must be objects", path));
-  LINNET_ASSIGN(source.tokenizer, read_tokenizer(folder, config));
+  LINNET_ASSIGN(source.tokenizer, read_tokenizer(folder, beside.tokenizer, source));
   if (!source.tokenizer) {
     source.notes.push_back(
         "the folder has no tokenizer: the file can be run on token ids, but not chatted with");
     return {};
   }
-  fb::TokenizerT& t = *source.tokenizer;
-  if (const int id = find_piece(t, token_text(config, "bos_token")); id >= 0) t.bos_id = id;
-  if (const int id = find_piece(t, token_text(config, "eos_token")); id >= 0) {
-    t.eos_id = id;
-    add_stop(t, id);
-  }
-  if (const int id = find_piece(t, token_text(config, "pad_token")); id >= 0) t.pad_id = id;
-  add_stops(t, generation.value("eos_token_id", Json()));
-  // A component of an image model has no configuration of a language model.
-  if (source.config.is_object()) add_stops(t, source.config.value("eos_token_id", Json()));
-  source.chat_template = chat_template(config);
-  if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
-    LINNET_ASSIGN(source.chat_template, read_text(file.string(), 1 << 20));
-  }
-  source.sampler = sampler_defaults(generation);
-  return {};
-}
-
-// RWKV World's turns: "User: ...", a blank line, "Assistant: ...", a blank line.
-constexpr const char* kRwkvWorldTemplate =
-    "{% for m in messages %}"
-    "{% if m.role == 'system' %}{{ 'System: ' + m.content + '\\n\\n' }}"
-    "{% elif m.role == 'user' %}{{ 'User: ' + m.content + '\\n\\n' }}"
-    "{% else %}{{ 'Assistant: ' + m.content + '\\n\\n' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
-
-Result<void> import_gguf_text(const Gguf& gguf, const std::string& path, Source& source) {
-  const auto* model = gguf.find<std::string>("tokenizer.ggml.model");
-  const auto* tokens = gguf.find<std::vector<std::string>>("tokenizer.ggml.tokens");
-  if (!model || !tokens) {
-    source.notes.push_back(
-        "the file has no tokenizer: the result can be run on token ids, but not chatted with");
-    return {};
-  }
-  auto t = std::make_unique<fb::TokenizerT>();
-  const bool byte_level = *model == "gpt2";
-  if (byte_level) {
-    t->kind = fb::TokenizerKind::ByteLevelBpe;
-  } else if (*model == "llama") {
-    t->kind = fb::TokenizerKind::SentencePieceBpe;
-  } else if (*model == "t5") {
-    t->kind = fb::TokenizerKind::Unigram;
-  } else if (*model == "rwkv") {
-    t->kind = fb::TokenizerKind::RwkvWorld;
-  } else {
-    return fail(ErrorCode::kUnsupported,
-                strf("'{}' has a tokenizer of kind '{}', which Linnet does not have", path, *model));
-  }
-  const auto* kinds = gguf.find<std::vector<int64_t>>("tokenizer.ggml.token_type");
-  const auto* scores = gguf.find<std::vector<double>>("tokenizer.ggml.scores");
-  std::map<std::string, uint32_t> ids;
-  for (size_t i = 0; i < tokens->size(); ++i) {
-    const std::string& piece = (*tokens)[i];
-    static constexpr fb::TokenKind kKinds[] = {
-        fb::TokenKind::Normal,      fb::TokenKind::Normal, fb::TokenKind::Unknown, fb::TokenKind::Control,
-        fb::TokenKind::UserDefined, fb::TokenKind::Unused, fb::TokenKind::Byte};
-    const int64_t kind = kinds && i < kinds->size() ? (*kinds)[i] : 1;
-    const fb::TokenKind k = kind >= 0 && kind < 7 ? kKinds[kind] : fb::TokenKind::Normal;
-    std::string bytes = piece;
-    if (byte_level && k == fb::TokenKind::Normal && !decode_byte_level(piece, bytes)) bytes = piece;
-    if (*model == "rwkv" && k == fb::TokenKind::Normal) {  // bytes as Python prints them
-      auto plain = text::unescape_rwkv_piece(piece);
-      if (!plain)
-        return fail(ErrorCode::kInvalidFile,
-                    strf("'{}': token {} is '{}', which is no escaped text", path, i, piece));
-      bytes = std::move(*plain);
-    }
-    ids.emplace(piece, static_cast<uint32_t>(i));
-    t->pieces.push_back(std::move(bytes));
-    t->kinds.push_back(k);
-    if (scores && i < scores->size()) t->scores.push_back(static_cast<float>((*scores)[i]));
-    if (k == fb::TokenKind::Control || k == fb::TokenKind::UserDefined) {
-      auto added = std::make_unique<fb::AddedTokenT>();
-      added->id = static_cast<uint32_t>(i);
-      added->text = piece;
-      added->special = k == fb::TokenKind::Control;
-      if (!piece.empty()) t->added_tokens.push_back(std::move(added));
-    }
-  }
-  t->scores.resize(t->scores.empty() ? 0 : t->pieces.size());
-  if (const auto* merges = gguf.find<std::vector<std::string>>("tokenizer.ggml.merges");
-      merges && byte_level) {
-    for (const std::string& merge : *merges) {
-      const size_t space = merge.find(' ', 1);
-      const auto a = space == std::string::npos ? ids.end() : ids.find(merge.substr(0, space));
-      const auto b = space == std::string::npos ? ids.end() : ids.find(merge.substr(space + 1));
-      if (a == ids.end() || b == ids.end())
-        return fail(ErrorCode::kInvalidFile,
-                    strf("'{}': the merge '{}' does not name two pieces", path, merge));
-      t->merges.push_back(a->second);
-      t->merges.push_back(b->second);
-    }
-  }
-  const auto id_of = [&](const char* key) {
-    const auto* id = gguf.find<int64_t>(key);
-    return id && *id >= 0 && static_cast<size_t>(*id) < t->pieces.size() ? static_cast<int>(*id) : -1;
-  };
-  t->bos_id = id_of("tokenizer.ggml.bos_token_id");
-  t->eos_id = id_of("tokenizer.ggml.eos_token_id");
-  t->unknown_id = id_of("tokenizer.ggml.unknown_token_id");
-  t->pad_id = id_of("tokenizer.ggml.padding_token_id");
-  for (const char* key :
-       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
-    add_stop(*t, id_of(key));
-  for (const char* text : kEndOfTurn)
-    if (const auto it = ids.find(text); it != ids.end() && t->kinds[it->second] == fb::TokenKind::Control)
-      add_stop(*t, it->second);
-  const auto flag = [&](const char* key, bool absent) {
-    const auto* value = gguf.find<bool>(key);
-    return value ? *value : absent;
-  };
-  t->add_bos = flag("tokenizer.ggml.add_bos_token", *model == "llama");
-  t->add_eos = flag("tokenizer.ggml.add_eos_token", false);
-  if (byte_level) {
-    const auto* pre = gguf.find<std::string>("tokenizer.ggml.pre");
-    const std::string name = pre ? *pre : "default";
-    const auto steps = text::pretokenizer_preset(name);
-    if (!steps)
-      return fail(ErrorCode::kUnsupported,
-                  strf("'{}' has the pre-tokenizer '{}', which Linnet does not have", path, name));
-    for (const auto& step : *steps) {
-      auto s = std::make_unique<fb::PreTokenizerStepT>();
-      s->pattern = step.pattern;
-      s->invert = step.invert;
-      s->behavior = static_cast<fb::SplitBehavior>(step.behavior);
-      t->pre_tokenizer.push_back(std::move(s));
-    }
-    t->ignore_merges = text::preset_ignores_merges(name);
-    t->add_prefix_space = flag("tokenizer.ggml.add_space_prefix", false);
-  } else if (*model != "rwkv") {
-    t->escape_whitespaces = true;
-    t->add_dummy_prefix = flag("tokenizer.ggml.add_space_prefix", true);
-    t->remove_extra_whitespaces = flag("tokenizer.ggml.remove_extra_whitespaces", false);
-    t->byte_fallback = std::find(t->kinds.begin(), t->kinds.end(), fb::TokenKind::Byte) != t->kinds.end();
-    if (const auto* map = gguf.find<std::vector<int64_t>>("tokenizer.ggml.precompiled_charsmap"))
-      for (const int64_t byte : *map) t->charsmap.push_back(static_cast<uint8_t>(byte));
-    else if (*model == "t5")
-      t->normalization = "nmt_nfkc";
-  }
-  if (const auto* text = gguf.find<std::string>("tokenizer.chat_template")) source.chat_template = *text;
-  if (source.chat_template == "rwkv-world") source.chat_template = kRwkvWorldTemplate;  // a name, no template
-  source.tokenizer = std::move(t);
+  LINNET_TRY(merge_facts(folder, beside, source));
+  LINNET_ASSIGN(source.sampler, sampler_defaults(beside.generation, source.details, source.notes));
   return {};
 }
 

@@ -1,170 +1,87 @@
-// tokenizer.json (Hugging Face tokenizers) into the file's tokenizer table. What changes ids and is not
-// understood is refused by name.
-#include <algorithm>
-#include <map>
+// tokenizer.json (Hugging Face tokenizers) into the file's tokenizer table. What changes ids or printed text
+// and is not understood is refused by name.
+#include "converter/tokenizer_json.h"
 
-#include "converter/readers/json.h"
+#include <algorithm>
+#include <limits>
+#include <span>
+
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
+#include "runtime/session/tokenizer_io.h"
+#include "runtime/text/pretokenizer.h"
+#include "runtime/text/tokenizer.h"
 
 namespace linnet::convert {
+
+JsonFields::JsonFields(TokenizerBuilder& b, const Json& json, std::string where)
+    : b_(b), json_(json), where_(std::move(where)) {
+  if (!json.is_object()) {
+    refuse(strf("is {}, expected an object", json_text(json)));
+    return;
+  }
+  if (const auto type = json.find("type"); type != json.end() && type->is_string())
+    where_ += " " + type->get<std::string>();
+}
+
+void JsonFields::refuse(const std::string& why) { b_.refuse(where_ + " " + why); }
+
+const Json* JsonFields::find(const char* key) {
+  asked_.insert(key);
+  if (!json_.is_object()) return nullptr;
+  const auto it = json_.find(key);
+  return it == json_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::string JsonFields::text(const char* key, const std::string& absent) {
+  const Json* value = find(key);
+  if (value && value->is_string()) return value->get<std::string>();
+  if (value) refuse(strf("has '{}' {}, expected a string", key, json_text(*value)));
+  return absent;
+}
+
+bool JsonFields::flag(const char* key, bool absent) {
+  const Json* value = find(key);
+  if (value && value->is_boolean()) return value->get<bool>();
+  if (value) refuse(strf("has '{}' {}, expected true or false", key, json_text(*value)));
+  return absent;
+}
+
+int64_t JsonFields::integer(const char* key, int64_t absent, int64_t least, int64_t most) {
+  const Json* value = find(key);
+  if (!value) return absent;
+  if (const auto n = integer_of(*value, least, most)) return *n;
+  refuse(strf("has '{}' {}, expected an integer from {} to {}", key, json_text(*value), least, most));
+  return absent;
+}
+
+const Json& JsonFields::list(const char* key) {
+  static const Json kEmpty = Json::array();
+  const Json* value = find(key);
+  if (value && value->is_array()) return *value;
+  if (value) refuse(strf("has '{}' {}, expected a list", key, json_text(*value)));
+  return kEmpty;
+}
+
+void JsonFields::only(const char* key, const Json& value, const std::string& why) {
+  const Json* found = find(key);
+  if (found && *found != value)
+    refuse(strf("has '{}' {}, {}; Linnet supports {}", key, json_text(*found), why, json_text(value)));
+}
+
+void JsonFields::finish() {
+  if (!json_.is_object()) return;
+  asked_.insert("type");
+  for (const auto& [key, value] : json_.items())
+    if (!asked_.contains(key)) refuse(strf("has '{}' {}, which Linnet does not know", key, json_text(value)));
+}
+
 namespace {
 
-// As in GPT-2's encoder.py; ByteLevel's own regex.
-constexpr const char* kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
-constexpr const char* kBlock = "\xE2\x96\x81";  // U+2581, SentencePiece's space
-
-bool decode_base64(const std::string& text, std::vector<uint8_t>& bytes) {
-  uint32_t bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    if (c == '=') break;
-    const int value = c >= 'A' && c <= 'Z'   ? c - 'A'
-                      : c >= 'a' && c <= 'z' ? c - 'a' + 26
-                      : c >= '0' && c <= '9' ? c - '0' + 52
-                      : c == '+'             ? 62
-                      : c == '/'             ? 63
-                                             : -1;
-    if (value < 0) return false;
-    bits = bits << 6 | static_cast<uint32_t>(value);
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      bytes.push_back(static_cast<uint8_t>(bits >> held));
-    }
-  }
-  return true;
-}
-
-struct Builder {
-  const std::string& what;
-  fb::TokenizerT out;
-  std::string problem;
-  bool byte_level = false;
-  bool strips = false, collapses = false;  // converted SentencePiece models do both
-
-  void refuse(std::string why) {
-    if (problem.empty()) problem = std::move(why);
-  }
-  void unsupported(const char* part, const Json& json) {
-    refuse(strf("its {} {} is not supported", part, json_text(json, 300)));
-  }
-
-  void add_step(std::string pattern, fb::SplitBehavior behavior, bool invert = false) {
-    if (out.metaspace) refuse("its pre-tokenizer cuts behind Metaspace, which is not supported");
-    auto step = std::make_unique<fb::PreTokenizerStepT>();
-    step->pattern = std::move(pattern);
-    step->behavior = behavior;
-    step->invert = invert;
-    out.pre_tokenizer.push_back(std::move(step));
-  }
-};
-
-std::string quoted_pattern(const std::string& literal) {
-  std::string pattern;
-  for (const char c : literal) {
-    if (std::string_view("\\^$.|?*+()[]{}#-").find(c) != std::string_view::npos) pattern += '\\';
-    pattern += c;
-  }
-  return pattern;
-}
-
-fb::SplitBehavior behavior_of(Builder& b, const std::string& name) {
-  static const std::map<std::string, fb::SplitBehavior> kNames = {
-      {"Isolated", fb::SplitBehavior::Isolated},
-      {"Removed", fb::SplitBehavior::Removed},
-      {"MergedWithPrevious", fb::SplitBehavior::MergedWithPrevious},
-      {"MergedWithNext", fb::SplitBehavior::MergedWithNext},
-      {"Contiguous", fb::SplitBehavior::Contiguous}};
-  const auto it = kNames.find(name);
-  if (it != kNames.end()) return it->second;
-  b.refuse(strf("its split behaviour '{}' is not supported", name));
-  return fb::SplitBehavior::Isolated;
-}
-
-void read_normalizer(Builder& b, const Json& json) {
-  if (json.is_null()) return;
-  const std::string type = json.value("type", "");
-  const auto set = [&b](const char* name) {
-    if (!b.out.normalization.empty() && b.out.normalization != name)
-      b.refuse("it chains two Unicode normalisations");
-    b.out.normalization = name;
-  };
-  if (type == "Sequence") {
-    for (const Json& part : json.value("normalizers", Json::array())) read_normalizer(b, part);
-  } else if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
-    set(type == "NFC" ? "nfc" : type == "NFD" ? "nfd" : type == "NFKC" ? "nfkc" : "nfkd");
-  } else if (type == "Precompiled") {
-    if (!decode_base64(json.value("precompiled_charsmap", ""), b.out.charsmap))
-      b.refuse("its precompiled character map is no base64");
-  } else if (type == "Prepend" && json.value("prepend", "") == kBlock) {
-    b.out.add_dummy_prefix = true;
-  } else if (type == "Replace") {
-    const Json pattern = json.value("pattern", Json::object());
-    const std::string content = json.value("content", "");
-    if (pattern.value("String", "") == " " && content == kBlock)
-      b.out.escape_whitespaces = true;
-    else if (pattern.value("Regex", "") == " {2,}" && (content == " " || content == kBlock))
-      b.collapses = true;
-    else
-      b.unsupported("normalizer", json);
-  } else if (type == "Strip" && !json.value("strip_left", true) && json.value("strip_right", true) &&
-             !b.out.escape_whitespaces) {
-    b.strips = true;
-  } else {
-    b.unsupported("normalizer", json);
-  }
-}
-
-void read_pre_tokenizer(Builder& b, const Json& json) {
-  if (json.is_null()) return;
-  const std::string type = json.value("type", "");
-  if (type == "Sequence") {
-    for (const Json& part : json.value("pretokenizers", Json::array())) read_pre_tokenizer(b, part);
-  } else if (type == "ByteLevel") {
-    b.byte_level = true;
-    b.out.add_prefix_space = json.value("add_prefix_space", true);
-    if (json.value("use_regex", true)) b.add_step(kGpt2Pattern, fb::SplitBehavior::Isolated);
-  } else if (type == "Digits") {
-    if (json.value("individual_digits", false))
-      b.add_step(R"(\p{N})", fb::SplitBehavior::Isolated);
-    else
-      b.add_step(R"(\p{N}+)", fb::SplitBehavior::Isolated);
-  } else if (type == "Split") {
-    const Json pattern = json.value("pattern", Json::object());
-    std::string regex;
-    if (pattern.contains("Regex") && pattern["Regex"].is_string())
-      regex = pattern["Regex"].get<std::string>();
-    else if (pattern.contains("String") && pattern["String"].is_string())
-      regex = quoted_pattern(pattern["String"].get<std::string>());
-    else
-      b.unsupported("pre-tokenizer", json);
-    b.add_step(regex, behavior_of(b, json.value("behavior", "Isolated")), json.value("invert", false));
-  } else if (type == "Metaspace") {
-    if (json.value("replacement", kBlock) != kBlock || b.out.escape_whitespaces || b.out.add_dummy_prefix)
-      b.unsupported("pre-tokenizer", json);
-    b.out.metaspace = b.out.escape_whitespaces = true;
-    b.out.metaspace_split = json.value("split", true);
-    const std::string scheme =
-        json.value("prepend_scheme", json.value("add_prefix_space", true) ? "always" : "never");
-    b.out.add_dummy_prefix = scheme != "never";
-    b.out.prefix_first = scheme == "first";
-  } else if (type == "Whitespace") {
-    b.add_step(R"(\w+|[^\w\s]+)", fb::SplitBehavior::Removed, true);
-  } else if (type == "WhitespaceSplit") {
-    b.add_step(R"(\s+)", fb::SplitBehavior::Removed);
-  } else if (type == "Punctuation") {
-    b.add_step(R"([\p{P}$+<=>^`|~])", behavior_of(b, json.value("behavior", "Isolated")));
-  } else {
-    b.unsupported("pre-tokenizer", json);
-  }
-}
+constexpr size_t kMostPieces = size_t{1} << 22;
 
 // Pieces by id; gaps stay empty and unused.
-void set_piece(Builder& b, size_t id, std::string piece, fb::TokenKind kind) {
-  if (id >= (size_t{1} << 22)) return b.refuse(strf("it has the id {}, which is absurd", id));
+void set_piece(TokenizerBuilder& b, size_t id, std::string piece, fb::TokenKind kind) {
   if (b.out.pieces.size() <= id) {
     b.out.pieces.resize(id + 1);
     b.out.kinds.resize(id + 1, fb::TokenKind::Unused);
@@ -173,19 +90,8 @@ void set_piece(Builder& b, size_t id, std::string piece, fb::TokenKind kind) {
   b.out.kinds[id] = kind;
 }
 
-void read_bpe(Builder& b, const Json& model) {
-  const Json& vocab = model["vocab"];
-  std::map<std::string, uint32_t> ids;
-  for (const auto& [piece, id] : vocab.items()) {
-    if (!id.is_number_unsigned()) return b.refuse(strf("the piece '{}' has no id", piece));
-    ids[piece] = id.get<uint32_t>();
-    std::string bytes = piece;
-    if (b.byte_level && !decode_byte_level(piece, bytes))
-      bytes = piece;  // an added token that is in the vocabulary too
-    set_piece(b, id.get<size_t>(), std::move(bytes), fb::TokenKind::Normal);
-  }
-  if (!b.problem.empty()) return;
-  for (const Json& merge : model.value("merges", Json::array())) {
+void read_merges(TokenizerBuilder& b, const Json& merges, size_t prefix) {
+  for (const Json& merge : merges) {
     std::string left, right;
     if (merge.is_string()) {
       const auto text = merge.get<std::string>();
@@ -199,65 +105,89 @@ void read_bpe(Builder& b, const Json& model) {
     } else {
       return b.refuse("a merge is not two pieces");
     }
-    const auto a = ids.find(left), c = ids.find(right), both = ids.find(left + right);
-    if (a == ids.end() || c == ids.end() || both == ids.end())
+    const auto a = b.vocabulary.find(left), c = b.vocabulary.find(right), none = b.vocabulary.end();
+    const bool fits = a != none && c != none && right.size() >= prefix &&
+                      b.vocabulary.find(left + right.substr(prefix)) != none;
+    if (!fits)
       return b.refuse(strf("the merge '{}' + '{}' names pieces that are not in the vocabulary", left, right));
     b.out.merges.push_back(a->second);
     b.out.merges.push_back(c->second);
   }
-  b.out.byte_fallback = model.value("byte_fallback", false);
-  b.out.ignore_merges = model.value("ignore_merges", false);
-  if (b.byte_level) {
-    b.out.kind = fb::TokenizerKind::ByteLevelBpe;
-    return;
+}
+
+void read_bpe(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
+  fb::TokenizerT& t = b.out;
+  t.kind = fb::TokenizerKind::SentencePieceBpe;
+  for (const auto& [piece, value] : vocab.items()) {
+    const auto id = integer_of(value, 0, static_cast<int64_t>(kMostPieces) - 1);
+    if (!id) return b.refuse(strf("the piece '{}' has the id {}", piece, json_text(value)));
+    b.vocabulary[piece] = static_cast<uint32_t>(*id);
+    set_piece(b, static_cast<size_t>(*id), piece, fb::TokenKind::Normal);
   }
-  b.out.kind = fb::TokenizerKind::SentencePieceBpe;
+  t.subword_prefix = in.text("continuing_subword_prefix");
+  t.word_suffix = in.text("end_of_word_suffix");
+  t.separate_unknowns = !in.flag("fuse_unk", false);
+  t.byte_fallback = in.flag("byte_fallback", false);
+  t.ignore_merges = in.flag("ignore_merges", false);
+  if (const Json* dropout = in.find("dropout"); dropout && number_of(*dropout).value_or(1) != 0)
+    in.refuse(strf("has 'dropout' {}, which gives other ids each time: set it to null", json_text(*dropout)));
+  read_merges(b, in.list("merges"), t.subword_prefix.size());
   // Where there are no merges, there is nothing to rank either.
-  if (b.out.merges.empty()) b.out.scores.assign(b.out.pieces.size(), 0.0f);
+  if (t.merges.empty()) t.scores.assign(t.pieces.size(), 0.0f);
+  if (const std::string unknown = in.text("unk_token"); !unknown.empty()) {
+    const auto it = b.vocabulary.find(unknown);
+    if (it != b.vocabulary.end()) t.unknown_id = static_cast<int>(it->second);
+  }
 }
 
-void mark_bytes_and_unknown(Builder& b, const Json& model) {
-  for (size_t i = 0; i < b.out.pieces.size(); ++i) {
-    const std::string& piece = b.out.pieces[i];
-    if (b.out.byte_fallback && piece.size() == 6 && piece.starts_with("<0x") && piece.back() == '>')
-      b.out.kinds[i] = fb::TokenKind::Byte;
-  }
-  if (model.contains("unk_token") && model["unk_token"].is_string()) {
-    const auto it =
-        std::find(b.out.pieces.begin(), b.out.pieces.end(), model["unk_token"].get<std::string>());
-    if (it != b.out.pieces.end()) b.out.unknown_id = static_cast<int>(it - b.out.pieces.begin());
-  }
-  if (model.contains("unk_id") && model["unk_id"].is_number_integer())
-    b.out.unknown_id = model["unk_id"].get<int>();
-  if (b.out.unknown_id >= 0 && static_cast<size_t>(b.out.unknown_id) < b.out.kinds.size())
-    b.out.kinds[static_cast<size_t>(b.out.unknown_id)] = fb::TokenKind::Unknown;
-}
-
-void read_unigram(Builder& b, const Json& model) {
+void read_unigram(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
   b.out.kind = fb::TokenizerKind::Unigram;
-  b.out.byte_fallback = model.value("byte_fallback", false);
+  b.out.byte_fallback = in.flag("byte_fallback", false);
   size_t id = 0;
-  for (const Json& entry : model["vocab"]) {
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+  for (const Json& entry : vocab) {
+    const auto score = entry.is_array() && entry.size() == 2 ? number_of(entry[1]) : std::nullopt;
+    if (!score || !entry[0].is_string() || id >= kMostPieces)
       return b.refuse("a piece of its vocabulary is not [text, score]");
+    b.vocabulary.emplace(entry[0].get<std::string>(), static_cast<uint32_t>(id));
     set_piece(b, id++, entry[0].get<std::string>(), fb::TokenKind::Normal);
-    b.out.scores.push_back(entry[1].get<float>());
+    b.out.scores.push_back(static_cast<float>(*score));
   }
+  b.out.unknown_id = static_cast<int>(in.integer("unk_id", -1, 0, static_cast<int64_t>(id) - 1));
 }
 
-void read_added_tokens(Builder& b, const Json& json) {
-  for (const Json& token : json.value("added_tokens", Json::array())) {
-    if (!token.is_object() || !token.value("id", Json()).is_number_unsigned() ||
-        !token.value("content", Json()).is_string())
-      return b.refuse("an added token has no id and content");
+void mark_bytes_and_unknown(TokenizerBuilder& b) {
+  fb::TokenizerT& t = b.out;
+  size_t bytes = 0;
+  for (size_t i = 0; i < t.pieces.size(); ++i) {
+    const std::string& piece = t.pieces[i];
+    if (!t.byte_fallback || piece.size() != 6 || !piece.starts_with("<0x") || piece.back() != '>') continue;
+    t.kinds[i] = fb::TokenKind::Byte;
+    ++bytes;
+  }
+  if (t.unknown_id >= 0 && static_cast<size_t>(t.unknown_id) < t.kinds.size())
+    t.kinds[static_cast<size_t>(t.unknown_id)] = fb::TokenKind::Unknown;
+  if (t.kind == fb::TokenizerKind::Unigram && t.unknown_id < 0 && bytes < 256)
+    b.refuse("its model Unigram has no unk_id, and not all bytes: it fails on unknown characters");
+}
+
+void read_added_tokens(TokenizerBuilder& b, const Json& list) {
+  for (const Json& token : list) {
+    JsonFields in(b, token, "an added token");
     auto added = std::make_unique<fb::AddedTokenT>();
-    added->id = token["id"].get<uint32_t>();
-    added->text = token["content"].get<std::string>();
-    added->special = token.value("special", false);
-    added->left_strip = token.value("lstrip", false);
-    added->right_strip = token.value("rstrip", false);
-    added->single_word = token.value("single_word", false);
-    added->normalized = token.value("normalized", true);
+    const int64_t id = in.integer("id", -1, 0, static_cast<int64_t>(kMostPieces) - 1);
+    added->id = static_cast<uint32_t>(id);
+    added->text = in.text("content");
+    if (id < 0 || added->text.empty()) return b.refuse("an added token has no id and content");
+    added->special = in.flag("special", false);
+    added->left_strip = in.flag("lstrip", false);
+    added->right_strip = in.flag("rstrip", false);
+    added->single_word = in.flag("single_word", false);
+    added->normalized = in.flag("normalized", true);
+    in.finish();
+    const auto known = b.vocabulary.find(added->text);
+    if (known != b.vocabulary.end() && known->second != added->id)
+      return b.refuse(strf("the added token '{}' has the id {}, in the vocabulary it is {}", added->text,
+                           added->id, known->second));
     set_piece(b, added->id, added->text,
               added->special ? fb::TokenKind::Control : fb::TokenKind::UserDefined);
     b.out.added_tokens.push_back(std::move(added));
@@ -265,89 +195,104 @@ void read_added_tokens(Builder& b, const Json& json) {
   if (!b.out.scores.empty()) b.out.scores.resize(b.out.pieces.size(), 0.0f);
 }
 
-// What is put around one text: only a first and a last special token are understood.
-void read_post_processor(Builder& b, const Json& json) {
-  if (json.is_null()) return;
-  const std::string type = json.value("type", "");
-  if (type == "Sequence") {
-    for (const Json& part : json.value("processors", Json::array())) read_post_processor(b, part);
-  } else if (type == "TemplateProcessing") {
-    const Json single = json.value("single", Json::array());
-    bool seen_text = false;
-    for (const Json& part : single) {
-      if (part.contains("Sequence")) {
-        seen_text = true;
-        continue;
-      }
-      const std::string name = part.contains("SpecialToken") ? part["SpecialToken"].value("id", "") : "";
-      const auto it = std::find_if(b.out.added_tokens.begin(), b.out.added_tokens.end(),
-                                   [&](const auto& t) { return t->text == name; });
-      if (it == b.out.added_tokens.end()) return b.unsupported("post-processor", part);
-      (seen_text ? b.out.add_eos : b.out.add_bos) = true;
-      (seen_text ? b.out.eos_id : b.out.bos_id) = static_cast<int>((*it)->id);
-    }
-  } else if (type != "ByteLevel") {
-    b.unsupported("post-processor", json);
+// Byte-level BPE as GPT-2 has it can work on bytes, which is the same and faster: the pieces are stored as
+// bytes.
+void store_as_bytes(TokenizerBuilder& b) {
+  fb::TokenizerT& t = b.out;
+  const bool last = b.byte_level_steps == 1 && !t.pre_tokenizer.empty() &&
+                    t.pre_tokenizer.back()->kind == fb::PreTokenizerKind::ByteLevel;
+  const bool printed =
+      t.decoder.empty() || (t.decoder.size() == 1 && t.decoder[0]->kind == fb::TextStepKind::ByteLevel);
+  if (t.kind != fb::TokenizerKind::SentencePieceBpe || !last || !printed || b.byte_level_normalizer ||
+      !t.subword_prefix.empty() || !t.word_suffix.empty() || t.byte_fallback)
+    return;
+  std::vector<bool> added(t.pieces.size()), seen(256);
+  for (const auto& token : t.added_tokens) added[token->id] = true;
+  std::vector<std::string> bytes(t.pieces.size());
+  for (size_t i = 0; i < t.pieces.size(); ++i) {
+    if (added[i])
+      bytes[i] = t.pieces[i];
+    else if (!text::bytes_of_byte_level(t.pieces[i], bytes[i]))
+      return;
+    else if (bytes[i].size() == 1)
+      seen[static_cast<unsigned char>(bytes[i][0])] = true;
   }
+  // Without one of the bytes there are unknown characters, which are more than one byte.
+  if (std::find(seen.begin(), seen.end(), false) != seen.end()) return;
+  // A merge of or into an added token that is no text of bytes.
+  for (const uint32_t id : t.merges)
+    if (std::string plain; added[id] && !text::bytes_of_byte_level(t.pieces[id], plain)) return;
+  t.pieces = std::move(bytes);
+  t.pre_tokenizer.pop_back();
+  t.decoder.clear();
+  t.kind = fb::TokenizerKind::ByteLevelBpe;
+  t.scores.clear();
+}
+
+// A file without a decoder: the library would put a space between any two tokens.
+void assume_decoder(TokenizerBuilder& b) {
+  if (b.has_decoder) return;
+  b.notes.push_back(
+      "tokenizer.json has no decoder: tokens are printed one behind the other, U+2581 as a space");
+  const auto add = [&b](fb::TextStepKind kind, const char* pattern = "") {
+    auto step = std::make_unique<fb::TextStepT>();
+    step->kind = kind;
+    step->pattern = pattern;
+    step->text = " ";
+    b.out.decoder.push_back(std::move(step));
+  };
+  if (b.byte_level_steps > 0 || b.byte_level_normalizer) return add(fb::TextStepKind::ByteLevel);
+  if (!b.out.word_suffix.empty()) add(fb::TextStepKind::WordEnd, b.out.word_suffix.c_str());
+  add(fb::TextStepKind::Replace, kBlock);
+  add(fb::TextStepKind::ByteFallback);
+}
+
+void read_all(TokenizerBuilder& b, const Json& json) {
+  JsonFields in(b, json, "it");
+  in.without_effect("version");
+  for (const char* key : {"truncation", "padding"})
+    if (const Json* value = in.find(key))
+      b.notes.push_back(
+          strf("tokenizer.json sets {} {}, which is not applied, as transformers does not unless asked", key,
+               json_text(*value)));
+  const auto part = [&in](const char* key) {
+    const Json* value = in.find(key);
+    return value ? *value : Json();
+  };
+  read_normalizer(b, part("normalizer"));
+  read_pre_tokenizer(b, part("pre_tokenizer"));
+  read_decoder(b, part("decoder"));
+  const Json model_json = part("model");
+  JsonFields model(b, model_json, "its model");
+  const std::string type = model.text("type", model_json.contains("merges") ? "BPE" : "Unigram");
+  const Json* vocab = model.find("vocab");
+  if (vocab && type == "BPE" && vocab->is_object())
+    read_bpe(b, model, *vocab);
+  else if (vocab && type == "Unigram" && vocab->is_array())
+    read_unigram(b, model, *vocab);
+  else
+    b.refuse(strf("its model '{}' is not supported (BPE and Unigram with a vocabulary are)", type));
+  model.finish();
+  mark_bytes_and_unknown(b);
+  read_added_tokens(b, in.list("added_tokens"));
+  read_post_processor(b, part("post_processor"));
+  in.finish();
+  b.out.steps = true;
+  b.out.hugging_face = true;
+  assume_decoder(b);
+  if (b.problem.empty()) store_as_bytes(b);
 }
 
 }  // namespace
 
-bool decode_byte_level(const std::string& piece, std::string& bytes) {
-  // Printable bytes stand for themselves; the other 68 are U+0100 and up, in order.
-  static const std::vector<int> kByteOf = [] {
-    std::vector<int> table(0x100 + 68, -1);
-    int next = 0x100;
-    for (int byte = 0; byte < 256; ++byte) {
-      const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-      table[static_cast<size_t>(printable ? byte : next++)] = byte;
-    }
-    return table;
-  }();
-  bytes.clear();
-  for (size_t i = 0; i < piece.size();) {
-    const auto first = static_cast<unsigned char>(piece[i]);
-    size_t code = first, length = 1;
-    if (first >= 0x80) {
-      if ((first & 0xE0) != 0xC0 || i + 1 >= piece.size()) return false;
-      code = static_cast<size_t>(first & 0x1F) << 6 | (static_cast<unsigned char>(piece[i + 1]) & 0x3Fu);
-      length = 2;
-    }
-    if (code >= kByteOf.size() || kByteOf[code] < 0) return false;
-    bytes += static_cast<char>(kByteOf[code]);
-    i += length;
-  }
-  return true;
-}
-
-Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string& what) {
-  Builder b{what, {}, {}, false};
+Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string& what,
+                                             std::vector<std::string>* notes) {
+  TokenizerBuilder b;
+  if (!json.is_object() || !json.contains("model") || !json["model"].is_object() ||
+      !json["model"].contains("vocab"))
+    return fail(ErrorCode::kInvalidFile, strf("{} has no model with a vocabulary", what));
   try {
-    if (!json.is_object() || !json.contains("model") || !json["model"].is_object() ||
-        !json["model"].contains("vocab"))
-      return fail(ErrorCode::kInvalidFile, strf("{} has no model with a vocabulary", what));
-    const Json& model = json["model"];
-    read_normalizer(b, json.value("normalizer", Json()));
-    read_pre_tokenizer(b, json.value("pre_tokenizer", Json()));
-    if (json.contains("decoder") && json["decoder"].is_object() &&
-        json["decoder"].value("type", "") == "ByteLevel")
-      b.byte_level = true;
-    const std::string type = model.value("type", model.contains("merges") ? "BPE" : "");
-    if (type == "BPE" && model["vocab"].is_object())
-      read_bpe(b, model);
-    else if (type == "Unigram" && model["vocab"].is_array())
-      read_unigram(b, model);
-    else
-      b.refuse(strf("its model '{}' is not supported (BPE and Unigram are)", type));
-    read_added_tokens(b, json);
-    mark_bytes_and_unknown(b, model);
-    read_post_processor(b, json.value("post_processor", Json()));
-    if (b.strips != b.collapses)
-      b.refuse("its normalizer strips spaces or joins them: only both together are supported");
-    b.out.remove_extra_whitespaces = b.strips;
-    b.out.hugging_face = b.out.kind != fb::TokenizerKind::ByteLevelBpe;
-    if (!b.out.hugging_face && !b.out.charsmap.empty())
-      b.refuse("its byte-level model has a precompiled character map");
+    read_all(b, json);
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception& e) {  // a value of an unexpected type
@@ -355,6 +300,10 @@ Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string
   }
   if (!b.problem.empty())
     return fail(ErrorCode::kUnsupported, strf("{} cannot be imported: {}", what, b.problem));
+  // Patterns that do not compile, steps in an order that is not possible.
+  if (const auto built = text::Tokenizer::create(text::from_fb(b.out)); !built)
+    return fail(ErrorCode::kUnsupported, strf("{} cannot be imported: {}", what, built.error().message));
+  if (notes) notes->insert(notes->end(), b.notes.begin(), b.notes.end());
   return std::move(b.out);
 }
 

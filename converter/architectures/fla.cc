@@ -30,8 +30,7 @@ void read_specification(Importer& in, const FlaModel& model, const Json& attn,
   const auto given = [&](const char* key) { return attn.contains(key) && !attn[key].is_null(); };
   const auto integer = [&](const char* key, int64_t absent) {
     if (!given(key)) return absent;
-    if (attn[key].is_number_integer() && attn[key].get<int64_t>() > 0 && attn[key].get<int64_t>() < (1 << 30))
-      return attn[key].get<int64_t>();
+    if (const auto n = integer_of(attn[key], 1, (1 << 30) - 1)) return *n;
     refuse(key, "a positive integer");
     return int64_t{1};
   };
@@ -52,8 +51,8 @@ void read_specification(Importer& in, const FlaModel& model, const Json& attn,
       refuse("qkv_bias", "true or false");
   }
   if (given("rope_theta")) {
-    if (attn["rope_theta"].is_number() && attn["rope_theta"].get<double>() > 0)
-      a.theta = attn["rope_theta"].get<double>();
+    if (const auto theta = number_of(attn["rope_theta"]); theta && *theta > 0)
+      a.theta = *theta;
     else
       refuse("rope_theta", "a positive number");
   }
@@ -64,10 +63,11 @@ void read_specification(Importer& in, const FlaModel& model, const Json& attn,
   if (!given("layers") || !attn["layers"].is_array())
     return in.fail("config.json: attn.layers must be a list");
   for (const Json& layer : attn["layers"]) {
-    if (!layer.is_number_integer() || layer.get<int64_t>() < 0 || layer.get<int64_t>() >= model.layers)
+    const auto n = integer_of(layer, 0, model.layers - 1);
+    if (!n)
       in.fail(
           strf("config.json: attn.layers has {}, expected layers below {}", json_text(layer), model.layers));
-    else if (auto& slot = layers[static_cast<size_t>(layer.get<int64_t>())]; slot)
+    else if (auto& slot = layers[static_cast<size_t>(*n)]; slot)
       in.fail(strf("config.json: attn.layers names layer {} twice", json_text(layer)));
     else
       slot = a;
@@ -134,7 +134,7 @@ FlaModel read_fla(Importer& in, double hidden_ratio) {
   m.vocabulary = in.integer("vocab_size");
   m.epsilon = static_cast<float>(in.number("norm_eps", 1e-6));
   m.activation = in.activation("hidden_act", "swish");
-  m.tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  m.tied = in.tied("model.embeddings.weight");
   // As the library computes it when the config leaves it open: two thirds, up to a multiple of 256.
   const auto wide =
       static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", hidden_ratio) * 2 / 3);

@@ -72,7 +72,7 @@ void gemma2(Importer& in, const std::string& prefix, const Begin& begin, const E
 }  // namespace
 
 void import_gemma2(Importer& in) {
-  const bool tied = in.flag("tie_word_embeddings", true) || !in.has("lm_head.weight");
+  const bool tied = in.tied("model.embed_tokens.weight", true);
   Frame frame;
   gemma2(
       in, "model.",

@@ -1,6 +1,7 @@
 #include "converter/architectures/importer.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <stdexcept>
 
@@ -41,6 +42,23 @@ std::vector<int64_t> without_ones(const std::vector<int64_t>& shape) {
   for (const int64_t n : shape)
     if (n != 1) result.push_back(n);
   return result;
+}
+
+// Whether two tensors hold the same values.
+Result<bool> same_rows(const TensorSet& tensors, const std::string& one, const std::string& other) {
+  LINNET_ASSIGN(const Rows a, tensors.rows(one));
+  LINNET_ASSIGN(const Rows b, tensors.rows(other));
+  if (a->rows != b->rows || a->columns != b->columns) return false;
+  const int64_t block = std::max<int64_t>(1, (1 << 18) / std::max<int64_t>(1, a->columns));
+  std::vector<float> x(static_cast<size_t>(block * a->columns)), y(x.size());
+  for (int64_t begin = 0; begin < a->rows; begin += block) {
+    const int64_t count = std::min(block, a->rows - begin);
+    LINNET_TRY(a->read(begin, count, x.data()));
+    LINNET_TRY(b->read(begin, count, y.data()));
+    if (std::memcmp(x.data(), y.data(), static_cast<size_t>(count * a->columns) * sizeof(float)) != 0)
+      return false;
+  }
+  return true;
 }
 }  // namespace
 
@@ -101,11 +119,12 @@ int64_t Importer::integer(const std::string& key, int64_t absent) {
   const Json* value = find(key);
   if (!value) return absent;
   const int64_t most = most_of(key), least = key.ends_with("layers") ? 0 : -1;
-  if (!value->is_number_integer() || value->get<int64_t>() < least || value->get<int64_t>() > most) {
+  const auto n = integer_of(*value, least, most);
+  if (!n) {
     fail(strf("config.json: '{}' is {}, expected an integer from 0 to {}", key, json_text(*value), most));
     return absent > 0 ? absent : 1;
   }
-  return value->get<int64_t>();
+  return *n;
 }
 
 int64_t Importer::layer_count() {
@@ -123,11 +142,12 @@ double Importer::number(const std::string& key) {
 double Importer::number(const std::string& key, double absent) {
   const Json* value = find(key);
   if (!value) return absent;
-  if (!value->is_number()) {
+  const auto d = number_of(*value);
+  if (!d) {
     fail(strf("config.json: '{}' is {}, expected a number", key, json_text(*value)));
     return absent;
   }
-  return value->get<double>();
+  return *d;
 }
 
 bool Importer::flag(const std::string& key, bool absent) {
@@ -178,6 +198,26 @@ fb::Activation Importer::activation(const std::string& key, const std::string& a
   if (it != kNames.end()) return it->second;
   fail(strf("config.json: '{}' is '{}', which Linnet does not have", key, name));
   return fb::Activation::Silu;
+}
+
+bool Importer::tied(const std::string& table, bool absent, const std::string& head) {
+  const bool said = flag("tie_word_embeddings", absent);
+  if (!has(head)) {
+    if (!said && has_key("tie_word_embeddings"))
+      notes_.push_back(
+          strf("'tie_word_embeddings' is false, but there is no '{}': '{}' is used", head, table));
+    return true;
+  }
+  if (!said || !has(table)) return false;
+  if (shape(head) == shape(table)) {
+    const auto same = same_rows(tensors_, head, table);
+    if (!same) fail(same.error().message);
+    if (!same || *same) return true;
+  }
+  notes_.push_back(
+      strf("'tie_word_embeddings' is true, but '{}' is another matrix than '{}': it is used as the head",
+           head, table));
+  return false;
 }
 
 Rows Importer::rows(const std::string& name, std::vector<int64_t> expected) {

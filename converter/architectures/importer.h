@@ -58,6 +58,10 @@ class Importer {
   // Refuses a value that this importer would otherwise ignore, naming key, value and what is supported.
   void expect(const std::string& key, const Json& supported, const std::string& why = "");
   fb::Activation activation(const std::string& key, const std::string& absent);
+  // Whether the embedding table is the head too: there is no `head`, or tie_word_embeddings says so and
+  // `head` is not another matrix than `table`. As transformers 5 does, a head of its own is used whatever the
+  // flag says; both contradictions are noted.
+  bool tied(const std::string& table, bool absent = false, const std::string& head = "lm_head.weight");
 
   // ---- tensors ----
   bool has(const std::string& name) const { return tensors_.has(name); }

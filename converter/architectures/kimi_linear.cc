@@ -40,12 +40,12 @@ void mark(Importer& in, const Json& config, const char* key, std::vector<int>& k
   if (!config.contains(key) || !config[key].is_array())
     return in.fail(strf("config.json: linear_attn_config.{} must be a list", key));
   for (const Json& layer : config[key]) {
-    const auto n = layer.is_number_integer() ? layer.get<int64_t>() : 0;
-    if (n < 1 || n > static_cast<int64_t>(kind.size()))
+    const auto n = integer_of(layer, 1, static_cast<int64_t>(kind.size()));
+    if (!n)
       in.fail(strf("config.json: linear_attn_config.{} has {}, expected layers 1 to {}", key,
                    json_text(layer), kind.size()));
     else
-      kind[static_cast<size_t>(n - 1)] = value;
+      kind[static_cast<size_t>(*n - 1)] = value;
   }
 }
 
@@ -56,9 +56,7 @@ void read_layers(Importer& in, Kimi& m) {
   if (!linear.is_object()) return in.fail("config.json: 'linear_attn_config' must be an object");
   const auto size = [&](const char* key, const char* other, int64_t absent) {
     if (!linear.contains(key) || linear[key].is_null()) return in.integer(other, absent);
-    if (linear[key].is_number_integer() && linear[key].get<int64_t>() > 0 &&
-        linear[key].get<int64_t>() < (1 << 20))
-      return linear[key].get<int64_t>();
+    if (const auto n = integer_of(linear[key], 1, (1 << 20) - 1)) return *n;
     in.fail(strf("config.json: linear_attn_config.{} is {}, expected a positive integer", key,
                  json_text(linear[key])));
     return int64_t{1};

@@ -64,7 +64,7 @@ LlamaShape read_llama(Importer& in) {
   s.intermediate = in.integer("intermediate_size");
   s.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-6));
   s.activation = in.activation("hidden_act", "silu");
-  s.tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  s.tied = in.tied("model.embed_tokens.weight");
   s.rope = read_rope(in, s.head_dim);
   in.expect("pretraining_tp", 1);
   return s;

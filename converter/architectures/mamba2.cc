@@ -12,12 +12,14 @@ namespace linnet::convert {
 void finish_mamba2(Importer& in, Mamba2& m) {
   if (in.has_key("time_step_limit")) {
     const Json& limit = in.config()["time_step_limit"];
-    const bool pair = limit.is_array() && limit.size() == 2 && limit[0].is_number() && limit[1].is_number();
-    if (!pair || limit[0].get<double>() < 0) {
+    const bool pair = limit.is_array() && limit.size() == 2;
+    const auto least = pair ? number_of(limit[0]) : std::nullopt,
+               most = pair ? number_of(limit[1], true) : std::nullopt;
+    if (!least || !most || *least < 0) {
       in.fail(strf("config.json: 'time_step_limit' is {}, expected two numbers", json_text(limit)));
     } else {
-      m.step_minimum = limit[0].get<float>();
-      m.step_maximum = limit[1].get<double>() < 1e30 ? limit[1].get<float>() : 0.0f;  // infinity
+      m.step_minimum = static_cast<float>(*least);
+      m.step_maximum = *most < 1e30 ? static_cast<float>(*most) : 0.0f;  // infinity
     }
   }
   if (m.heads <= 0 || m.groups <= 0 || m.heads % m.groups != 0 || m.head_dim <= 0 || m.state <= 0 ||
@@ -106,7 +108,7 @@ void import_mamba2(Importer& in) {
   in.expect("norm_before_gate", false);
   finish_mamba2(in, m);
   const int64_t layers = in.layer_count(), vocabulary = in.integer("vocab_size");
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  const bool tied = in.tied("backbone.embeddings.weight");
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "backbone.embeddings.weight", vocabulary, m.hidden, 1, tied);
   Value x = frame.x;

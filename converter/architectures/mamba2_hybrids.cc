@@ -49,8 +49,10 @@ std::vector<double> multipliers(Importer& in, const std::string& key, size_t cou
   if (!in.has_key(key)) return result;
   const Json& list = in.config()[key];
   bool fits = list.is_array() && list.size() == count;
-  for (size_t i = 0; fits && i < count; ++i)
-    if ((fits = list[i].is_number())) result[i] = list[i].get<double>();
+  for (size_t i = 0; fits && i < count; ++i) {
+    const auto number = number_of(list[i]);
+    if ((fits = number.has_value())) result[i] = *number;
+  }
   if (!fits) in.fail(strf("config.json: '{}' is {}, expected {} numbers", key, json_text(list), count));
   return result;
 }
@@ -88,7 +90,13 @@ void import_falcon_h1(Importer& in) {
   const double ssm_in = in.number("ssm_in_multiplier", 1), ssm_out = in.number("ssm_out_multiplier", 1);
   const fb::Activation act = in.activation("hidden_act", "silu");
   const bool mlp_bias = in.flag("mlp_bias", false);
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  const bool tied = in.tied("model.embed_tokens.weight");
+  Mamba2 mamba;
+  mamba.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-5));
+  if (std::find(is_attention.begin(), is_attention.end(), false) != is_attention.end()) {
+    mamba = read_hybrid_mamba(in, hidden);
+    mamba.output_bias = mamba.bias;
+  }
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden,
                                            static_cast<float>(in.number("embedding_multiplier", 1)), tied);
@@ -126,8 +134,6 @@ void import_granite_hybrid(Importer& in) {
   const int64_t vocabulary = in.integer("vocab_size"), shared = in.integer("shared_intermediate_size", 1024);
   const int64_t experts = in.integer("num_local_experts", 0), top_k = in.integer("num_experts_per_tok", 0);
   const int64_t intermediate = in.integer("intermediate_size");
-  Mamba2 mamba = read_hybrid_mamba(in, hidden);
-  mamba.output_bias = mamba.bias;
   AttentionLayer attention = read_attention(in, hidden);
   attention.scale = in.number("attention_multiplier", 1);
   const std::string positions = in.text("position_embedding_type", "nope");
@@ -138,7 +144,7 @@ void import_granite_hybrid(Importer& in) {
   in.expect("normalization_function", "rmsnorm");
   const double residual = in.number("residual_multiplier", 1);
   const fb::Activation act = in.activation("hidden_act", "silu");
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  const bool tied = in.tied("model.embed_tokens.weight");
   if (experts > 0) check_experts(in, experts, top_k);
   const char* key = in.has_key("layer_types") ? "layer_types" : "layers_block_type";
   std::vector<bool> is_attention(static_cast<size_t>(layers), false);
@@ -149,6 +155,12 @@ void import_granite_hybrid(Importer& in) {
       if (!is_attention[static_cast<size_t>(i)] && type != "mamba" && type != "linear_attention")
         in.fail(strf("config.json: {}[{}] is {}, expected mamba or attention", key, i, type));
     }
+  }
+  Mamba2 mamba;
+  mamba.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-5));
+  if (std::find(is_attention.begin(), is_attention.end(), false) != is_attention.end()) {
+    mamba = read_hybrid_mamba(in, hidden);
+    mamba.output_bias = mamba.bias;
   }
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden,

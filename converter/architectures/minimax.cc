@@ -90,7 +90,7 @@ void import_minimax(Importer& in) {
   attention.window = in.integer("sliding_window", 0);
   const auto epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-5));
   const fb::Activation act = in.activation("hidden_act", "silu");
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  const bool tied = in.tied("model.embed_tokens.weight");
   const std::vector<bool> lightning = lightning_layers(in, layers);
   check_experts(in, experts, top_k);
   if (attention.heads < 1 || attention.heads > 65536 || attention.head_dim < 1)

@@ -148,8 +148,8 @@ Moe read_moe(Importer& in, int64_t layers, int64_t experts, int64_t top_k) {
   for (int64_t i = 0; i < layers; ++i) m.dense[static_cast<size_t>(i)] = (i + 1) % m.step != 0;
   if (in.has_key("mlp_only_layers"))
     for (const Json& layer : in.config()["mlp_only_layers"]) {
-      if (layer.is_number_integer() && layer.get<int64_t>() >= 0 && layer.get<int64_t>() < layers)
-        m.dense[static_cast<size_t>(layer.get<int64_t>())] = true;
+      if (const auto n = integer_of(layer, 0, layers - 1))
+        m.dense[static_cast<size_t>(*n)] = true;
       else
         in.fail(
             strf("config.json: mlp_only_layers has {}, expected layers below {}", json_text(layer), layers));
@@ -200,10 +200,10 @@ void import_hybrid(Importer& in, int64_t experts, int64_t top_k) {
   const bool some_dense = std::find(moe.dense.begin(), moe.dense.end(), true) != moe.dense.end();
   const int64_t intermediate = some_dense ? in.integer("intermediate_size") : 0;
   const fb::Activation act = in.activation("hidden_act", "silu");
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
   // Multimodal releases keep the text part apart.
   const std::string model =
       in.has("model.language_model.embed_tokens.weight") ? "model.language_model" : "model";
+  const bool tied = in.tied(model + ".embed_tokens.weight");
   in.skip("model.visual.", "the vision encoder");
   in.skip("mtp.", "prediction of several tokens");
   if (!in.errors().empty()) return;

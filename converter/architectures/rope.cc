@@ -15,11 +15,10 @@ double field(Importer& in, const Json& scaling, const char* key, double absent, 
     if (required) in.fail(strf("config.json: the rotary scaling has no '{}'", key));
     return absent;
   }
-  if (!it->is_number()) {
+  const auto found = number_of(*it);
+  if (!found)
     in.fail(strf("config.json: '{}' of the rotary scaling is {}, expected a number", key, json_text(*it)));
-    return absent;
-  }
-  return it->get<double>();
+  return found.value_or(absent);
 }
 
 // Llama 3: long wavelengths are slowed by `factor`, short ones kept, the band between interpolated.
@@ -111,8 +110,7 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
   } else if (type == "factors" && scaling["factors"].is_array() &&
              scaling["factors"].size() == rope.inverse_frequencies.size()) {
     for (size_t i = 0; i < rope.inverse_frequencies.size(); ++i)  // as GGUF stores Llama 3's scaling
-      rope.inverse_frequencies[i] /=
-          scaling["factors"][i].is_number() ? scaling["factors"][i].get<float>() : 1.0f;
+      rope.inverse_frequencies[i] /= static_cast<float>(number_of(scaling["factors"][i]).value_or(1));
   } else if (type != "default" && type != "mrope") {  // for text, mrope's three positions are equal
     in.fail(strf("config.json: rotary scaling '{}' is not supported (default, linear, llama3 and yarn are)",
                  type));

@@ -116,7 +116,7 @@ void import_rwkv7(Importer& in) {
   const auto wide = static_cast<int64_t>(static_cast<double>(m.hidden) * in.number("hidden_ratio", 4));
   const int64_t intermediate = in.integer("intermediate_size", (wide + 31) / 32 * 32);
   const bool norm_first = in.flag("norm_first", true);
-  const bool tied = in.flag("tie_word_embeddings", false) || !in.has("lm_head.weight");
+  const bool tied = in.tied("model.embeddings.weight");
   m.activation = fla_activation(in, "hidden_act", "sqrelu");
   // The library's fused norms add 1e-6 under the root; torch's normalize keeps lengths from 1e-12 up.
   m.removal_epsilon = in.flag("fuse_norm", true) ? 1e-6f : 1e-24f;
@@ -127,7 +127,7 @@ void import_rwkv7(Importer& in) {
     // One number, or one for each layer: all alike, as later layers are mixed with the values of the first.
     const Json& given = in.config()["value_dim"];
     const Json list = given.is_array() ? given : Json::array({given});
-    const int64_t wide = !list.empty() && list[0].is_number_integer() ? list[0].get<int64_t>() : 0;
+    const int64_t wide = list.empty() ? 0 : integer_of(list[0], 0, int64_t{1} << 24).value_or(0);
     if (list.empty()) in.fail("config.json: 'value_dim' is an empty list");
     for (const Json& d : list)
       if (d != wide || wide < m.hidden || wide % m.hidden != 0 || wide > (int64_t{1} << 24))

@@ -66,9 +66,11 @@ Result<Component> open_component(const fs::path& folder, const std::string& over
                         : Json();
   c.kind = kind.is_string() ? kind.get<std::string>() : "(no class name)";
   LINNET_ASSIGN(const StoredScales scales, read_stored_scales(c.config, (folder / "config.json").string()));
+  LINNET_TRY(refuse_quantised_folder(folder.string()));
   auto checkpoint = std::make_shared<Checkpoint>();
   const char* name = has_weights(folder, "diffusion_pytorch_model") ? "diffusion_pytorch_model" : "model";
   LINNET_TRY(read_safetensors_folder(folder.string(), name, *checkpoint));
+  LINNET_TRY(refuse_quantised_tensors(*checkpoint, folder.string()));
   c.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
   if (overlay.empty()) return c;
   auto trained = std::make_shared<Checkpoint>();
@@ -203,15 +205,18 @@ Result<std::unique_ptr<fb::ImagePipelineT>> assemble(const fs::path& folder, con
   pipeline->latent_scale = static_cast<float>(facts.latent_scale);
   pipeline->latent_shift = static_cast<float>(facts.latent_shift);
   // A folder may say what it is best sampled with (models/lit-fashion does).
-  const auto own = [&index](const char* key, double absent) {
+  const auto own = [&index](const char* key, double absent) -> Result<double> {
     const auto found = index.find(key);
-    return found != index.end() && found->is_number() ? found->get<double>() : absent;
+    return found == index.end() || found->is_null()
+               ? Result<double>(absent)
+               : read_number(*found, strf("model_index.json: '{}'", key));
   };
-  const double steps = own("num_inference_steps", defaults.steps);
+  LINNET_ASSIGN(const double steps, own("num_inference_steps", defaults.steps));
+  LINNET_ASSIGN(const double guidance, own("guidance_scale", defaults.guidance));
   if (!(steps >= 1 && steps <= 1000))
     return fail(ErrorCode::kInvalidFile, "model_index.json: 'num_inference_steps' must be 1 to 1000");
   pipeline->steps = static_cast<int>(steps);
-  pipeline->guidance = static_cast<float>(own("guidance_scale", defaults.guidance));
+  pipeline->guidance = static_cast<float>(guidance);
   pipeline->guidance_channels = static_cast<int>(facts.guidance_channels);
   pipeline->guidance_input = static_cast<float>(facts.guidance_input);
   pipeline->timestep_scale = static_cast<float>(facts.timestep_scale);

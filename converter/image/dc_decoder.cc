@@ -30,9 +30,9 @@ std::vector<int64_t> integers(Importer& in, const char* key, std::vector<int64_t
   std::vector<int64_t> result;
   const Json& value = in.config()[key];
   for (const Json& one : value.is_array() ? value : Json::array()) {
-    const int64_t n = one.is_number_integer() ? one.get<int64_t>() : -1;
-    if (n < 0 || n > 65536) return in.fail(strf("config.json: '{}' is {}", key, json_text(value))), absent;
-    result.push_back(n);
+    const auto n = integer_of(one, 0, 65536);
+    if (!n) return in.fail(strf("config.json: '{}' is {}", key, json_text(value))), absent;
+    result.push_back(*n);
   }
   return result;
 }
@@ -220,7 +220,7 @@ void import_dc_decoder(Importer& in, ImageFacts& facts) {
   const Json scales = in.has_key("decoder_qkv_multiscales") ? in.config()["decoder_qkv_multiscales"] : Json();
   for (size_t i = 0; i < stages; ++i) {
     if (scales.is_array() && i < scales.size() && scales[i].is_array()) {
-      for (const Json& k : scales[i]) d.kernels[i].push_back(k.is_number_integer() ? k.get<int64_t>() : 0);
+      for (const Json& k : scales[i]) d.kernels[i].push_back(integer_of(k, 0, 65536).value_or(0));
     } else if (kinds[i] != "ResBlock") {
       d.kernels[i] = {5};
     }

@@ -66,7 +66,7 @@ void import_kl_decoder(Importer& in, ImageFacts& facts) {
   std::vector<int64_t> channels;
   if (in.has_key("block_out_channels") && in.config()["block_out_channels"].is_array())
     for (const Json& c : in.config()["block_out_channels"])
-      channels.push_back(c.is_number_integer() ? c.get<int64_t>() : 0);
+      channels.push_back(integer_of(c, 0, 4096).value_or(0));
   if (channels.empty()) channels = {64};
   for (const int64_t c : channels)
     if (c < 1 || c > 4096 || m.groups < 1 || c % m.groups != 0)

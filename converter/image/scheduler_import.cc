@@ -17,8 +17,8 @@ class Reader {
   double number(const char* key, double absent) {
     const Json* value = find(key);
     if (!value) return absent;
-    if (value->is_number()) return value->get<double>();
-    // diffusers writes -Infinity and, in some versions, its text.
+    if (const auto found = number_of(*value, true)) return std::clamp(*found, -1e30, 1e30);
+    // Some versions of diffusers write its text.
     if (*value == "-inf" || *value == "-Infinity") return -1e30;
     refuse(key, "a number");
     return absent;
@@ -83,8 +83,9 @@ void read_betas(Reader& in, fb::SchedulerT& s) {
     s.beta_schedule = fb::BetaSchedule::Trained;
     if (!betas->is_array()) return in.refuse("trained_betas", "a list of numbers");
     for (const Json& b : *betas) {
-      if (!b.is_number()) return in.refuse("trained_betas", "a list of numbers");
-      s.trained_betas.push_back(b.get<float>());
+      const auto beta = number_of(b);
+      if (!beta) return in.refuse("trained_betas", "a list of numbers");
+      s.trained_betas.push_back(static_cast<float>(*beta));
     }
   }
 }

@@ -1,9 +1,13 @@
 #include "converter/readers/json.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <limits>
 #include <unordered_set>
 #include <vector>
 
@@ -59,8 +63,11 @@ class Inspector : public nlohmann::json_sax<Json> {
   size_t depth_ = 0;
 };
 
-// JSON of Python's dialect: outside of strings, its names for what JSON cannot say become what JSON can.
+constexpr std::string_view kFloat = "__float__";  // transformers 5's key around a number JSON cannot say
+
+// JSON of Python's dialect: outside of strings, its names for what JSON cannot say become transformers 5's.
 std::string without_python_literals(std::string_view text) {
+  constexpr std::string_view kNames[] = {"-Infinity", "Infinity", "NaN"};
   std::string out;
   out.reserve(text.size());
   bool quoted = false;
@@ -72,18 +79,46 @@ std::string without_python_literals(std::string_view text) {
         out += text[++i];
       else if (c == '"')
         quoted = false;
-    } else if (text.substr(i).starts_with("Infinity")) {
-      out += "1e308";
-      i += 7;
-    } else if (text.substr(i).starts_with("NaN")) {
-      out += "null";
-      i += 2;
+      continue;
+    }
+    const auto name = std::find_if(std::begin(kNames), std::end(kNames),
+                                   [&](std::string_view n) { return text.substr(i).starts_with(n); });
+    if (name != std::end(kNames)) {
+      out += strf("{{\"{}\":\"{}\"}}", kFloat, *name);
+      i += name->size() - 1;
     } else {
       quoted = c == '"';
       out += c;
     }
   }
   return out;
+}
+
+std::optional<double> special_number(const std::string& name) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (name == "Infinity") return kInfinity;
+  if (name == "-Infinity") return -kInfinity;
+  if (name == "NaN") return std::numeric_limits<double>::quiet_NaN();
+  return std::nullopt;
+}
+
+// Puts the numbers in place of the objects that stand for them.
+void restore_numbers(Json& value) {
+  if (value.is_object() && value.size() == 1 && value.begin().key() == kFloat && value.begin()->is_string()) {
+    if (const auto number = special_number(value.begin()->get<std::string>())) value = *number;
+  } else if (value.is_structured()) {
+    for (Json& inner : value) restore_numbers(inner);
+  }
+}
+
+// The other way: JSON's own dump() calls all of them null.
+void name_numbers(Json& value) {
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    const double number = value.get<double>();
+    value = std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
+  } else if (value.is_structured()) {
+    for (Json& inner : value) name_numbers(inner);
+  }
 }
 
 }  // namespace
@@ -94,7 +129,9 @@ Result<Json> parse_json(std::string_view text, const std::string& what, bool pyt
     Inspector inspector;
     if (!Json::sax_parse(cleaned, &inspector))
       return fail(ErrorCode::kInvalidFile, strf("{} cannot be read: {}", what, inspector.problem));
-    return Json::parse(cleaned);
+    Json parsed = Json::parse(cleaned);
+    if (python) restore_numbers(parsed);
+    return parsed;
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception& e) {
@@ -103,9 +140,47 @@ Result<Json> parse_json(std::string_view text, const std::string& what, bool pyt
 }
 
 std::string json_text(const Json& value, size_t most) {
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  Json named = value;
+  name_numbers(named);
+  std::string text = named.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > most) text.resize(most);
   return text;
+}
+
+std::optional<int64_t> integer_of(const Json& value, int64_t least, int64_t most) {
+  int64_t n = 0;
+  if (value.is_number_unsigned()) {
+    if (value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      return std::nullopt;
+    n = static_cast<int64_t>(value.get<uint64_t>());
+  } else if (value.is_number_integer()) {
+    n = value.get<int64_t>();
+  } else if (value.is_number_float()) {
+    const double d = value.get<double>();
+    if (!(std::fabs(d) < 0x1p53) || d != std::floor(d)) return std::nullopt;
+    n = static_cast<int64_t>(d);
+  } else {
+    return std::nullopt;
+  }
+  return n < least || n > most ? std::nullopt : std::optional(n);
+}
+
+std::optional<double> number_of(const Json& value, bool infinite) {
+  if (!value.is_number()) return std::nullopt;
+  const double d = value.get<double>();
+  return std::isnan(d) || (std::isinf(d) && !infinite) ? std::nullopt : std::optional(d);
+}
+
+Result<int64_t> read_integer(const Json& value, const std::string& what, int64_t least, int64_t most) {
+  if (const auto n = integer_of(value, least, most)) return *n;
+  return fail(ErrorCode::kInvalidFile,
+              strf("{} is {}, expected an integer from {} to {}", what, json_text(value), least, most));
+}
+
+Result<double> read_number(const Json& value, const std::string& what, bool infinite) {
+  if (const auto d = number_of(value, infinite)) return *d;
+  return fail(ErrorCode::kInvalidFile,
+              strf("{} is {}, expected a {}number", what, json_text(value), infinite ? "" : "finite "));
 }
 
 Result<std::string> read_text(const std::string& path, size_t limit) {

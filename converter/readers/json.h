@@ -1,7 +1,9 @@
 // JSON from files that may be hostile: bounded in depth, duplicate keys refused, no exception escapes.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -11,13 +13,25 @@ namespace linnet::convert {
 
 using Json = nlohmann::json;
 
-// `what` names the text in messages. Python's NaN, Infinity and -Infinity are read as null, 1e308 and -1e308
-// when `python` is set (config.json is written by Python). Errors: kInvalidFile with the position.
+// `what` names the text in messages. With `python`, what Python's json and transformers 5 write for numbers
+// that JSON cannot say is read as those numbers: NaN, Infinity and -Infinity bare, or as {"__float__":
+// "Infinity"}. Errors: kInvalidFile with the position.
 Result<Json> parse_json(std::string_view text, const std::string& what, bool python = false);
 Result<Json> read_json(const std::string& path, bool python = false);
 // A value as JSON on one line, what is no UTF-8 replaced; its first `most` bytes, for messages. Use it
 // instead of Json::dump(), which throws, and whose code would be made in every file anew.
 std::string json_text(const Json& value, size_t most = 200);
+
+// ---- numbers: read here and nowhere else, so that type and range are asked for everywhere ----
+// Nothing for what is no whole number (2.0 is one) or out of range.
+std::optional<int64_t> integer_of(const Json& value, int64_t least, int64_t most);
+// Nothing for what is no number; nor for NaN and, unless `infinite`, for the infinities.
+std::optional<double> number_of(const Json& value, bool infinite = false);
+// The same as a Result: kInvalidFile, "WHAT is VALUE, expected an integer from LEAST to MOST". `what` names
+// file and key.
+Result<int64_t> read_integer(const Json& value, const std::string& what, int64_t least, int64_t most);
+Result<double> read_number(const Json& value, const std::string& what, bool infinite = false);
+
 // The whole file as text; at most `limit` bytes.
 Result<std::string> read_text(const std::string& path, size_t limit = size_t{256} << 20);
 

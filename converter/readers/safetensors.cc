@@ -53,8 +53,11 @@ Result<TensorInfo> parse_tensor(const std::string& name, const Json& entry, std:
   };
   if (!entry.is_object()) return refuse("is not described by an object");
   const Json &dtype = member("dtype"), &shape = member("shape"), &offsets = member("data_offsets");
-  if (!dtype.is_string() || !shape.is_array() || !offsets.is_array() || offsets.size() != 2 ||
-      !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
+  constexpr int64_t kMostOffset = int64_t{1} << 62;
+  const bool pair = offsets.is_array() && offsets.size() == 2;
+  const auto first = pair ? integer_of(offsets[0], 0, kMostOffset) : std::nullopt,
+             last = pair ? integer_of(offsets[1], 0, kMostOffset) : std::nullopt;
+  if (!dtype.is_string() || !shape.is_array() || !first || !last)
     return refuse("has no proper dtype, shape and data_offsets");
   TensorInfo tensor;
   tensor.name = name;
@@ -69,13 +72,13 @@ Result<TensorInfo> parse_tensor(const std::string& name, const Json& entry, std:
   if (shape.size() > kMostRank)
     return refuse(strf("has {} dimensions, at most {} are possible", shape.size(), kMostRank));
   for (const Json& d : shape) {
-    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 40))
-      return refuse(strf("has the shape {}", json_text(shape, 200)));
-    tensor.shape.push_back(d.get<int64_t>());
+    const auto size = integer_of(d, 0, int64_t{1} << 40);
+    if (!size) return refuse(strf("has the shape {}", json_text(shape, 200)));
+    tensor.shape.push_back(*size);
   }
   const auto bytes = extent(tensor.encoding, tensor.shape);
   if (!bytes) return refuse(strf("has the shape {}, which is too large", shape_name(tensor.shape)));
-  const auto begin = offsets[0].get<uint64_t>(), end = offsets[1].get<uint64_t>();
+  const auto begin = static_cast<uint64_t>(*first), end = static_cast<uint64_t>(*last);
   if (begin > end || end > data.size())
     return refuse(strf("lies at bytes {} to {}, the file has {} bytes of data: it is truncated or damaged",
                        begin, end, data.size()));

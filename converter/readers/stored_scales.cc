@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <string_view>
 
@@ -87,12 +88,91 @@ std::optional<Grid> fit(const TensorInfo& tensor, const TensorInfo& scale, const
   return grid;
 }
 
+// The one description of quantised weights in `config`, wherever it stands (config.json of a multimodal model
+// nests the text part's).
+Result<void> find_quantization(const Json& config, const std::string& path, const std::string& where,
+                               const Json*& found, std::string& key) {
+  if (!config.is_object()) return {};
+  for (const auto& [name, value] : config.items()) {
+    const std::string inner = path.empty() ? name : path + "." + name;
+    if (value.is_null() || value == false) continue;
+    if (name == "quantization" || name == "quantization_config" || name == "compression_config") {
+      if (value.is_object() && value.contains("group_size") && !value.contains("quant_method"))
+        return fail(
+            ErrorCode::kUnsupported,
+            strf("'{}' says in '{}' that the weights are quantised by MLX (mlx-lm), which Linnet cannot "
+                 "read: convert the model's unquantised checkpoint and ask for --quantize",
+                 where, inner));
+      if (found && *found != value)
+        return fail(
+            ErrorCode::kUnsupported,
+            strf("'{}' says by '{}' and by '{}', differently, how the weights are stored: Linnet reads one",
+                 where, key, inner));
+      found = &value;
+      key = inner;
+    } else if (value.is_object()) {
+      LINNET_TRY(find_quantization(value, inner, where, found, key));
+    }
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<void> refuse_quantised_folder(const std::string& folder) {
+  static constexpr const char* kFiles[][2] = {{"quantize_config.json", "GPTQ (AutoGPTQ)"},
+                                              {"quant_config.json", "AWQ (AutoAWQ)"},
+                                              {"hf_quant_config.json", "NVIDIA ModelOpt"},
+                                              {"quant_strategy.json", "EXL2 or a mixed scheme"},
+                                              {"qmap.json", "optimum-quanto"},
+                                              {"quantization_map.json", "optimum-quanto"}};
+  for (const auto& [file, method] : kFiles) {
+    std::error_code error;
+    const auto path = std::filesystem::path(folder) / file;
+    if (std::filesystem::exists(path, error))
+      return fail(
+          ErrorCode::kUnsupported,
+          strf(
+              "'{}' says that the weights are quantised by {}, which Linnet cannot read: convert the model's "
+              "unquantised checkpoint and ask for --quantize",
+              path.string(), method));
+  }
+  return {};
+}
+
+Result<void> refuse_quantised_tensors(const Checkpoint& checkpoint, const std::string& where) {
+  // A matrix packed into integers, its scales beside it under the names each tool gives them.
+  static constexpr const char* kMarks[][3] = {
+      {".qweight", ".qzeros", "GPTQ or AWQ"},
+      {".weight", ".biases", "MLX (mlx-lm)"},
+      {".weight", ".weight.absmax", "bitsandbytes (4 bits)"},
+      {".weight", ".weight.nested_absmax", "bitsandbytes (4 bits)"},
+      {".weight", ".SCB", "bitsandbytes (8 bits)"},
+      {".weight_packed", ".weight_shape", "compressed-tensors (packed)"},
+      {".q_weight", ".q_scale", "EXL2"},
+      {".W_q", ".meta", "HQQ"}};
+  for (const auto& [name, tensor] : checkpoint.tensors())
+    for (const auto& [codes, mark, method] : kMarks)
+      if (name.ends_with(mark) &&
+          checkpoint.find(name.substr(0, name.size() - std::string_view(mark).size()) + codes))
+        return fail(
+            ErrorCode::kUnsupported,
+            strf(
+                "'{}': the tensor '{}' shows that the weights are quantised by {}, which Linnet cannot read: "
+                "convert the model's unquantised checkpoint and ask for --quantize",
+                where, name, method));
+  return {};
+}
 
 Result<StoredScales> read_stored_scales(const Json& config, const std::string& where) {
   StoredScales stored;
-  const auto it = config.is_object() ? config.find("quantization_config") : config.end();
-  if (!config.is_object() || it == config.end() || !it->is_object()) return stored;
+  const Json* it = nullptr;
+  std::string key;
+  LINNET_TRY(find_quantization(config, "", where, it, key));
+  if (!it) return stored;
+  if (!it->is_object())
+    return fail(ErrorCode::kInvalidFile,
+                strf("'{}': '{}' is {}, expected an object", where, key, json_text(*it, 100)));
   const auto text = [](const Json& object, const char* key) {
     const auto found = object.find(key);
     return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
@@ -101,7 +181,8 @@ Result<StoredScales> read_stored_scales(const Json& config, const std::string& w
   constexpr std::array<std::string_view, 3> kMethods = {"fp8", "fbgemm_fp8", "compressed-tensors"};
   constexpr std::array<std::string_view, 5> kFormats = {"", "dense", "float-quantized", "int-quantized",
                                                         "naive-quantized"};
-  const bool known = method.empty() || std::count(kMethods.begin(), kMethods.end(), method) > 0;
+  const bool known = (method.empty() && it->contains("weight_block_size")) ||
+                     std::count(kMethods.begin(), kMethods.end(), method) > 0;
   if (!known || std::count(kFormats.begin(), kFormats.end(), format) == 0)
     return fail(
         ErrorCode::kUnsupported,
@@ -110,12 +191,12 @@ Result<StoredScales> read_stored_scales(const Json& config, const std::string& w
              where, method, format.empty() ? std::string() : strf(" in the format '{}'", format)));
   const auto block = it->find("weight_block_size");
   if (block == it->end() || block->is_null()) return stored;
-  const auto is_size = [](const Json& n) { return n.is_number_integer() && n.get<int64_t>() > 0; };
-  if (!block->is_array() || block->size() != 2 || !is_size((*block)[0]) || !is_size((*block)[1]))
+  const auto size = [&](size_t i) { return integer_of((*block)[i], 1, int64_t{1} << 30); };
+  if (!block->is_array() || block->size() != 2 || !size(0) || !size(1))
     return fail(ErrorCode::kInvalidFile,
                 strf("'{}': weight_block_size is {}, expected two sizes", where, json_text(*block, 100)));
-  stored.block_rows = (*block)[0].get<int64_t>();
-  stored.block_columns = (*block)[1].get<int64_t>();
+  stored.block_rows = *size(0);
+  stored.block_columns = *size(1);
   return stored;
 }
 

@@ -11,9 +11,14 @@ namespace linnet::convert {
 struct StoredScales {
   int64_t block_rows = 0, block_columns = 0;  // one scale for so many; 0: not said
 };
-// Reads config["quantization_config"]. Errors: kUnsupported for a scheme whose weights Linnet cannot read
-// (gptq, awq, bitsandbytes, ...), by name. `where` is the file, for messages.
+// Reads quantization_config (also `quantization` and compression_config), wherever it stands in `config`.
+// Errors: kUnsupported for a scheme whose weights Linnet cannot read (gptq, awq, bitsandbytes, MLX, ...), by
+// name. `where` is the file, for messages.
 Result<StoredScales> read_stored_scales(const Json& config, const std::string& where);
+
+// Refuse by name what config.json does not tell: files that quantisers leave in a folder, and packed tensors.
+Result<void> refuse_quantised_folder(const std::string& folder);
+Result<void> refuse_quantised_tensors(const Checkpoint& checkpoint, const std::string& where);
 
 // Whether `name` is a tensor of scales that belong to another tensor, or to activations: not a weight itself.
 bool is_stored_scale(const Checkpoint& checkpoint, const std::string& name);

@@ -161,8 +161,9 @@ class PeftScale {
                        json_text(config["bias"])));
     for (const auto& [key, into] : {std::pair{"lora_alpha", &s.alpha_}, std::pair{"r", &s.rank_}}) {
       if (!config.contains(key)) continue;
-      if (!config[key].is_number()) return std::unexpected(bad_config(origin, key, config[key], "a number"));
-      *into = config[key].get<double>();
+      const auto number = number_of(config[key]);
+      if (!number) return std::unexpected(bad_config(origin, key, config[key], "a number"));
+      *into = *number;
     }
     s.rooted_ = !off("use_rslora");
     for (const auto& [key, into] :
@@ -170,10 +171,11 @@ class PeftScale {
       if (off(key)) continue;
       if (!config[key].is_object()) return std::unexpected(bad_config(origin, key, config[key], "an object"));
       for (const auto& [pattern, value] : config[key].items()) {
-        if (!value.is_number()) return std::unexpected(bad_config(origin, key, value, "numbers"));
+        const auto number = number_of(value);
+        if (!number) return std::unexpected(bad_config(origin, key, value, "numbers"));
         auto compiled = Pattern::compile(pattern);
         if (!compiled) return std::unexpected(bad_config(origin, key, pattern, "a regular expression"));
-        into->emplace_back(std::move(*compiled), value.get<double>());
+        into->emplace_back(std::move(*compiled), *number);
       }
     }
     return s;
@@ -267,7 +269,8 @@ Result<Adapter> read_adapter(const std::string& folder) {
   LINNET_ASSIGN(const PeftScale scale,
                 PeftScale::create(peft.is_object() ? peft : Json(Json::object()), folder));
   const bool own = adapter.config.contains("lora") && adapter.config["lora"].is_object();
-  if (own && !(adapter.config["lora"].contains("scale") && adapter.config["lora"]["scale"].is_number()))
+  const auto own_scale = own ? number_of(adapter.config["lora"].value("scale", Json())) : std::nullopt;
+  if (own && !own_scale)
     return std::unexpected(bad_config(folder, "lora", adapter.config["lora"], "an object with a scale"));
 
   for (const auto& [stored, tensor] : checkpoint->tensors()) {
@@ -311,7 +314,7 @@ Result<Adapter> read_adapter(const std::string& folder) {
           ErrorCode::kInvalidFile,
           strf("'{}' has LoRA pairs but no adapter_config.json, which says how they are scaled", folder));
     if (own) {
-      pair.scale = adapter.config["lora"]["scale"].get<double>();
+      pair.scale = *own_scale;
     } else {
       LINNET_ASSIGN(pair.scale, scale(module, rank));
     }

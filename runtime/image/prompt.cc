@@ -1,7 +1,5 @@
 #include "runtime/image/prompt.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -16,22 +14,22 @@ namespace {
 
 constexpr size_t kKeptPrompts = 8;
 
+// What Python's str.strip() takes off: Unicode's white space, and the four separators of ASCII.
+bool is_stripped(char32_t c) { return text::is_space(c) || (c >= 0x1C && c <= 0x1F); }
+
 // Python's text.lower().strip().
 std::string lower_trimmed(const std::string& text) {
-  std::string lower;
-  for (size_t at = 0; at < text.size();)
-    text::append_utf8(
-        lower, static_cast<char32_t>(utf8proc_tolower(static_cast<int32_t>(text::next_char(text, at)))));
+  const std::string lower = text::lower_case(text);
   size_t begin = 0;
   while (begin < lower.size()) {
     size_t next = begin;
-    if (!text::is_space(text::next_char(lower, next))) break;
+    if (!is_stripped(text::next_char(lower, next))) break;
     begin = next;
   }
   size_t end = lower.size();
   while (end > begin) {
     size_t before = end;
-    if (!text::is_space(text::previous_char(lower, before))) break;
+    if (!is_stripped(text::previous_char(lower, before))) break;
     end = before;
   }
   return lower.substr(begin, end - begin);

@@ -1,10 +1,16 @@
 #include "runtime/session/tokenizer_io.h"
 
+#include <utility>
+
 namespace linnet::text {
 
 // The enums are the same numbers in both places.
 static_assert(static_cast<int>(TokenizerKind::kRwkvWorld) == static_cast<int>(fb::TokenizerKind::RwkvWorld));
 static_assert(static_cast<int>(TokenKind::kUnused) == static_cast<int>(fb::TokenKind::Unused));
+static_assert(static_cast<int>(PreTokenizerKind::kMetaspace) ==
+              static_cast<int>(fb::PreTokenizerKind::Metaspace));
+static_assert(static_cast<int>(PrefixScheme::kNever) == static_cast<int>(fb::PrefixScheme::Never));
+static_assert(static_cast<int>(TextStepKind::kWordStart) == static_cast<int>(fb::TextStepKind::WordStart));
 static_assert(static_cast<int>(SplitBehavior::kContiguous) ==
               static_cast<int>(fb::SplitBehavior::Contiguous));
 
@@ -20,7 +26,20 @@ TokenizerSpec from_fb(const fb::TokenizerT& table) {
     spec.added_tokens.push_back({token->id, token->text, token->special, token->left_strip,
                                  token->right_strip, token->single_word, token->normalized});
   for (const auto& step : table.pre_tokenizer)
-    spec.pre_tokenizer.push_back({step->pattern, step->invert, static_cast<SplitBehavior>(step->behavior)});
+    spec.pre_tokenizer.push_back({step->pattern, step->invert, static_cast<SplitBehavior>(step->behavior),
+                                  static_cast<PreTokenizerKind>(step->kind), step->text,
+                                  static_cast<PrefixScheme>(step->scheme), step->split});
+  spec.steps = table.steps;
+  for (const auto& [from, to] :
+       {std::pair{&table.normalizer, &spec.normalizer}, std::pair{&table.decoder, &spec.decoder}})
+    for (const auto& step : *from)
+      to->push_back(
+          {static_cast<TextStepKind>(step->kind), step->pattern, step->text, step->left, step->right});
+  spec.subword_prefix = table.subword_prefix;
+  spec.word_suffix = table.word_suffix;
+  spec.separate_unknowns = table.separate_unknowns;
+  spec.prefix_ids = table.prefix_ids;
+  spec.suffix_ids = table.suffix_ids;
   spec.normalization = table.normalization;
   spec.charsmap = table.charsmap;
   spec.hugging_face = table.hugging_face;

@@ -1,5 +1,7 @@
 #include "runtime/text/bpe.h"
 
+#include <algorithm>
+
 #include "runtime/core/strings.h"
 
 namespace linnet::text {
@@ -12,7 +14,7 @@ size_t MergeTable::slot_of(uint64_t key) const {
 }
 
 Result<MergeTable> MergeTable::create(std::span<const uint32_t> merges, std::span<const std::string> pieces,
-                                      const PieceMap& map, const PieceMap& hidden) {
+                                      const PieceMap& map, const PieceMap& hidden, size_t prefix) {
   if (merges.size() % 2 != 0)
     return fail(ErrorCode::kInvalidFile,
                 strf("the tokenizer's merges are {} ids, which are no pairs", merges.size()));
@@ -26,8 +28,11 @@ Result<MergeTable> MergeTable::create(std::span<const uint32_t> merges, std::spa
       return fail(ErrorCode::kInvalidFile,
                   strf("merge {} of the tokenizer joins the ids {} and {}, but there are {} pieces", i / 2, a,
                        b, pieces.size()));
-    const int32_t result = map.find(pieces[a], pieces[b]);
-    if (result < 0 && hidden.find(pieces[a], pieces[b]) >= 0) continue;
+    const std::string_view left = pieces[a];
+    std::string_view right = pieces[b];
+    right.remove_prefix(std::min(prefix, right.size()));
+    const int32_t result = map.find(left, right);
+    if (result < 0 && hidden.find(left, right) >= 0) continue;
     if (result < 0)
       return fail(
           ErrorCode::kInvalidFile,

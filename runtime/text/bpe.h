@@ -20,10 +20,11 @@ struct Merge {
 // Merges by pair of ids; open addressing.
 class MergeTable {
  public:
-  // `merges`: pairs of ids, best first; a pair that makes a piece of `hidden` is left out. Errors:
+  // `merges`: pairs of ids, best first; a pair that makes a piece of `hidden` is left out. Of
+  // the second of a pair the first `prefix` bytes are dropped. Errors:
   // kInvalidFile with the pair whose concatenation neither map has, or that is out of range.
   static Result<MergeTable> create(std::span<const uint32_t> merges, std::span<const std::string> pieces,
-                                   const PieceMap& map, const PieceMap& hidden);
+                                   const PieceMap& map, const PieceMap& hidden, size_t prefix = 0);
   const Merge* find(int32_t left, int32_t right) const;
   bool empty() const { return count_ == 0; }
 

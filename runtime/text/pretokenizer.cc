@@ -1,34 +1,16 @@
 #include "runtime/text/pretokenizer.h"
 
-#include <pcre2.h>
-
 #include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
 
 #include "runtime/core/strings.h"
-#include "runtime/text/pattern.h"
+#include "runtime/text/regex.h"
+#include "runtime/text/utf8.h"
 
 namespace linnet::text {
-
-// Not in the unnamed namespace: a field of PreTokenizer::Step, which others can name, has this type.
-template <auto free>
-struct Freed {
-  template <typename T>
-  void operator()(T* p) const {
-    free(p);
-  }
-};
-using Code = std::unique_ptr<pcre2_code, Freed<pcre2_code_free>>;
-
 namespace {
-
-using MatchData = std::unique_ptr<pcre2_match_data, Freed<pcre2_match_data_free>>;
-using MatchContext = std::unique_ptr<pcre2_match_context, Freed<pcre2_match_context_free>>;
-
-std::string pcre2_message(int code) {
-  PCRE2_UCHAR buffer[256];
-  if (pcre2_get_error_message(code, buffer, sizeof(buffer)) < 0) return strf("error {}", code);
-  return reinterpret_cast<const char*>(buffer);
-}
 
 struct Range {
   size_t begin, end;
@@ -71,12 +53,48 @@ void apply_behavior(SplitBehavior behavior, std::vector<Range>& ranges) {
   ranges = std::move(out);
 }
 
+// The character for each byte: printable bytes stand for themselves, the other 68 are U+0100 and up, in
+// order.
+constexpr std::array<char32_t, 256> kCharacters = [] {
+  std::array<char32_t, 256> table = {};
+  char32_t next = 0x100;
+  for (char32_t byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    table[byte] = printable ? byte : next++;
+  }
+  return table;
+}();
+constexpr size_t kMostCharacter = 0x100 + 68;
+constexpr std::array<int16_t, kMostCharacter> kBytes = [] {
+  std::array<int16_t, kMostCharacter> table = {};
+  for (int16_t& byte : table) byte = -1;
+  for (size_t byte = 0; byte < 256; ++byte) table[kCharacters[byte]] = static_cast<int16_t>(byte);
+  return table;
+}();
+
 }  // namespace
 
+std::string byte_level_text(std::string_view bytes) {
+  std::string out;
+  out.reserve(bytes.size() + bytes.size() / 2);
+  for (const char c : bytes) append_utf8(out, kCharacters[static_cast<unsigned char>(c)]);
+  return out;
+}
+
+bool bytes_of_byte_level(std::string_view text, std::string& bytes) {
+  bytes.clear();
+  if (find_invalid_utf8(text)) return false;
+  for (size_t at = 0; at < text.size();) {
+    const char32_t c = next_char(text, at);
+    if (c >= kBytes.size() || kBytes[c] < 0) return false;
+    bytes += static_cast<char>(kBytes[c]);
+  }
+  return true;
+}
+
 struct PreTokenizer::Step {
-  Code code;
-  bool invert = false;
-  SplitBehavior behavior = SplitBehavior::kIsolated;
+  PreTokenizerStep what;
+  std::optional<Regex> regex;
 };
 
 PreTokenizer::PreTokenizer() = default;
@@ -87,73 +105,80 @@ PreTokenizer::~PreTokenizer() = default;
 Result<PreTokenizer> PreTokenizer::create(std::span<const PreTokenizerStep> steps) {
   PreTokenizer out;
   for (size_t i = 0; i < steps.size(); ++i) {
-    if (steps[i].behavior > SplitBehavior::kContiguous)
-      return fail(ErrorCode::kInvalidFile, strf("pre-tokenizer step {} has the unknown split behaviour {}", i,
-                                                static_cast<int>(steps[i].behavior)));
-    const std::string pattern = portable_pattern(steps[i].pattern);
-    int error = 0;
-    PCRE2_SIZE where = 0;
-    Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &where, nullptr));
-    if (!code)
-      return fail(error == PCRE2_ERROR_HEAP_FAILED ? ErrorCode::kOutOfMemory : ErrorCode::kInvalidFile,
-                  strf("the pattern of pre-tokenizer step {} does not compile: {} at byte {} of '{}'", i,
-                       pcre2_message(error), where, pattern));
-    // Where there is no JIT the interpreter gives the same matches, slower.
-    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
-    out.steps_.push_back({std::move(code), steps[i].invert, steps[i].behavior});
+    const PreTokenizerStep& step = steps[i];
+    const auto bad = [i](const std::string& why) {
+      return fail(ErrorCode::kInvalidFile, strf("pre-tokenizer step {} {}", i, why));
+    };
+    if (step.behavior > SplitBehavior::kContiguous)
+      return bad(strf("has the unknown split behaviour {}", static_cast<int>(step.behavior)));
+    if (step.kind > PreTokenizerKind::kMetaspace)
+      return bad(strf("is of the unknown kind {}", static_cast<int>(step.kind)));
+    if (step.scheme > PrefixScheme::kNever)
+      return bad(strf("has the unknown prefix scheme {}", static_cast<int>(step.scheme)));
+    if (find_invalid_utf8(step.text)) return bad("has a text that is no UTF-8");
+    if (step.kind == PreTokenizerKind::kMetaspace && step.text.empty()) return bad("has no text for a space");
+    out.steps_.push_back({step, std::nullopt});
+    if (step.kind == PreTokenizerKind::kSplit) {
+      LINNET_ASSIGN(out.steps_.back().regex, Regex::compile(step.pattern, strf("pre-tokenizer step {}", i)));
+    }
   }
   return out;
 }
 
-Result<void> PreTokenizer::split(std::string_view text, std::vector<std::string_view>& parts) const {
-  parts.clear();
+Result<void> PreTokenizer::split(std::string_view text, bool first, Parts& parts) const {
+  parts.views.clear();
+  parts.changed.clear();
   if (text.empty()) return {};
-  parts.push_back(text);
-  if (steps_.empty()) return {};
-  const MatchContext context(pcre2_match_context_create(nullptr));
-  const MatchData data(pcre2_match_data_create(16, nullptr));
-  if (!context || !data) return fail(ErrorCode::kOutOfMemory, "no memory to cut the text for the tokenizer");
+  parts.views.push_back(text);
   std::vector<std::string_view> next;
   std::vector<Range> ranges;
   for (const Step& step : steps_) {
     next.clear();
-    for (const std::string_view part : parts) {
-      const auto* subject = reinterpret_cast<PCRE2_SPTR>(part.data());
-      // One match may walk back over all of the text, a few times, but not over all pairs of places in it.
-      const size_t limit = 1000000 + 32 * part.size();
-      pcre2_set_match_limit(context.get(), static_cast<uint32_t>(std::min<size_t>(limit, UINT32_MAX)));
-      ranges.clear();
-      size_t begin = 0, at = 0;  // of what is not in a range yet; where to look next
-      while (at < part.size()) {
-        int rc = pcre2_match(step.code.get(), subject, part.size(), at, PCRE2_NO_UTF_CHECK, data.get(),
-                             context.get());
-        if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-          rc = pcre2_match(step.code.get(), subject, part.size(), at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                           data.get(), context.get());
-        if (rc == PCRE2_ERROR_NOMATCH) break;
-        if (rc < 0)
-          return fail(
-              rc == PCRE2_ERROR_NOMEMORY ? ErrorCode::kOutOfMemory : ErrorCode::kUnsupported,
-              strf("the tokenizer's pattern gave up {} bytes into a part of {} bytes: {}; shorten the text",
-                   at, part.size(), pcre2_message(rc)));
-        const PCRE2_SIZE* found = pcre2_get_ovector_pointer(data.get());
-        // \K can put the start of a match behind its end, or before the place where the search began.
-        const size_t match_begin = std::max<size_t>(found[0], begin), match_end = found[1];
-        if (match_end <= match_begin) {
-          at = std::max(at, match_end);
-          if (at < part.size()) at += utf8_length(part[at]);
+    bool leads = first;  // the next part begins where the whole text does
+    for (std::string_view part : parts.views) {
+      const bool leading = std::exchange(leads, false);
+      switch (step.what.kind) {
+        case PreTokenizerKind::kPrefix:
+          if (!part.starts_with(step.what.text))
+            part = parts.changed.emplace_back(step.what.text).append(part);
+          break;
+        case PreTokenizerKind::kByteLevel:
+          part = parts.changed.emplace_back(byte_level_text(part));
+          break;
+        case PreTokenizerKind::kMetaspace: {
+          std::string& changed = parts.changed.emplace_back(part);
+          replace_all(changed, " ", step.what.text);
+          const PrefixScheme scheme = step.what.scheme;
+          const bool wanted = scheme == PrefixScheme::kAlways || (scheme == PrefixScheme::kFirst && leading);
+          if (wanted && !changed.starts_with(step.what.text)) changed.insert(0, step.what.text);
+          part = changed;
+          for (size_t at = step.what.split ? part.find(step.what.text, 1) : part.npos; at != part.npos;
+               at = part.find(step.what.text, 1)) {
+            next.push_back(part.substr(0, at));
+            part.remove_prefix(at);
+          }
+          break;
+        }
+        case PreTokenizerKind::kSplit: {
+          ranges.clear();
+          size_t begin = 0;  // of what is not in a range yet
+          LINNET_TRY(step.regex->each(part, [&](size_t from, size_t to) {
+            if (begin < from) ranges.push_back({begin, from, step.what.invert});
+            ranges.push_back({from, to, !step.what.invert});
+            begin = to;
+          }));
+          if (begin < part.size()) ranges.push_back({begin, part.size(), step.what.invert});
+          apply_behavior(step.what.behavior, ranges);
+          for (const Range& r : ranges)
+            if (r.begin < r.end) next.push_back(part.substr(r.begin, r.end - r.begin));
+          // What led the text may be cut away.
+          if (leading && (ranges.empty() || ranges.front().begin > 0)) first = false;
           continue;
         }
-        if (begin < match_begin) ranges.push_back({begin, match_begin, step.invert});
-        ranges.push_back({match_begin, match_end, !step.invert});
-        begin = at = match_end;
       }
-      if (begin < part.size()) ranges.push_back({begin, part.size(), step.invert});
-      apply_behavior(step.behavior, ranges);
-      for (const Range& r : ranges) next.push_back(part.substr(r.begin, r.end - r.begin));
+      next.push_back(part);
     }
-    parts.swap(next);
+    parts.views.swap(next);
   }
   return {};
 }

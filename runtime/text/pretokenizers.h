@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,5 +20,9 @@ std::optional<std::vector<PreTokenizerStep>> pretokenizer_preset(std::string_vie
 // Whether the models of that pre-tokenizer take a word that is in the vocabulary whole
 // (TokenizerSpec::ignore_merges).
 bool preset_ignores_merges(std::string_view name);
+// Whether they put the beginning token before a text where the file does not say.
+bool preset_adds_bos(std::string_view name);
+// All names, with spaces between them.
+std::string preset_names();
 
 }  // namespace linnet::text

@@ -21,10 +21,10 @@ CharsMap::Match SentencePieceNormalizer::prefix(std::string_view text) const {
   return {length, text.substr(0, length)};
 }
 
-std::string SentencePieceNormalizer::apply(std::string_view text) const {
+std::string SentencePieceNormalizer::apply(std::string_view text, bool begins) const {
   const std::string_view space = options_.escape_whitespaces ? kBlock : std::string_view(" ");
   std::string out;
-  if (options_.remove_extra_whitespaces)
+  if (options_.remove_extra_whitespaces && begins)
     while (!text.empty()) {
       const CharsMap::Match match = prefix(text);
       if (match.replacement != " ") break;
@@ -32,8 +32,8 @@ std::string SentencePieceNormalizer::apply(std::string_view text) const {
     }
   if (text.empty()) return out;
   out.reserve(text.size() + text.size() / 2 + 3);
-  if (options_.add_dummy_prefix) out += space;
-  bool after_space = options_.remove_extra_whitespaces;
+  if (options_.add_dummy_prefix && begins) out += space;
+  bool after_space = options_.remove_extra_whitespaces && begins;
   while (!text.empty()) {
     const CharsMap::Match match = prefix(text);
     std::string_view part = match.replacement;

@@ -23,8 +23,9 @@ class SentencePieceNormalizer {
   SentencePieceNormalizer() = default;
   SentencePieceNormalizer(CharsMap map, std::vector<std::string> symbols, Options options);
 
-  // As sentencepiece's Normalizer::Normalize; `text` is valid UTF-8.
-  std::string apply(std::string_view text) const;
+  // As sentencepiece's Normalizer::Normalize; `text` is valid UTF-8. Where the text does not begin a text
+  // (`begins` is false), it gets no dummy prefix and keeps the first of its leading spaces.
+  std::string apply(std::string_view text, bool begins = true) const;
 
  private:
   // What the text begins with, and what stands for it.

@@ -11,6 +11,38 @@ namespace {
 
 constexpr size_t kMostText = size_t{1} << 30;
 
+// What the flags of files from before the steps say, as steps.
+void spell_out_steps(TokenizerSpec& spec) {
+  const std::string block(kBlock), space(" ");
+  const auto normalize = [&spec](TextStep step) { spec.normalizer.push_back(std::move(step)); };
+  if (spec.charsmap.empty() && !spec.normalization.empty())
+    normalize({TextStepKind::kUnicode, {}, spec.normalization});
+  if (spec.add_prefix_space && spec.kind == TokenizerKind::kByteLevelBpe)
+    spec.pre_tokenizer.insert(spec.pre_tokenizer.begin(), {{}, false, {}, PreTokenizerKind::kPrefix, space});
+  if (spec.kind != TokenizerKind::kSentencePieceBpe && spec.kind != TokenizerKind::kUnigram) return;
+  spec.decoder = {{TextStepKind::kReplace, block, space}, {TextStepKind::kByteFallback}};
+  if (spec.add_dummy_prefix) {
+    spec.decoder.push_back({TextStepKind::kFuse});
+    spec.decoder.push_back({TextStepKind::kStrip, {}, space, 1, 0});
+  }
+  if (!spec.hugging_face) return;
+  normalize({TextStepKind::kCharsmap});
+  if (spec.remove_extra_whitespaces) {
+    normalize({TextStepKind::kStrip, {}, {}, 0, 1});
+    normalize({TextStepKind::kReplace, " {2,}", space});
+  }
+  if (spec.metaspace) {
+    const PrefixScheme scheme = !spec.add_dummy_prefix ? PrefixScheme::kNever
+                                : spec.prefix_first    ? PrefixScheme::kFirst
+                                                       : PrefixScheme::kAlways;
+    spec.pre_tokenizer.push_back(
+        {{}, false, {}, PreTokenizerKind::kMetaspace, block, scheme, spec.metaspace_split});
+    return;
+  }
+  if (spec.add_dummy_prefix) normalize({TextStepKind::kPrepend, {}, block});
+  if (spec.escape_whitespaces) normalize({TextStepKind::kReplace, space, block});
+}
+
 }  // namespace
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -19,6 +51,7 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Result<Tokenizer> Tokenizer::create(TokenizerSpec spec) {
+  if (!spec.steps) spell_out_steps(spec);
   LINNET_ASSIGN(PreTokenizer pre, PreTokenizer::create(spec.pre_tokenizer));
   auto impl = std::make_unique<Impl>(std::move(pre));
   impl->spec = std::move(spec);
@@ -41,7 +74,11 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const Enco
   Impl::Call call;
   call.parse_special = options.parse_special;
   call.ids.reserve(text.size() / 3 + 8);
-  if (options.add_special && spec.add_bos && spec.bos_id >= 0) call.ids.push_back(spec.bos_id);
+  const bool listed = !spec.prefix_ids.empty() || !spec.suffix_ids.empty();
+  if (options.add_special) {
+    call.ids = spec.prefix_ids;
+    if (!listed && spec.add_bos && spec.bos_id >= 0) call.ids.push_back(spec.bos_id);
+  }
   std::vector<Segment> segments;
   impl_->raw_added.split(text, options.parse_special, segments);
   for (const Segment& segment : segments) {
@@ -52,7 +89,10 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const Enco
       LINNET_TRY(impl_->encode_segment(segment.text, options.guard, call));
     }
   }
-  if (options.add_special && spec.add_eos && spec.eos_id >= 0) call.ids.push_back(spec.eos_id);
+  if (options.add_special) {
+    call.ids.insert(call.ids.end(), spec.suffix_ids.begin(), spec.suffix_ids.end());
+    if (!listed && spec.add_eos && spec.eos_id >= 0) call.ids.push_back(spec.eos_id);
+  }
   return std::move(call.ids);
 }
 
@@ -64,11 +104,18 @@ std::string_view Tokenizer::piece(int32_t id, bool with_special) const {
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool with_special) const {
+  std::vector<int32_t> shown;
+  for (const int32_t id : ids)
+    if (id >= 0 && static_cast<size_t>(id) < size() && (with_special || !is_special(id))) shown.push_back(id);
   std::string out;
-  for (const int32_t id : ids) out += piece(id, with_special);
-  const TokenizerSpec& spec = impl_->spec;
-  const bool prefixed = impl_->sentence_piece() && spec.add_dummy_prefix;
-  if (prefixed && out.starts_with(' ')) out.erase(0, 1);
+  for (size_t i = 0; i < shown.size(); ++i) {
+    const bool first = i == 0, last = i + 1 == shown.size();
+    if ((first || last) && impl_->printer.depends_on_place())
+      out += impl_->print(static_cast<size_t>(shown[i]), first, last);
+    else
+      out += piece(shown[i], true);
+  }
+  impl_->printer.trim(out);
   return out;
 }
 

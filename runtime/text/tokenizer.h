@@ -49,12 +49,39 @@ struct AddedToken {
   bool normalized = false;   // is looked for in the normalised text
 };
 
-// One cut of the text before BPE; each step cuts the pieces of the one before.
+// One step on the text before BPE; each works on the parts that the one before left. Meanings:
+// PreTokenizerKind of format/model.fbs.
+enum class PreTokenizerKind : uint8_t { kSplit = 0, kPrefix = 1, kByteLevel = 2, kMetaspace = 3 };
+enum class PrefixScheme : uint8_t { kAlways = 0, kFirst = 1, kNever = 2 };
 struct PreTokenizerStep {
-  std::string
-      pattern;  // PCRE2 syntax with UTF and UCP; \s, \w and \p{Han} as Oniguruma and Unicode have them
+  std::string pattern;  // Oniguruma's Ruby syntax
   bool invert = false;  // what lies between the matches counts as the match
   SplitBehavior behavior = SplitBehavior::kIsolated;
+  PreTokenizerKind kind = PreTokenizerKind::kSplit;
+  std::string text = {};  // Prefix and Metaspace
+  PrefixScheme scheme = PrefixScheme::kAlways;
+  bool split = false;
+};
+
+// One change of a text or of what tokens print. Meanings: TextStepKind of format/model.fbs.
+enum class TextStepKind : uint8_t {
+  kUnicode = 0,
+  kStrip = 1,
+  kStripAccents = 2,
+  kCharsmap = 3,
+  kPrepend = 4,
+  kReplace = 5,
+  kByteLevel = 6,
+  kFuse = 7,
+  kByteFallback = 8,
+  kMetaspace = 9,
+  kWordEnd = 10,
+  kWordStart = 11
+};
+struct TextStep {
+  TextStepKind kind = TextStepKind::kUnicode;
+  std::string pattern = {}, text = {};
+  int left = 0, right = 0;
 };
 
 struct TokenizerSpec {
@@ -74,8 +101,8 @@ struct TokenizerSpec {
   // tokenizer.json. The character map goes by graphemes, scores are summed in f64, and the normalised text is
   // cut by pre_tokenizer.
   bool hugging_face = false;
-  // With hugging_face: spaces become U+2581 behind pre_tokenizer, in each of its parts (the Metaspace
-  // pre-tokenizer), and a part that begins with U+2581 gets no dummy prefix.
+  // With hugging_face and without `steps`: spaces become U+2581 behind pre_tokenizer, in each of its parts
+  // (the Metaspace pre-tokenizer), and a part that begins with U+2581 gets no dummy prefix.
   bool metaspace = false;
   bool metaspace_split = false;  // each U+2581 begins a part
   bool prefix_first = false;     // the dummy prefix only where the text begins, not behind an added token
@@ -92,6 +119,14 @@ struct TokenizerSpec {
   int32_t unknown_id = -1;
   int32_t pad_id = -1;
   std::vector<int32_t> stop_ids;
+  // The rules of a tokenizer.json step by step, in place of `normalization`, metaspace, add_prefix_space and
+  // SentencePiece's flags.
+  bool steps = false;
+  std::vector<TextStep> normalizer, decoder;
+  std::string subword_prefix;      // BPE: before every character of a word but its first
+  std::string word_suffix;         // BPE: behind the last character of a word
+  bool separate_unknowns = false;  // BPE: one unknown token for each character, not for a run of them
+  std::vector<int32_t> prefix_ids, suffix_ids;  // around a text; both empty: add_bos and add_eos decide
 };
 
 struct EncodeOptions {

@@ -1,24 +1,11 @@
 // Checks a TokenizerSpec and builds the tables that encoding and printing use.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "runtime/core/strings.h"
 #include "runtime/text/tokenizer_impl.h"
 
 namespace linnet::text {
-namespace {
-
-// The byte of a piece like <0x0A>; -1: it is not of that form.
-int byte_of(std::string_view piece) {
-  if (piece.size() != 6 || !piece.starts_with("<0x") || piece.back() != '>') return -1;
-  int value = -1;
-  const char* end = piece.data() + 5;
-  return std::from_chars(piece.data() + 3, end, value, 16).ptr == end ? value : -1;
-}
-
-}  // namespace
-
 Result<void> Tokenizer::Impl::check() const {
   const auto bad = [](std::string why) {
     return fail(ErrorCode::kInvalidFile, "the tokenizer is damaged: " + why);
@@ -56,9 +43,12 @@ Result<void> Tokenizer::Impl::check() const {
   LINNET_TRY(check_id("eos_id", spec.eos_id));
   LINNET_TRY(check_id("unknown_id", spec.unknown_id));
   LINNET_TRY(check_id("pad_id", spec.pad_id));
-  for (const int32_t id : spec.stop_ids)
-    if (id < 0 || static_cast<size_t>(id) >= count)
-      return bad(strf("the stop id {} is none of its {} pieces", id, count));
+  for (const auto& [name, ids] : {std::pair<const char*, const std::vector<int32_t>&>{"stop", spec.stop_ids},
+                                  {"prefix", spec.prefix_ids},
+                                  {"suffix", spec.suffix_ids}})
+    for (const int32_t id : ids)
+      if (id < 0 || static_cast<size_t>(id) >= count)
+        return bad(strf("the {} id {} is none of its {} pieces", name, id, count));
   return {};
 }
 
@@ -66,37 +56,42 @@ Result<void> Tokenizer::Impl::build() {
   const size_t count = spec.pieces.size();
   LINNET_TRY(build_normalizer());
   hidden.assign(count, false);
-  for (size_t i = 0; i < spec.kinds.size(); ++i)
-    hidden[i] = spec.kinds[i] == TokenKind::kControl || spec.kinds[i] == TokenKind::kUnknown;
+  listed.assign(count, false);
+  std::vector<bool> use(count, true);  // may be found in text
+  for (size_t i = 0; i < spec.kinds.size(); ++i) {
+    const TokenKind kind = spec.kinds[i];
+    // The library prints an unknown token like any other.
+    hidden[i] = kind == TokenKind::kControl || (kind == TokenKind::kUnknown && !spec.steps);
+    use[i] = kind != TokenKind::kControl && kind != TokenKind::kUnknown;
+  }
   for (const AddedToken& token : spec.added_tokens) {
     spec.pieces[token.id] = token.text;
-    if (token.special) hidden[token.id] = true;
+    listed[token.id] = true;
+    if (token.special) hidden[token.id] = true, use[token.id] = false;
   }
-  std::vector<bool> use(count);
+  std::vector<bool> unused(count);
   byte_ids.fill(-1);
   for (size_t i = 0; i < count; ++i) {
-    const bool is_byte = sentence_piece() && kind_of(i) == TokenKind::kByte;
-    use[i] = !hidden[i] && !is_byte;
-    if (const int byte = is_byte ? byte_of(spec.pieces[i]) : -1; byte >= 0)
+    const bool is_byte = over_characters() && kind_of(i) == TokenKind::kByte;
+    unused[i] = !use[i];
+    if (is_byte && sentence_piece()) use[i] = false;
+    if (const int byte = is_byte ? byte_of_piece(spec.pieces[i]) : -1; byte >= 0)
       byte_ids[static_cast<size_t>(byte)] = static_cast<int32_t>(i);
   }
-  build_added();
+  LINNET_TRY(build_added());
+  map = PieceMap(spec.pieces, use);
+  hidden_map = PieceMap(spec.pieces, unused);
   switch (spec.kind) {
     case TokenizerKind::kByteLevelBpe:
     case TokenizerKind::kSentencePieceBpe: {
-      map = PieceMap(spec.pieces, use);
-      hidden_map = PieceMap(spec.pieces, hidden);
-      LINNET_ASSIGN(merges, MergeTable::create(spec.merges, spec.pieces, map, hidden_map));
+      LINNET_ASSIGN(
+          merges, MergeTable::create(spec.merges, spec.pieces, map, hidden_map, spec.subword_prefix.size()));
       break;
     }
     case TokenizerKind::kUnigram:
-      map = PieceMap(spec.pieces, use);
-      hidden_map = PieceMap(spec.pieces, hidden);
       build_unigram(use);
       break;
     case TokenizerKind::kRwkvWorld:
-      map = PieceMap(spec.pieces, use);
-      hidden_map = PieceMap(spec.pieces, hidden);
       prefixes = PrefixIndex(spec.pieces, use);
       break;
   }
@@ -105,30 +100,29 @@ Result<void> Tokenizer::Impl::build() {
       const char c = static_cast<char>(byte);
       byte_ids[byte] = map.find(std::string_view(&c, 1));
     }
-  if (sentence_piece()) {
-    // Not where sums are rounded: what came before a word then decides between equals in it.
-    words_separate = spec.escape_whitespaces && spec.kind == TokenizerKind::kSentencePieceBpe;
-    for (size_t i = 0; words_separate && i < count; ++i) {
-      const std::string_view piece = spec.pieces[i];
-      for (size_t at = use[i] ? piece.find(kBlock, 1) : piece.npos; at != piece.npos;
-           at = piece.find(kBlock, at + 1))
-        if (!piece.substr(0, at).ends_with(kBlock)) words_separate = false;
-    }
-    build_printed();
-  }
+  find_separate_words(use);
+  LINNET_ASSIGN(printer, TokenPrinter::create(spec.decoder));
+  if (over_characters() || !spec.decoder.empty()) build_printed();
   return {};
+}
+
+void Tokenizer::Impl::find_separate_words(const std::vector<bool>& use) {
+  // Not where sums are rounded: what came before a word then decides between equals in it.
+  words_separate = spec.kind == TokenizerKind::kSentencePieceBpe && !spec.ignore_merges &&
+                   map.find(kBlock) >= 0 && spec.subword_prefix.empty() && spec.word_suffix.empty();
+  for (size_t i = 0; words_separate && i < spec.pieces.size(); ++i) {
+    const std::string_view piece = spec.pieces[i];
+    for (size_t at = use[i] ? piece.find(kBlock, 1) : piece.npos; at != piece.npos;
+         at = piece.find(kBlock, at + 1))
+      if (!piece.substr(0, at).ends_with(kBlock)) words_separate = false;
+  }
 }
 
 Result<void> Tokenizer::Impl::build_normalizer() {
   LINNET_ASSIGN(CharsMap map, CharsMap::create(spec.charsmap));
-  if (map.empty()) {
-    LINNET_ASSIGN(normalizer, Normalizer::create(spec.normalization));
-  }
+  if (!sentence_piece()) charsmap = std::move(map);
+  LINNET_ASSIGN(normalizer, NormalizerChain::create(spec.normalizer, charsmap));
   if (!sentence_piece()) return {};
-  if (spec.hugging_face) {
-    charsmap = std::move(map);
-    return {};
-  }
   std::vector<std::string> symbols;
   for (size_t i = 0; i < spec.kinds.size(); ++i)
     if (spec.kinds[i] == TokenKind::kUserDefined && !find_invalid_utf8(spec.pieces[i]))
@@ -149,50 +143,47 @@ void Tokenizer::Impl::build_unigram(std::vector<bool> use) {
   unigram = Unigram(spec.pieces, spec.scores, use, user, !spec.hugging_face);
 }
 
-void Tokenizer::Impl::build_added() {
+Result<void> Tokenizer::Impl::build_added() {
   std::vector<std::string> texts[2];
   std::vector<AddedPattern> patterns[2];
-  std::vector<bool> listed(spec.pieces.size(), false);
-  const auto add = [&](bool normalized, std::string text, const AddedToken& t) {
+  const auto add = [&](bool normalized, std::string text, const AddedToken& t) -> Result<void> {
     if (normalized) {
-      if (!charsmap.empty()) text = charsmap.apply_by_grapheme(text);
-      text = normalizer.apply(text);
-      if (sentence_piece() && spec.escape_whitespaces && !spec.metaspace) replace_all(text, " ", kBlock);
+      LINNET_ASSIGN(text, normalizer.apply(text));
+      if (sentence_piece() && spec.escape_whitespaces) replace_all(text, " ", kBlock);
     }
-    if (text.empty()) return;
+    if (text.empty()) return {};
     texts[normalized].push_back(std::move(text));
     patterns[normalized].push_back(
         {static_cast<int32_t>(t.id), hidden[t.id], t.left_strip, t.right_strip, t.single_word});
+    return {};
   };
-  for (const AddedToken& token : spec.added_tokens) {
-    listed[token.id] = true;
-    add(token.normalized, token.text, token);
-  }
+  // Of two that read alike the first counts; Hugging Face lists the special ones first.
+  for (const bool special : {true, false})
+    for (const AddedToken& token : spec.added_tokens)
+      if (token.special == special) LINNET_TRY(add(token.normalized, token.text, token));
   // sentencepiece's BPE takes user-defined pieces whole, in the text as it has normalised it; its unigram
   // model gives them a score instead. Control pieces that nobody lists are still found when asked for.
   const bool user_scored = spec.kind == TokenizerKind::kUnigram && !spec.hugging_face;
-  for (size_t i = 0; i < spec.kinds.size(); ++i) {
+  for (size_t i = 0; !spec.steps && i < spec.kinds.size(); ++i) {
     const bool user = spec.kinds[i] == TokenKind::kUserDefined && !user_scored,
                control = spec.kinds[i] == TokenKind::kControl;
     if ((!user && !control) || listed[i] || find_invalid_utf8(spec.pieces[i])) continue;
     AddedToken token;
     token.id = static_cast<uint32_t>(i);
-    add(user, spec.pieces[i], token);
+    LINNET_TRY(add(user, spec.pieces[i], token));
   }
   raw_added = AddedMatcher(std::move(texts[0]), std::move(patterns[0]));
   normalized_added = AddedMatcher(std::move(texts[1]), std::move(patterns[1]));
+  return {};
+}
+
+std::string Tokenizer::Impl::print(size_t id, bool first, bool last) const {
+  return printer.print(spec.pieces[id], listed[id], first, last);
 }
 
 void Tokenizer::Impl::build_printed() {
-  std::vector<bool> verbatim(spec.pieces.size(), false);
-  for (const AddedToken& token : spec.added_tokens) verbatim[token.id] = true;
-  printed = spec.pieces;
-  for (size_t i = 0; i < printed.size(); ++i) {
-    if (const int byte = kind_of(i) == TokenKind::kByte ? byte_of(printed[i]) : -1; byte >= 0)
-      printed[i] = std::string(1, static_cast<char>(byte));
-    else if (!verbatim[i])
-      replace_all(printed[i], kBlock, " ");
-  }
+  printed.reserve(spec.pieces.size());
+  for (size_t i = 0; i < spec.pieces.size(); ++i) printed.push_back(print(i, false, false));
 }
 
 }  // namespace linnet::text

@@ -15,31 +15,9 @@ uint32_t rank_of(float score) {
 
 }  // namespace
 
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  size_t at = text.find(from);
-  if (at == std::string::npos) return;
-  std::string out;
-  size_t done = 0;
-  for (; at != std::string::npos; at = text.find(from, done)) {
-    out.append(text, done, at - done).append(to);
-    done = at + from.size();
-  }
-  text = out.append(text, done);
-}
-
-std::string Tokenizer::Impl::normalized(std::string_view text, const Call& call) const {
-  std::string out = normalizer.apply(text);
-  if (!sentence_piece()) return out;
-  if (!spec.hugging_face) return sentence_spaces.apply(out);
-  if (!charsmap.empty()) out = charsmap.apply_by_grapheme(out);
-  if (spec.remove_extra_whitespaces) {  // Strip on the right, and Replace of two and more spaces
-    for (size_t at = out.size(); at > 0 && is_space(previous_char(out, at));) out.resize(at);
-    const auto two = [](char a, char b) { return a == ' ' && b == ' '; };
-    out.erase(std::unique(out.begin(), out.end(), two), out.end());
-  }
-  if (spec.metaspace || out.empty()) return out;
-  if (spec.add_dummy_prefix && (call.at_start || !spec.prefix_first)) out.insert(0, kBlock);
-  if (spec.escape_whitespaces) replace_all(out, " ", kBlock);
+Result<std::string> Tokenizer::Impl::normalized(std::string_view text, const Call& call) const {
+  LINNET_ASSIGN(std::string out, normalizer.apply(text));
+  if (sentence_piece()) return sentence_spaces.apply(out, call.at_start || !spec.prefix_first);
   return out;
 }
 
@@ -47,7 +25,10 @@ Result<void> Tokenizer::Impl::encode_segment(std::string_view text, std::string_
                                              Call& call) const {
   call.after_unknown = false;
   std::string changed;
-  if (sentence_piece() || !normalizer.identity()) text = changed = normalized(text, call);
+  if (sentence_piece() || !normalizer.identity()) {
+    LINNET_ASSIGN(changed, normalized(text, call));
+    text = changed;
+  }
   std::vector<Segment> segments;
   normalized_added.split(text, call.parse_special, segments);
   std::string without_guard;
@@ -71,30 +52,9 @@ Result<void> Tokenizer::Impl::encode_segment(std::string_view text, std::string_
 }
 
 Result<void> Tokenizer::Impl::encode_plain(std::string_view text, Call& call) const {
-  std::string prefixed;
-  if (spec.kind == TokenizerKind::kByteLevelBpe && spec.add_prefix_space && !text.empty() && text[0] != ' ')
-    text = prefixed = " " + std::string(text);
-  LINNET_TRY(pre_tokenizer.split(text, call.words));
-  for (const std::string_view word : call.words) {
-    if (sentence_piece() && spec.metaspace)
-      encode_metaspace(word, !spec.prefix_first || (call.at_start && word.data() == text.data()), call);
-    else
-      encode_part(word, call);
-  }
+  LINNET_TRY(pre_tokenizer.split(text, call.at_start, call.parts));
+  for (const std::string_view word : call.parts.views) encode_part(word, call);
   return {};
-}
-
-void Tokenizer::Impl::encode_metaspace(std::string_view part, bool prefix, Call& call) const {
-  std::string text(part);
-  replace_all(text, " ", kBlock);
-  if (prefix && spec.add_dummy_prefix && !text.starts_with(kBlock)) text.insert(0, kBlock);
-  size_t begin = 0;
-  for (size_t at = spec.metaspace_split ? text.find(kBlock, 1) : text.npos; at != text.npos;
-       at = text.find(kBlock, at + 1)) {
-    encode_part(std::string_view(text).substr(begin, at - begin), call);
-    begin = at;
-  }
-  encode_part(std::string_view(text).substr(begin), call);
 }
 
 void Tokenizer::Impl::encode_part(std::string_view part, Call& call) const {
@@ -127,25 +87,81 @@ void Tokenizer::Impl::encode_byte_level(std::string_view word, Call& call) const
 }
 
 void Tokenizer::Impl::encode_sentence(std::string_view text, Call& call) const {
-  // Hugging Face fuses unknown tokens within a part only.
-  if (spec.hugging_face) call.after_unknown = false;
+  const auto encode = spec.kind == TokenizerKind::kUnigram ? &Impl::encode_unigram
+                      : spec.hugging_face                  ? &Impl::encode_bpe_word
+                                                           : &Impl::encode_sentence_word;
   // Words that no piece connects are encoded one by one: the same ids, and a smaller heap.
   size_t begin = 0;
   for (size_t at = words_separate && !text.empty() ? text.find(kBlock, 1) : text.npos; at != text.npos;
        at = text.find(kBlock, at + 1)) {
     if (text.substr(0, at).ends_with(kBlock)) continue;
-    encode_sentence_word(text.substr(begin, at - begin), call);
+    (this->*encode)(text.substr(begin, at - begin), call);
     begin = at;
   }
-  if (begin < text.size()) encode_sentence_word(text.substr(begin), call);
+  if (begin < text.size()) (this->*encode)(text.substr(begin), call);
+}
+
+// BPE of Hugging Face tokenizers: what no piece covers becomes its bytes or unknown tokens before anything is
+// joined.
+void Tokenizer::Impl::encode_bpe_word(std::string_view word, Call& call) const {
+  if (spec.ignore_merges)
+    if (const int32_t id = map.find(word); id >= 0) {
+      call.ids.push_back(id);
+      return;
+    }
+  auto& symbols = call.bpe.symbols;
+  symbols.clear();
+  uint32_t unknown_begin = 0, unknown_size = 0;
+  const auto put_unknown = [&] {
+    if (unknown_size > 0) symbols.push_back({spec.unknown_id, 0, 0, unknown_begin, unknown_size});
+    unknown_size = 0;
+  };
+  std::string decorated;
+  for (size_t at = 0; at < word.size();) {
+    const size_t size = utf8_length(word[at]);
+    std::string_view piece = word.substr(at, size);
+    const bool first = at == 0, last = at + size == word.size();
+    if ((!first && !spec.subword_prefix.empty()) || (last && !spec.word_suffix.empty())) {
+      decorated = first ? "" : spec.subword_prefix;
+      decorated += piece;
+      if (last) decorated += spec.word_suffix;
+      piece = decorated;
+    }
+    const auto begin = static_cast<uint32_t>(at), bytes = static_cast<uint32_t>(size);
+    at += size;
+    const auto byte_id = [this](char c) { return byte_ids[static_cast<unsigned char>(c)]; };
+    if (const int32_t id = map.find(piece); id >= 0) {
+      put_unknown();
+      symbols.push_back({id, 0, 0, begin, bytes});
+    } else if (spec.byte_fallback &&
+               std::all_of(piece.begin(), piece.end(), [&](char c) { return byte_id(c) >= 0; })) {
+      // Unknown characters before these come out behind them, as the library has it.
+      for (const char c : piece) symbols.push_back({byte_id(c), 0, 0, begin, 1});
+    } else if (spec.unknown_id >= 0) {
+      if (spec.separate_unknowns) put_unknown();
+      if (unknown_size == 0) unknown_begin = begin;
+      unknown_size += bytes;
+    }
+  }
+  put_unknown();
+  merge_symbols(call.bpe, [this](const auto& a, const auto& b) { return merges.find(a.id, b.id); });
+  for (const auto& symbol : symbols) call.ids.push_back(symbol.id);
+}
+
+void Tokenizer::Impl::encode_unigram(std::string_view word, Call& call) const {
+  unigram.encode(word, call.cuts);
+  for (size_t i = 0; i < call.cuts.size(); ++i) {
+    UnigramCut cut = call.cuts[i];
+    // Hugging Face looks for the bytes of a whole run of unknown characters.
+    for (; spec.hugging_face && cut.id < 0 && i + 1 < call.cuts.size() && call.cuts[i + 1].id < 0; ++i)
+      cut.size += call.cuts[i + 1].size;
+    // It fuses unknown tokens within a part only.
+    if (spec.hugging_face) call.after_unknown = false;
+    put(cut.id, word.substr(cut.begin, cut.size), call);
+  }
 }
 
 void Tokenizer::Impl::encode_sentence_word(std::string_view word, Call& call) const {
-  if (spec.kind == TokenizerKind::kUnigram) {
-    unigram.encode(word, call.cuts);
-    for (const UnigramCut& cut : call.cuts) put(cut.id, word.substr(cut.begin, cut.size), call);
-    return;
-  }
   call.unused_left_size.clear();
   auto& symbols = call.bpe.symbols;
   symbols.clear();

@@ -18,7 +18,8 @@ Unigram::Unigram(std::span<const std::string> pieces, std::span<const float> sco
   float lowest = std::numeric_limits<float>::infinity(), highest = -lowest;
   const auto is_user = [&](size_t i) { return !user.empty() && user[i]; };
   for (size_t i = 0; i < pieces.size(); ++i) {
-    if (!use[i] || is_user(i)) continue;
+    // Hugging Face counts every piece.
+    if ((!use[i] && single) || is_user(i)) continue;
     lowest = std::min(lowest, scores[i]);
     highest = std::max(highest, scores[i]);
   }

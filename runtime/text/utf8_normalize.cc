@@ -66,9 +66,29 @@ bool newer_than_unicode_9(char32_t c) {
 
 }  // namespace
 
+std::string Normalizer::character_by_character(std::string_view text) const {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    char32_t c = next_char(text, at);
+    const Nmt rule = nmt_ ? nmt_rule(c) : Nmt::kKeep;
+    if (rule == Nmt::kDrop) continue;
+    if (rule == Nmt::kSpace) c = ' ';
+    if (lower_)
+      append_lower(out, c);
+    else
+      append_utf8(out, c);
+  }
+  return out;
+}
+
 Result<Normalizer> Normalizer::create(std::string_view name) {
   Normalizer n;
   if (name.empty() || name == "identity") return n;
+  if (name == "nmt" || name == "lower") {
+    (name == "nmt" ? n.nmt_ : n.lower_) = true;
+    return n;
+  }
   std::string_view rest = name;
   if (rest.starts_with("nmt_nfkc")) {
     n.nmt_ = true;
@@ -82,14 +102,15 @@ Result<Normalizer> Normalizer::create(std::string_view name) {
   n.compose_ = rest == "nfc" || rest == "nfkc";
   n.compatibility_ = rest == "nfkc" || rest == "nfkd";
   if (!n.compose_ && !n.compatibility_ && rest != "nfd")
-    return fail(ErrorCode::kUnsupported, strf("the tokenizer's normalisation '{}' is not known (nfc, nfd, "
-                                              "nfkc, nfkd, nmt_nfkc, nfkc_cf and nmt_nfkc_cf are)",
-                                              name));
+    return fail(ErrorCode::kUnsupported,
+                strf("the tokenizer's normalisation '{}' is not known (nfc, nfd, "
+                     "nfkc, nfkd, nmt_nfkc, nfkc_cf, nmt_nfkc_cf, nmt and lower are)",
+                     name));
   return n;
 }
 
 std::string Normalizer::apply(std::string_view text) const {
-  if (!decompose_) return std::string(text);
+  if (!decompose_) return character_by_character(text);
   // No form changes ASCII, unless case or control characters are to be changed too.
   const bool ascii =
       std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });

@@ -11,17 +11,19 @@ namespace linnet::text {
 
 class Normalizer {
  public:
-  // "" and "identity", "nfc", "nfd", "nfkc", "nfkd", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf". Errors:
-  // kUnsupported.
+  // "" and "identity", "nfc", "nfd", "nfkc", "nfkd", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf", "nmt" (its rule
+  // alone), "lower" (each character by itself). Errors: kUnsupported.
   static Result<Normalizer> create(std::string_view name);
 
   // Whether apply() can change anything in any text.
-  bool identity() const { return !decompose_; }
+  bool identity() const { return !decompose_ && !lower_ && !nmt_; }
   // `text` is valid UTF-8. O(n log n), whatever the runs of combining marks in it.
   std::string apply(std::string_view text) const;
 
  private:
-  bool decompose_ = false, compose_ = false, compatibility_ = false, fold_case_ = false, nmt_ = false;
+  std::string character_by_character(std::string_view text) const;
+  bool lower_ = false, decompose_ = false, compose_ = false, compatibility_ = false, fold_case_ = false,
+       nmt_ = false;
 };
 
 }  // namespace linnet::text
