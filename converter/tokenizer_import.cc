@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "converter/readers/json.h"
 #include "converter/rwkv_vocab.h"
@@ -223,8 +224,8 @@ Result<void> merge_facts(const fs::path& folder, const Beside& beside, Source& s
     for (const char* key : {"bos_token", "eos_token", "pad_token"}) LINNET_TRY(facts.named(*map, key, name));
     LINNET_TRY(add_listed(facts, *map, name));
   }
-  for (const auto& [config, name] :
-       {std::pair{&beside.generation, "generation_config.json"}, std::pair{&source.config, "config.json"}}) {
+  for (const auto& [config, name] : {std::pair{&beside.generation, "generation_config.json"},
+                                     std::pair{&std::as_const(source.config), "config.json"}}) {
     // A component of an image model has no configuration of a language model.
     if (!config->is_object()) continue;
     const Json inner = config->value("text_config", Json());

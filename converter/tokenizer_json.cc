@@ -188,8 +188,9 @@ void read_added_tokens(TokenizerBuilder& b, const Json& list) {
     if (known != b.vocabulary.end() && known->second != added->id)
       return b.refuse(strf("the added token '{}' has the id {}, in the vocabulary it is {}", added->text,
                            added->id, known->second));
-    set_piece(b, added->id, added->text,
-              added->special ? fb::TokenKind::Control : fb::TokenKind::UserDefined);
+    const fb::TokenKind plain =
+        known == b.vocabulary.end() ? fb::TokenKind::UserDefined : fb::TokenKind::Normal;
+    set_piece(b, added->id, added->text, added->special ? fb::TokenKind::Control : plain);
     b.out.added_tokens.push_back(std::move(added));
   }
   if (!b.out.scores.empty()) b.out.scores.resize(b.out.pieces.size(), 0.0f);

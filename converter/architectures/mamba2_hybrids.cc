@@ -91,12 +91,6 @@ void import_falcon_h1(Importer& in) {
   const fb::Activation act = in.activation("hidden_act", "silu");
   const bool mlp_bias = in.flag("mlp_bias", false);
   const bool tied = in.tied("model.embed_tokens.weight");
-  Mamba2 mamba;
-  mamba.epsilon = static_cast<float>(in.number("rms_norm_eps", 1e-5));
-  if (std::find(is_attention.begin(), is_attention.end(), false) != is_attention.end()) {
-    mamba = read_hybrid_mamba(in, hidden);
-    mamba.output_bias = mamba.bias;
-  }
   if (!in.errors().empty()) return;
   const Frame frame = begin_language_model(in, "model.embed_tokens.weight", vocabulary, hidden,
                                            static_cast<float>(in.number("embedding_multiplier", 1)), tied);

@@ -32,10 +32,15 @@ std::string without_marks(std::string_view text) {
   return out;
 }
 
-Result<std::string> replaced(const Regex& regex, std::string_view text, std::string_view content) {
+// `kept`: the first character stays, or stands for the first alone. (What takes the place of several counts
+// as standing where the last of them did.)
+Result<std::string> replaced(const Regex& regex, std::string_view text, std::string_view content,
+                             bool& kept) {
   std::string out;
   size_t done = 0;
+  kept = true;
   LINNET_TRY(regex.each(text, [&](size_t begin, size_t end) {
+    if (begin == 0 && end > 0) kept = !content.empty() && end == utf8_length(text[0]);
     out.append(text.substr(done, begin - done)).append(content);
     done = end;
   }));
@@ -92,36 +97,50 @@ Result<NormalizerChain> NormalizerChain::create(std::span<const TextStep> steps,
   return chain;
 }
 
-Result<std::string> NormalizerChain::apply(std::string_view source) const {
+Result<std::string> NormalizerChain::apply(std::string_view source, bool* begins) const {
   std::string text(source);
+  bool kept = true, start = true;
   for (const Step& step : steps_) {
+    kept = true;
     switch (step.what.kind) {
       case TextStepKind::kUnicode:
+        kept = text.empty() || !step.form.drops(text);
         text = step.form.apply(text);
         break;
-      case TextStepKind::kStrip:
+      case TextStepKind::kStrip: {
+        size_t first = 0;
+        kept = step.what.left == 0 || text.empty() || !is_space(next_char(text, first));
         strip_spaces(text, step.what.left != 0, step.what.right != 0);
         break;
-      case TextStepKind::kStripAccents:
-        text = without_marks(text);
+      }
+      case TextStepKind::kStripAccents: {
+        std::string stripped = without_marks(text);
+        kept = text.empty() || stripped.starts_with(std::string_view(text).substr(0, utf8_length(text[0])));
+        text = std::move(stripped);
         break;
+      }
       case TextStepKind::kCharsmap:
         text = charsmap_->apply_by_grapheme(text);
         break;
       case TextStepKind::kPrepend:
         if (!text.empty()) text.insert(0, step.what.text);
+        start = start || !step.what.text.empty();
         break;
       case TextStepKind::kReplace:
         if (step.regex) {
-          LINNET_ASSIGN(text, replaced(*step.regex, text, step.what.text));
+          LINNET_ASSIGN(text, replaced(*step.regex, text, step.what.text, kept));
         } else {
+          kept = !text.starts_with(step.literal) ||
+                 (!step.what.text.empty() && step.literal.size() == utf8_length(step.literal[0]));
           replace_all(text, step.literal, step.what.text);
         }
         break;
       default:
         text = byte_level_text(text);
     }
+    start = start && kept;
   }
+  if (begins) *begins = start;
   return text;
 }
 
@@ -170,10 +189,10 @@ Result<TokenPrinter> TokenPrinter::create(std::span<const TextStep> steps) {
   return printer;
 }
 
-std::string TokenPrinter::print(std::string_view piece, bool added, bool first, bool last) const {
+std::string TokenPrinter::print(std::string_view piece, bool plain, bool first, bool last) const {
   std::string text(piece);
+  if (plain) return text;
   for (const TextStep& step : steps_) {
-    if (added && step.kind != TextStepKind::kWordStart) continue;
     switch (step.kind) {
       case TextStepKind::kByteLevel:
         if (std::string bytes; bytes_of_byte_level(text, bytes)) text = std::move(bytes);

@@ -22,8 +22,9 @@ class NormalizerChain {
   static Result<NormalizerChain> create(std::span<const TextStep> steps, const CharsMap& charsmap);
 
   bool identity() const { return steps_.empty(); }
-  // `text` is valid UTF-8. Errors: those of Regex::each.
-  Result<std::string> apply(std::string_view text) const;
+  // `text` is valid UTF-8. `begins`, where given, becomes whether the result still starts where the text
+  // does: not when its first character was taken away. Errors: those of Regex::each.
+  Result<std::string> apply(std::string_view text, bool* begins = nullptr) const;
 
  private:
   struct Step {
@@ -43,8 +44,8 @@ class TokenPrinter {
   // Errors: kInvalidFile; kUnsupported for an order of steps in which a token's text depends on others'.
   static Result<TokenPrinter> create(std::span<const TextStep> steps);
 
-  // The bytes of a token at a place in a text. `added`: an added token, printed as it is.
-  std::string print(std::string_view piece, bool added, bool first, bool last) const;
+  // The bytes of a token at a place in a text. `plain`: printed as it is.
+  std::string print(std::string_view piece, bool plain, bool first, bool last) const;
   // Whether the first or the last token prints differently.
   bool depends_on_place() const { return depends_on_place_; }
   // What is taken off a whole text at its ends.

@@ -45,6 +45,11 @@ void AddedMatcher::split(std::string_view text, bool parse_special, std::vector<
     }
     if (pattern.right_strip)
       for (size_t i = end; end < text.size() && is_space(next_char(text, i));) end = i;
+    // The white space that the token before took along may have been this one.
+    if (end <= begin) {
+      done = end;
+      continue;
+    }
     if (done < begin) segments.push_back({-1, text.substr(done, begin - done)});
     segments.push_back({pattern.id, text.substr(begin, end - begin)});
     done = end;

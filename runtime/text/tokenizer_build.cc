@@ -67,7 +67,10 @@ Result<void> Tokenizer::Impl::build() {
   for (const AddedToken& token : spec.added_tokens) {
     spec.pieces[token.id] = token.text;
     listed[token.id] = true;
-    if (token.special) hidden[token.id] = true, use[token.id] = false;
+    if (token.special) hidden[token.id] = true;
+    // Not a piece of the model, which tokenizer.json keeps apart: text becomes it as a whole alone.
+    const bool apart = spec.steps && kind_of(token.id) == TokenKind::kUserDefined;
+    if (token.special || apart) use[token.id] = false;
   }
   std::vector<bool> unused(count);
   byte_ids.fill(-1);
@@ -102,7 +105,7 @@ Result<void> Tokenizer::Impl::build() {
     }
   find_separate_words(use);
   LINNET_ASSIGN(printer, TokenPrinter::create(spec.decoder));
-  if (over_characters() || !spec.decoder.empty()) build_printed();
+  if (over_characters() || !spec.decoder.empty() || !normalized_texts.empty()) build_printed();
   return {};
 }
 
@@ -149,6 +152,7 @@ Result<void> Tokenizer::Impl::build_added() {
   const auto add = [&](bool normalized, std::string text, const AddedToken& t) -> Result<void> {
     if (normalized) {
       LINNET_ASSIGN(text, normalizer.apply(text));
+      if (spec.steps && text != t.text) normalized_texts[t.id] = text;
       if (sentence_piece() && spec.escape_whitespaces) replace_all(text, " ", kBlock);
     }
     if (text.empty()) return {};
@@ -178,7 +182,9 @@ Result<void> Tokenizer::Impl::build_added() {
 }
 
 std::string Tokenizer::Impl::print(size_t id, bool first, bool last) const {
-  return printer.print(spec.pieces[id], listed[id], first, last);
+  const auto other = normalized_texts.find(static_cast<uint32_t>(id));
+  const std::string& piece = other == normalized_texts.end() ? spec.pieces[id] : other->second;
+  return printer.print(piece, listed[id] && !spec.steps, first, last);
 }
 
 void Tokenizer::Impl::build_printed() {

@@ -15,9 +15,11 @@ uint32_t rank_of(float score) {
 
 }  // namespace
 
-Result<std::string> Tokenizer::Impl::normalized(std::string_view text, const Call& call) const {
-  LINNET_ASSIGN(std::string out, normalizer.apply(text));
+Result<std::string> Tokenizer::Impl::normalized(std::string_view text, Call& call) const {
+  bool begins = true;
+  LINNET_ASSIGN(std::string out, normalizer.apply(text, &begins));
   if (sentence_piece()) return sentence_spaces.apply(out, call.at_start || !spec.prefix_first);
+  call.at_start = call.at_start && begins;
   return out;
 }
 

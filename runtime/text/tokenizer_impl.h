@@ -22,7 +22,9 @@ struct Tokenizer::Impl {
   std::vector<std::string> printed;  // SentencePiece; otherwise pieces are printed as they are
   std::vector<bool> hidden;          // printed only when asked
   std::vector<bool> listed;          // added tokens
-  PieceMap map;                      // what text can become
+  // Added tokens that are looked for in normalised text print what they look like there, by id.
+  std::unordered_map<uint32_t, std::string> normalized_texts;
+  PieceMap map;  // what text can become
   PieceMap hidden_map;
   std::array<int32_t, 256> byte_ids;
   bool words_separate = false;  // no piece reaches over U+2581, the start of a word
@@ -57,7 +59,7 @@ struct Tokenizer::Impl {
   struct Call;  // the buffers of one encode
   Result<void> encode_segment(std::string_view text, std::string_view guard, Call& call) const;
   Result<void> encode_plain(std::string_view text, Call& call) const;
-  Result<std::string> normalized(std::string_view text, const Call& call) const;
+  Result<std::string> normalized(std::string_view text, Call& call) const;
   void encode_part(std::string_view part, Call& call) const;
   void encode_byte_level(std::string_view word, Call& call) const;
   void encode_sentence(std::string_view text, Call& call) const;

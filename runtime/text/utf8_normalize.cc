@@ -66,6 +66,11 @@ bool newer_than_unicode_9(char32_t c) {
 
 }  // namespace
 
+bool Normalizer::drops(std::string_view text) const {
+  size_t at = 0;
+  return nmt_ && nmt_rule(next_char(text, at)) == Nmt::kDrop;
+}
+
 std::string Normalizer::character_by_character(std::string_view text) const {
   std::string out;
   out.reserve(text.size());

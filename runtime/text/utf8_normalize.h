@@ -17,6 +17,8 @@ class Normalizer {
 
   // Whether apply() can change anything in any text.
   bool identity() const { return !decompose_ && !lower_ && !nmt_; }
+  // Whether the first character of a text (not empty) is one that goes.
+  bool drops(std::string_view text) const;
   // `text` is valid UTF-8. O(n log n), whatever the runs of combining marks in it.
   std::string apply(std::string_view text) const;
 

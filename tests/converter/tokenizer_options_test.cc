@@ -58,7 +58,14 @@ void check_case(const Json& entry, const Json& models, Count& count) {
                 entry.at("options").dump(), entry.at("rest").dump());
       continue;
     }
-    const std::string shown = tokenizer->decode(parsed), all = tokenizer->decode(parsed, true);
+    // Bytes that are no characters come out as U+FFFD.
+    const auto characters = [](const std::string& bytes) {
+      text::Utf8Stream stream;
+      std::string out(stream.push(bytes));
+      return out.append(stream.finish());
+    };
+    const std::string shown = characters(tokenizer->decode(parsed)),
+                      all = characters(tokenizer->decode(parsed, true));
     // The library joins tokens without a decoder by spaces; Linnet does not (and says so).
     if (entry.at("rest").at("decoder").is_null()) continue;
     if (shown != row.at(3).get<std::string>() || all != row.at(4).get<std::string>()) {
