@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "converter/sampler_import.h"
+#include "runtime/text/pretokenizer.h"
 #include "tests/contains.h"
 #include "tests/converter/files.h"
 #include "tests/converter/tokenizer_golden.h"

@@ -116,16 +116,42 @@ Json around(const std::string& part, Json value) {
   return json;
 }
 
-// What an import gives, to compare: the packed table, or the refusal.
+// What an import gives, to compare: everything the table says, or the refusal.
+std::string described(const fb::TokenizerT& t) {
+  Json json = {{"kind", static_cast<int>(t.kind)},
+               {"pieces", t.pieces},
+               {"scores", t.scores},
+               {"merges", t.merges},
+               {"charsmap", t.charsmap},
+               {"byte_fallback", t.byte_fallback},
+               {"ignore_merges", t.ignore_merges},
+               {"unknown", t.unknown_id},
+               {"subword_prefix", t.subword_prefix},
+               {"word_suffix", t.word_suffix},
+               {"separate_unknowns", t.separate_unknowns},
+               {"prefix_ids", t.prefix_ids},
+               {"suffix_ids", t.suffix_ids}};
+  for (const fb::TokenKind kind : t.kinds) json["kinds"].push_back(static_cast<int>(kind));
+  for (const auto& [name, steps] : {std::pair{"normalizer", &t.normalizer}, std::pair{"decoder", &t.decoder}})
+    for (const auto& step : *steps)
+      json[name].push_back(
+          {static_cast<int>(step->kind), step->pattern, step->text, step->left, step->right});
+  for (const auto& step : t.pre_tokenizer)
+    json["pre_tokenizer"].push_back({static_cast<int>(step->kind), step->pattern, step->text, step->invert,
+                                     static_cast<int>(step->behavior), static_cast<int>(step->scheme),
+                                     step->split});
+  for (const auto& token : t.added_tokens)
+    json["added"].push_back({token->id, token->text, token->special, token->left_strip, token->right_strip,
+                             token->single_word, token->normalized});
+  return json.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 struct Imported {
   std::string table, refusal;
 };
 Imported imported(const Json& json) {
   const auto table = convert::import_tokenizer_json(json, "it");
-  if (!table) return {"", table.error().message};
-  flatbuffers::FlatBufferBuilder builder;
-  builder.Finish(fb::Tokenizer::Pack(builder, &*table));
-  return {std::string(reinterpret_cast<const char*>(builder.GetBufferPointer()), builder.GetSize()), ""};
+  return table ? Imported{described(*table), ""} : Imported{"", table.error().message};
 }
 
 // Other values of a field's kind.
