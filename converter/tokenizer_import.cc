@@ -254,8 +254,9 @@ Result<void> merge_facts(const fs::path& folder, const Beside& beside, Source& s
   facts.known_ends();
   facts.template_end(source.chat_template);
   facts.finish(source.details, source.notes);
-  // transformers 5 puts its own around a text as soon as tokenizer_config.json has either.
-  if (t.steps && (beside.tokenizer.contains("add_bos_token") || beside.tokenizer.contains("add_eos_token"))) {
+  // Beside a tokenizer.json, whose post-processor says it, transformers 5 reads neither.
+  if (t.steps && !fs::exists(folder / "tokenizer.json") &&
+      (beside.tokenizer.contains("add_bos_token") || beside.tokenizer.contains("add_eos_token"))) {
     LINNET_ASSIGN(const bool bos, flag_of(beside.tokenizer, "add_bos_token", false));
     LINNET_ASSIGN(const bool eos, flag_of(beside.tokenizer, "add_eos_token", false));
     t.add_bos = bos && t.bos_id >= 0;

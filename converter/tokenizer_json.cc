@@ -96,14 +96,15 @@ void read_merges(TokenizerBuilder& b, const Json& merges, size_t prefix) {
     if (merge.is_string()) {
       const auto text = merge.get<std::string>();
       const size_t space = text.find(' ', 1);
-      if (space == std::string::npos) return b.refuse(strf("the merge '{}' is not two pieces", text));
+      if (space == std::string::npos)
+        return b.refuse(strf("its model BPE: the merge '{}' is not two pieces", text));
       left = text.substr(0, space);
       right = text.substr(space + 1);
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
       left = merge[0].get<std::string>();
       right = merge[1].get<std::string>();
     } else {
-      return b.refuse("a merge is not two pieces");
+      return b.refuse("its model BPE: a merge is not two pieces");
     }
     const auto a = b.vocabulary.find(left), c = b.vocabulary.find(right), none = b.vocabulary.end();
     const bool fits = a != none && c != none && right.size() >= prefix &&
@@ -120,7 +121,7 @@ void read_bpe(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
   t.kind = fb::TokenizerKind::SentencePieceBpe;
   for (const auto& [piece, value] : vocab.items()) {
     const auto id = integer_of(value, 0, static_cast<int64_t>(kMostPieces) - 1);
-    if (!id) return b.refuse(strf("the piece '{}' has the id {}", piece, json_text(value)));
+    if (!id) return b.refuse(strf("its model BPE: the piece '{}' has the id {}", piece, json_text(value)));
     b.vocabulary[piece] = static_cast<uint32_t>(*id);
     set_piece(b, static_cast<size_t>(*id), piece, fb::TokenKind::Normal);
   }
@@ -147,7 +148,7 @@ void read_unigram(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
   for (const Json& entry : vocab) {
     const auto score = entry.is_array() && entry.size() == 2 ? number_of(entry[1]) : std::nullopt;
     if (!score || !entry[0].is_string() || id >= kMostPieces)
-      return b.refuse("a piece of its vocabulary is not [text, score]");
+      return b.refuse("its model Unigram: a piece of its vocabulary is not [text, score]");
     b.vocabulary.emplace(entry[0].get<std::string>(), static_cast<uint32_t>(id));
     set_piece(b, id++, entry[0].get<std::string>(), fb::TokenKind::Normal);
     b.out.scores.push_back(static_cast<float>(*score));

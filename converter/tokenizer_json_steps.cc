@@ -2,6 +2,7 @@
 // changes ids or printed text and is not understood is refused by name.
 #include "converter/tokenizer_json.h"
 #include "runtime/core/strings.h"
+#include "runtime/text/charsmap.h"
 #include "runtime/text/pretokenizers.h"
 #include "runtime/text/regex.h"
 
@@ -129,6 +130,7 @@ void read_normalizer(TokenizerBuilder& b, const Json& json) {
     std::vector<uint8_t> map;
     if (!decode_base64(in.text("precompiled_charsmap"), map))
       in.refuse("has a precompiled_charsmap that is no base64");
+    if (const auto made = text::CharsMap::create(map); !made) in.refuse(made.error().message);
     if (!b.out.charsmap.empty() && b.out.charsmap != map)
       in.refuse("is the second with a precompiled_charsmap");
     b.out.charsmap = std::move(map);

@@ -84,7 +84,7 @@ std::string without_python_literals(std::string_view text) {
     const auto name = std::find_if(std::begin(kNames), std::end(kNames),
                                    [&](std::string_view n) { return text.substr(i).starts_with(n); });
     if (name != std::end(kNames)) {
-      out += strf("{{\"{}\":\"{}\"}}", kFloat, *name);
+      out.append("{\"").append(kFloat).append("\":\"").append(*name).append("\"}");
       i += name->size() - 1;
     } else {
       quoted = c == '"';

@@ -66,7 +66,7 @@ std::optional<std::string> read_class(std::string_view pattern, size_t& at, int 
       }
       at += end + 2;
     } else if (rest[0] == '\\' && rest.size() > 1) {
-      if (const auto set = escaped_class(pattern, at))
+      if (const auto set = escaped_class(pattern, at, false))
         side.add(*set);
       else if (rest[1] == 'b')
         side.inside += "\\x08", at += 2;
@@ -161,7 +161,7 @@ class Translator {
     } else if (c == '\\' && rest.size() > 1) {
       if (rest[1] == 'b' || rest[1] == 'B')
         atom(word_boundary(rest[1] == 'B')), at_ += 2;
-      else if (const auto set = escaped_class(in_, at_))
+      else if (const auto set = escaped_class(in_, at_, true))
         atom(set->written());
       else
         atom(escaped_character(in_, at_));

@@ -14,6 +14,9 @@ constexpr std::string_view kSpaces = R"(\t-\r\x20\x85\p{Z})";
 constexpr std::string_view kWords =
     R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189})";
 
+constexpr std::string_view kWordsAlone =
+    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169}\x{1F170}-\x{1F189}\xB2\xB3\xB9\xBC-\xBE)";
+
 struct Name {
   std::string_view name, inside;
   bool negated = false;
@@ -28,7 +31,7 @@ constexpr Name kPosix[] = {{"alnum", R"(\p{Alphabetic}\p{Nd})"},
                            {"graph", R"(\t-\r\x20\x85\p{Z}\p{Cc}\p{Cn}\p{Cs})", true},
                            {"lower", R"(\p{Lowercase})"},
                            {"print", R"(\p{Cc}\p{Cn}\p{Cs}\p{Zl}\p{Zp})", true},
-                           {"punct", R"(\p{P}$+<=>\^`|~)"},
+                           {"punct", R"(\p{P}\p{S})"},
                            {"space", kSpaces},
                            {"upper", R"(\p{Uppercase})"},
                            {"word", kWords},
@@ -93,12 +96,14 @@ bool compiles(const std::string& pattern) {
 }
 
 // \p{name} without the braces.
-CharacterSet property(std::string_view name) {
+CharacterSet property(std::string_view name, bool alone) {
   std::string folded, plain;
   for (const char c : name) {
     if (c != ' ' && c != '_' && c != '-') folded += static_cast<char>(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
     if (c != ' ') plain += c;
   }
+  if (folded == "punct") return {R"(\p{P})", false};  // symbols are [:punct:]'s alone
+  if (folded == "word" && alone) return {std::string(kWordsAlone), false};
   if (const Name* posix = find(kPosix, folded)) return {std::string(posix->inside), posix->negated};
   if (const Name* category = find(kCategories, folded))
     return {"\\p{" + std::string(category->inside) + "}", false};
@@ -117,7 +122,7 @@ std::optional<CharacterSet> posix_class(std::string_view name) {
   return posix ? std::optional<CharacterSet>({std::string(posix->inside), posix->negated}) : std::nullopt;
 }
 
-std::optional<CharacterSet> escaped_class(std::string_view pattern, size_t& at) {
+std::optional<CharacterSet> escaped_class(std::string_view pattern, size_t& at, bool alone) {
   const std::string_view rest = pattern.substr(at);
   if (rest.size() < 2) return std::nullopt;
   const auto simple = [&](std::string_view inside, bool negated) {
@@ -130,7 +135,7 @@ std::optional<CharacterSet> escaped_class(std::string_view pattern, size_t& at) 
       return simple(kSpaces, rest[1] == 'S');
     case 'w':
     case 'W':
-      return simple(kWords, rest[1] == 'W');
+      return simple(alone ? kWordsAlone : kWords, rest[1] == 'W');
     case 'd':
     case 'D':
       return simple(R"(\d)", rest[1] == 'D');
@@ -147,7 +152,7 @@ std::optional<CharacterSet> escaped_class(std::string_view pattern, size_t& at) 
         negated = !negated;
         name.remove_prefix(1);
       }
-      CharacterSet set = property(name);
+      CharacterSet set = property(name, alone);
       set.negated ^= negated;
       at += end + 1;
       return set;
@@ -191,7 +196,7 @@ std::string escaped_character(std::string_view pattern, size_t& at) {
 }
 
 std::string word_boundary(bool none) {
-  const std::string word = "[" + std::string(kWords) + "]";
+  const std::string word = "[" + std::string(kWordsAlone) + "]";
   const std::string behind = "(?<=" + word + ")", not_behind = "(?<!" + word + ")",
                     before = "(?=" + word + ")", not_before = "(?!" + word + ")";
   return none ? "(?:" + behind + before + "|" + not_behind + not_before + ")"

@@ -25,7 +25,8 @@ struct CharacterSet {
 // [:name:] and \p{name}; nothing for a name that is no POSIX class.
 std::optional<CharacterSet> posix_class(std::string_view name);
 // An escape at `at` that stands for a set: \s, \w, \d, \h, their complements, \p{...}; moves `at` behind it.
-std::optional<CharacterSet> escaped_class(std::string_view pattern, size_t& at);
+// `alone`: outside of a class, where Oniguruma's words have six superscripts and fractions of Latin-1 more.
+std::optional<CharacterSet> escaped_class(std::string_view pattern, size_t& at, bool alone);
 // Any other escape at `at`; moves `at` behind it.
 std::string escaped_character(std::string_view pattern, size_t& at);
 // \b, or \B.

@@ -146,7 +146,7 @@ Result<std::string> NormalizerChain::apply(std::string_view source, bool* begins
 
 Result<TokenPrinter> TokenPrinter::create(std::span<const TextStep> steps) {
   TokenPrinter printer;
-  bool fused = false;
+  bool fused = false, bytes = false;
   for (size_t i = 0; i < steps.size(); ++i) {
     const TextStep& step = steps[i];
     const auto refuse = [i](std::string_view why) {
@@ -162,6 +162,8 @@ Result<TokenPrinter> TokenPrinter::create(std::span<const TextStep> steps) {
           printer.trim_ = step;
           continue;
         }
+        if (bytes && (step.left > 0 || step.right > 0))
+          return refuse("cuts the ends of tokens behind ByteFallback, which joins them");
         break;
       case TextStepKind::kReplace:
         if (step.pattern.empty()) return refuse("replaces nothing");
@@ -183,6 +185,7 @@ Result<TokenPrinter> TokenPrinter::create(std::span<const TextStep> steps) {
                     strf("decoder step {} is of the kind {}, which is none", i, static_cast<int>(step.kind)));
     }
     printer.steps_.push_back(step);
+    bytes = bytes || step.kind == TextStepKind::kByteFallback;
     // The bytes are one text from here on.
     if (step.kind == TextStepKind::kByteLevel) fused = true;
   }

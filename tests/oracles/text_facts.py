@@ -18,8 +18,8 @@ TEXTS = ['say <tool> now', 'a<|im_end|>b', '<s>x </s>', 'hello  world 123', '<|e
 TOKENS = ['<|im_end|>', '<|im_start|>', '</s>', '<s>', '<pad>', '<tool>', '<|endoftext|>', '<|extra|>']
 
 
-def flags(r, special):
-    return {'lstrip': r.random() < .2, 'rstrip': r.random() < .2, 'normalized': False, 'single_word': r.random() < .1,
+def flags(r, special, strips=True):
+    return {'lstrip': strips and r.random() < .2, 'rstrip': strips and r.random() < .2, 'normalized': False, 'single_word': strips and r.random() < .1,
             'special': special}
 
 
@@ -34,9 +34,9 @@ def make_folder(r):
     first = len(vocab)
     in_json, slow = [], r.random() < .25
     if slow:
-        config['tokenizer_class'] = r.choice(['Qwen2Tokenizer', 'GPT2Tokenizer'])
+        config['tokenizer_class'] = 'Qwen2Tokenizer'
         files['vocab.json'], files['merges.txt'] = vocab, '#version: 0.2\n' + '\n'.join(' '.join(m) for m in merges) + '\n'
-        config.update(bos_token=None, unk_token=None) if config['tokenizer_class'] == 'Qwen2Tokenizer' else None
+        config.update(bos_token=None, unk_token=None, eos_token=order[0], pad_token=order[1])  # not the class's own
     else:
         tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
         tokenizer.pre_tokenizer, tokenizer.decoder = p.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -50,10 +50,11 @@ def make_folder(r):
     if where == 'decoder':
         both = [(t['id'], {k: v for k, v in t.items() if k != 'id'}) for t in files.get('tokenizer.json', {}).get('added_tokens', [])]
         config['added_tokens_decoder'] = {str(i): t for i, t in both} | {
-            str(i): {'content': t, **flags(r, r.random() < .6)} for t, i in ids.items()}
+            str(i): {'content': t, **flags(r, r.random() < .6, not slow)} for t, i in ids.items()}  # Qwen2Tokenizer drops them
     elif ids:
         files['added_tokens.json'] = ids
-    maps = {'tokenizer_config.json': config, 'special_tokens_map.json': {}}
+    # With added_tokens_decoder transformers reads no map; Linnet does where tokenizer_config.json names nothing.
+    maps = {'tokenizer_config.json': config, **({'special_tokens_map.json': {}} if where == 'added' else {})}
     for key in ('bos_token', 'eos_token', 'pad_token'):
         for map_ in maps.values():
             if r.random() < .5:
@@ -63,7 +64,7 @@ def make_folder(r):
     if r.random() < .3:
         config['add_bos_token'] = r.random() < .5
         config['add_eos_token'] = r.random() < .3
-    if not maps['special_tokens_map.json']:
+    if not maps.get('special_tokens_map.json', True):
         del maps['special_tokens_map.json']
     return files | maps
 

@@ -132,7 +132,7 @@ def decoder(r, wanted):
         return {'type': 'WordPiece', 'prefix': '##', 'cleanup': False}
     if r.random() < .3:
         return {'type': 'Metaspace', 'replacement': BLOCK, 'prepend_scheme': r.choice(['always', 'first', 'never']), 'split': True}
-    parts = [replace, {'type': 'ByteFallback'}] + r.choice([[], [{'type': 'Fuse'}], [{'type': 'Fuse'}, strip], [strip]])
+    parts = [replace, {'type': 'ByteFallback'}] + r.choice([[], [{'type': 'Fuse'}], [{'type': 'Fuse'}, strip]])
     return {'type': 'Sequence', 'decoders': parts}
 
 
@@ -142,7 +142,7 @@ def added_tokens(r, vocabulary, size):
     flag = lambda share=.25: r.random() < share
     # No pieces of the vocabulary: Linnet does not find those in plain text. And not normalised: the library then prints
     # them although they are to be skipped.
-    special = {text for text in texts if flag(.4) and text not in vocabulary}
+    special = {text for text in texts if flag(.4) and text not in vocabulary and text.strip()}
     ids = {}
     for text in texts:  # as the library numbers them
         ids[text] = vocabulary.get(text, size + sum(i >= size for i in ids.values()))
@@ -180,6 +180,9 @@ def make_case(r, name, model):
     else:
         options = {'byte_fallback': 'bytes' in name and r.random() < .8}
     normal, cut = normalizer(r), pre_tokenizer(r, kind)
+    # Where a part begins in the original text decides what is first, and characters made of one all begin there.
+    if kind == 'block' and isinstance(cut, dict) and cut['type'] == 'Sequence' and cut['pretokenizers'][0]['type'] != 'Metaspace':
+        cut = json.loads(json.dumps(cut).replace('"first"', '"always"'))
     # What is prepended stands, to the library, where the text begins, and so does what follows it: two parts may be first.
     if 'Prepend' in types_of(normal):
         cut = json.loads(json.dumps(cut).replace('"first"', '"always"'))
@@ -225,8 +228,6 @@ def schema():
         tokenizer = small(models.BPE())
         setattr(tokenizer, part, value)
         return json.loads(tokenizer.to_str())[part]
-    import base64
-    charsmap = base64.b64decode(b'AAAAAA==')
     parts = {
         'normalizer': [n.BertNormalizer(), n.NFC(), n.NFD(), n.NFKC(), n.NFKD(), n.Sequence([n.NFC()]), n.Lowercase(), n.Strip(),
                        n.StripAccents(), n.Nmt(), n.Replace('a', 'b'), n.Replace(Regex('a'), 'b'), n.Prepend('a'), n.ByteLevel()],
@@ -241,7 +242,7 @@ def schema():
                            processors.Sequence([processors.ByteLevel()])],
     }
     out = {part: [written(part, value) for value in values] for part, values in parts.items()}
-    out['normalizer'].append({'type': 'Precompiled', 'precompiled_charsmap': 'AAAAAA=='})
+    out['normalizer'].append({'type': 'Precompiled', 'precompiled_charsmap': 'BAAAAAAAAAAA'})
     tokenizer = Tokenizer(models.BPE(vocab={'a': 0}, merges=[]))
     tokenizer.add_tokens([AddedToken('b')])
     tokenizer.enable_truncation(5)
@@ -275,7 +276,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     made = dict(make_models(strings(3000, 7)))
     r = random.Random(args.seed)
-    pool = [text for text in strings(20000, args.seed) if len(text) < (40 if args.committed else 400)]
+    pool = [text for text in strings(20000, args.seed) if len(text) < (40 if args.committed else 400) and '<0x' not in text]  # bytes that are no text
     with open(args.out / 'models.json', 'w') as file:
         dump(made, file)
     refused = count = 0

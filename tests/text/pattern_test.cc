@@ -57,6 +57,9 @@ TEST_CASE("quantifiers, options and escapes of Ruby's syntax") {
   CHECK(matches(R"(\p{^Lu}+)", "aBc") == "a|c");
   CHECK(matches(R"(\p{Uppercase_Letter}[\p{^digit}])", "Ab1A2") == "Ab");
   CHECK(matches(R"([[:punct:]]+)", "a+b, c") == "+|,");
+  CHECK(matches(R"(\p{Punct}+)", "a+b, c") == ",");
+  CHECK(matches(R"(\w+)", "½ x") == "½|x");
+  CHECK(matches(R"([\w]+)", "½ x") == "x");
   CHECK(matches(R"([[:^alpha:]]+)", "a1b ") == "1| ");
   CHECK(matches(R"(\bé\B.)", "é éa") == "éa");
   CHECK(matches("(?i:ss)", "SS \xC3\x9F s\xC5\xBF") == "SS|\xC3\x9F|s\xC5\xBF");
