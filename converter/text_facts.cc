@@ -164,15 +164,16 @@ void TextFacts::template_end(const std::string& chat_template) {
     return it == roles_.end() ? std::string() : t_.pieces[static_cast<size_t>(it->second.first)];
   };
   text::RenderOptions options;
-  options.bos_token = text_of("bos_token");
-  options.eos_token = text_of("eos_token");
+  for (const char* key : {"bos_token", "eos_token", "pad_token"})
+    if (std::string text = text_of(key); !text.empty()) options.tokens.emplace_back(key, std::move(text));
   options.add_generation_prompt = false;
-  const std::vector<text::Message> messages = {{"user", "linnetquestion"}, {"assistant", kAnswer}};
+  const std::vector<text::Message> messages = {{"user", "linnetquestion", false},
+                                               {"assistant", kAnswer, false}};
   const auto rendered = parsed->render(messages, options);
   if (!rendered) return;
-  const size_t at = rendered->rfind(kAnswer);
+  const size_t at = rendered->text.rfind(kAnswer);
   if (at == std::string::npos) return;
-  std::string_view rest = std::string_view(*rendered).substr(at + std::string_view(kAnswer).size());
+  std::string_view rest = std::string_view(rendered->text).substr(at + std::string_view(kAnswer).size());
   while (!rest.empty() && (rest[0] == ' ' || rest[0] == '\n')) rest.remove_prefix(1);
   const fb::AddedTokenT* longest = nullptr;
   for (const auto& added : t_.added_tokens)

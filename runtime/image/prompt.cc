@@ -8,14 +8,12 @@
 #include "runtime/core/strings.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
+#include "runtime/text/utf8_case.h"
 
 namespace linnet::image {
 namespace {
 
 constexpr size_t kKeptPrompts = 8;
-
-// What Python's str.strip() takes off: Unicode's white space, and the four separators of ASCII.
-bool is_stripped(char32_t c) { return text::is_space(c) || (c >= 0x1C && c <= 0x1F); }
 
 // Python's text.lower().strip().
 std::string lower_trimmed(const std::string& text) {
@@ -23,13 +21,13 @@ std::string lower_trimmed(const std::string& text) {
   size_t begin = 0;
   while (begin < lower.size()) {
     size_t next = begin;
-    if (!is_stripped(text::next_char(lower, next))) break;
+    if (!text::is_python_space(text::next_char(lower, next))) break;
     begin = next;
   }
   size_t end = lower.size();
   while (end > begin) {
     size_t before = end;
-    if (!is_stripped(text::previous_char(lower, before))) break;
+    if (!text::is_python_space(text::previous_char(lower, before))) break;
     end = before;
   }
   return lower.substr(begin, end - begin);

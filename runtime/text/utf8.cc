@@ -2,9 +2,7 @@
 
 #include <utf8proc.h>
 
-#include <algorithm>
 #include <cstring>
-#include <iterator>
 
 namespace linnet::text {
 namespace {
@@ -36,39 +34,6 @@ Scan scan(std::string_view text) {
     high = 0xBF;
   }
   return {length, true, false};
-}
-
-// Unicode's Cased (chapter 3.13), of characters that are not Case_Ignorable: cased letters, ordinal
-// indicators, Roman numerals and enclosed letters.
-bool is_cased(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-      return true;
-    default:
-      return c == 0xAA || c == 0xBA || (c >= 0x2160 && c <= 0x217F) || (c >= 0x24B6 && c <= 0x24E9) ||
-             (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-             (c >= 0x1F170 && c <= 0x1F189);
-  }
-}
-
-// Unicode's Case_Ignorable: marks, format characters, modifiers, and what may stand inside of a word.
-bool is_case_ignorable(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK:
-      return true;
-    default:
-      break;
-  }
-  static constexpr char32_t kInside[] = {0x27,   0x2E,   0x3A,   0xB7,   0x387,  0x55F,
-                                         0x5F4,  0x2018, 0x2019, 0x2024, 0x2027, 0xFE13,
-                                         0xFE52, 0xFE55, 0xFF07, 0xFF0E, 0xFF1A};
-  return std::find(std::begin(kInside), std::end(kInside), c) != std::end(kInside);
 }
 
 }  // namespace
@@ -143,29 +108,6 @@ void append_lower(std::string& out, char32_t c) {
     return;
   }
   append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
-}
-
-std::string lower_case(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (size_t at = 0; at < text.size();) {
-    const size_t begin = at;
-    const char32_t c = next_char(text, at);
-    if (c != 0x3A3) {
-      append_lower(out, c);
-      continue;
-    }
-    char32_t other = 0;
-    size_t i = begin;
-    bool found = false;
-    while (i > 0 && !found) found = !is_case_ignorable(other = previous_char(text, i));
-    bool final = found && is_cased(other);
-    found = false;
-    for (i = at; final && i < text.size() && !found;) found = !is_case_ignorable(other = next_char(text, i));
-    final = final && !(found && is_cased(other));
-    append_utf8(out, final ? U'\u03C2' : U'\u03C3');
-  }
-  return out;
 }
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {

@@ -26,9 +26,6 @@ char32_t previous_char(std::string_view text, size_t& at);
 void append_utf8(std::string& out, char32_t c);
 // The lower case of one character by itself: one character, but for U+0130, which has two.
 void append_lower(std::string& out, char32_t c);
-// The lower case of a text as Python's str.lower() has it: a capital sigma at the end of a word becomes
-// U+03C2.
-std::string lower_case(std::string_view text);
 
 // Every `from` (not empty) becomes `to`.
 void replace_all(std::string& text, std::string_view from, std::string_view to);
