@@ -14,7 +14,6 @@ constexpr const char* kEnds[] = {
     "<|im_end|>",        "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>",
     "<|endoftext|>",     "</s>",       "<EOT>",      "_<EOT>",  "[EOT]",      "[EOS]",    "<|end_of_text|>",
     "<end_of_utterance>"};
-constexpr size_t kMostPieces = size_t{1} << 22;
 
 std::string token_text(const Json& value) {
   if (value.is_string()) return value.get<std::string>();

@@ -4,6 +4,7 @@
 // template writes behind an answer.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,6 +13,9 @@
 #include "format/model_generated.h"
 
 namespace linnet::convert {
+
+// No vocabulary has more; an id beyond it would only ask for memory.
+inline constexpr size_t kMostPieces = size_t{1} << 22;
 
 class TextFacts {
  public:

@@ -6,6 +6,7 @@
 #include <limits>
 #include <span>
 
+#include "converter/text_facts.h"
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
 #include "runtime/session/tokenizer_io.h"
@@ -77,8 +78,6 @@ void JsonFields::finish() {
 }
 
 namespace {
-
-constexpr size_t kMostPieces = size_t{1} << 22;
 
 // Pieces by id; gaps stay empty and unused.
 void set_piece(TokenizerBuilder& b, size_t id, std::string piece, fb::TokenKind kind) {

@@ -34,7 +34,10 @@ std::string pcre2_message(int code) {
 }  // namespace
 
 struct Regex::Code {
-  std::unique_ptr<pcre2_code, Freed<pcre2_code_free>> compiled;
+  struct Free {
+    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+  };
+  std::unique_ptr<pcre2_code, Free> compiled;
 };
 
 Regex::Regex(std::unique_ptr<Code> code) : code_(std::move(code)) {}
