@@ -15,9 +15,9 @@ using convert::Json;
 
 namespace {
 
-class Folder {
+class TextFolder {
  public:
-  explicit Folder(const Json& files) {
+  explicit TextFolder(const Json& files) {
     for (const auto& [name, content] : files.items())
       std::ofstream(folder_ / name) << (content.is_string() ? content.get<std::string>() : content.dump());
   }
@@ -38,7 +38,7 @@ void check_file(const std::string& path) {
   size_t folders = 0, texts = 0, wrong = 0;
   for (std::string line; std::getline(lines, line); ++folders) {
     const Json row = Json::parse(line);
-    const auto source = Folder(row.at("files")).read();
+    const auto source = TextFolder(row.at("files")).read();
     REQUIRE_MESSAGE(source.has_value(), source.error().message, line);
     const fb::TokenizerT& t = *source->tokenizer;
     const auto id = [&](const char* key) { return row.at(key).is_null() ? -1 : row.at(key).get<int>(); };
@@ -115,7 +115,7 @@ TEST_CASE("every place that names an end counts, and --verbose says which") {
   const auto ends = [](Json files, Json config = Json::object()) {
     files["tokenizer.json"] = byte_tokenizer(
         Json::array({token(256, "<a>", true), token(257, "<b>", true), token(258, "<c>", false)}));
-    auto source = Folder(files).read(std::move(config));
+    auto source = TextFolder(files).read(std::move(config));
     REQUIRE_MESSAGE(source.has_value(), source.error().message);
     return std::move(*source);
   };
