@@ -113,13 +113,14 @@ const std::string& endless_model() {
     };
     drop("config.json", " \"eos_token_id\": 2,\n");
     drop("tokenizer_config.json", " \"eos_token\": \"<|im_end|>\",\n");
-    // Texts that end an answer whatever the metadata says become others.
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    // Texts that end an answer whatever the metadata says become others; the template's is then plain text.
+    const auto rename = [&](const char* name, const std::string& token) {
       std::string text = read_file(folder / name);
-      for (const std::string ends : {"<|im_end|>", "<|endoftext|>"})
-        for (size_t at = 0; (at = text.find(ends, at)) != std::string::npos;) text.replace(at, 3, "<|-");
+      for (size_t at = 0; (at = text.find(token, at)) != std::string::npos;) text.replace(at, 3, "<|-");
       write_file(folder / name, text);
-    }
+    };
+    rename("tokenizer.json", "<|im_end|>");
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) rename(name, "<|endoftext|>");
     const std::string file = (scratch() / "endless.lnt").string();
     const Outcome done = linnet_command({"convert", folder.string(), "-o", file, "--quantize", "f32"});
     INFO(done.err);
