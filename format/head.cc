@@ -6,8 +6,8 @@
 #include <string>
 
 #include "flatbuffers/minireflect.h"
-#include "format/model_tables.h"
 #include "format/container.h"
+#include "format/model_tables.h"
 #include "format/names.h"
 #include "runtime/core/strings.h"
 

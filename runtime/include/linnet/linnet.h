@@ -125,8 +125,8 @@ const char* linnet_chat_answer(const linnet_chat* chat);
 linnet_status linnet_chat_undo(linnet_chat* chat, linnet_error* error);
 /* Forgets all but the system message. */
 linnet_status linnet_chat_reset(linnet_chat* chat, linnet_error* error);
-/* The conversation with its state. A file that is there is replaced, whole or not at all; a pipe or a character
- * device is written to. */
+/* The conversation with its state. A file that is there is replaced, whole or not at all; a pipe or a
+ * character device is written to. */
 linnet_status linnet_chat_save(const linnet_chat* chat, const char* path, linnet_error* error);
 linnet_status linnet_chat_load(linnet_chat* chat, const char* path, linnet_error* error);
 
