@@ -7,6 +7,7 @@
 #include "backends/host/host_backend.h"
 #include "converter/image/convert_image.h"
 #include "converter/readers/json.h"
+#include "converter/readers/reading.h"
 #include "converter/self_test.h"
 #include "converter/source.h"
 #include "converter/template_facts.h"
@@ -161,15 +162,9 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
 }  // namespace
 
 Result<ConvertReport> convert(const ConvertOptions& options) {
-  return guarded([&]() -> Result<ConvertReport> {
-    try {
-      return convert_checked(options);
-    } catch (const std::bad_alloc&) {
-      throw;
-    } catch (
-        const std::exception& e) {  // such as a value of config.json that is of another type than its key has
-      return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be imported: {}", options.source, e.what()));
-    }
+  return guarded([&] {
+    // A value of config.json of another type than its key has is one that throws.
+    return reading(options.source, "imported", [&] { return convert_checked(options); });
   });
 }
 

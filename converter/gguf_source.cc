@@ -133,6 +133,7 @@ Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   if (!architecture) return fail(ErrorCode::kInvalidFile, strf("'{}' has no general.architecture", path));
   GgufKeys keys{gguf, *architecture + ".", {}};
   Json config;
+  const JsonRelease released(config);
   const TensorInfo* table = gguf.checkpoint().find("token_embd.weight");
   if (!table) return fail(ErrorCode::kInvalidFile, strf("'{}' has no tensor 'token_embd.weight'", path));
   config["vocab_size"] = table->rows();

@@ -5,6 +5,7 @@
 #include "converter/checkpoint_tensors.h"
 #include "converter/gguf_source.h"
 #include "converter/readers/json.h"
+#include "converter/readers/reading.h"
 #include "converter/readers/safetensors.h"
 #include "converter/readers/stored_scales.h"
 #include "converter/template_facts.h"
@@ -56,7 +57,7 @@ Result<Source> open_gguf(const std::string& path) {
 }  // namespace
 
 Result<Source> open_source(const std::string& path) {
-  try {
+  return reading(path, "read", [&]() -> Result<Source> {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     if (fs::is_directory(status)) return open_folder(path);
@@ -67,11 +68,7 @@ Result<Source> open_source(const std::string& path) {
       return fail(ErrorCode::kInvalidArgument,
                   strf("'{}' is the weights alone: give the folder that also has config.json", path));
     return open_gguf(path);
-  } catch (const std::bad_alloc&) {
-    throw;
-  } catch (const std::exception& e) {  // file system and JSON access
-    return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be read: {}", path, e.what()));
-  }
+  });
 }
 
 }  // namespace linnet::convert

@@ -14,6 +14,11 @@
 namespace linnet::convert {
 
 struct Source {
+  Source() = default;
+  Source(Source&&) = default;
+  Source& operator=(Source&&) = default;
+  ~Source() { release(config); }
+
   std::string kind;  // "folder" or "gguf"
   std::string name;  // for the metadata
   Json config;

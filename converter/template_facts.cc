@@ -36,13 +36,15 @@ Result<void> read_template_tokens(const std::string& folder, Source& source) {
   const fs::path config_path = fs::path(folder) / "tokenizer_config.json";
   const fs::path map_path = fs::path(folder) / "special_tokens_map.json";
   Json config = Json::object();
+  const JsonRelease released(config);
   if (fs::exists(config_path)) {
     LINNET_ASSIGN(config, read_json(config_path.string(), true));
   }
   add_tokens(config, true, source);
   // As transformers: the map is old, and counts where the configuration does not list its added tokens.
   if (!fs::exists(map_path) || !config.is_object() || config.contains("added_tokens_decoder")) return {};
-  LINNET_ASSIGN(const Json map, read_json(map_path.string(), true));
+  LINNET_ASSIGN(Json map, read_json(map_path.string(), true));
+  const JsonRelease released_too(map);
   add_tokens(map, true, source);
   return {};
 }

@@ -45,12 +45,19 @@ fs::path rwkv_vocabulary(const fs::path& folder) {
 // The JSON files beside the tokenizer; an empty object for one that is not there.
 struct Beside {
   Json tokenizer, generation, special, added;
+  Beside() = default;
+  Beside(Beside&&) = default;
+  Beside& operator=(Beside&&) = default;
+  ~Beside() {
+    for (Json* json : {&tokenizer, &generation, &special, &added}) release(*json);
+  }
 };
 
 Result<Json> read_object(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return Json(Json::object());
   LINNET_ASSIGN(Json json, read_json(path.string(), true));
+  const JsonRelease released(json);
   if (!json.is_object())
     return fail(ErrorCode::kInvalidFile,
                 strf("'{}' is {}, expected an object", path.string(), json_text(json, 60)));
@@ -117,7 +124,8 @@ Result<std::unique_ptr<fb::TokenizerT>> read_tokenizer(const fs::path& folder, c
   const fs::path path = folder / names[0];
   const std::string what = "'" + path.string() + "'";
   if (names[0] == "tokenizer.json") {
-    LINNET_ASSIGN(const Json parsed, read_json(path.string(), true));
+    LINNET_ASSIGN(Json parsed, read_json(path.string(), true));
+    const JsonRelease released(parsed);
     LINNET_ASSIGN(t, import_tokenizer_json(parsed, what, &source.notes));
   } else if (names[0] == "vocab.json") {
     LINNET_ASSIGN(t, import_vocab_and_merges(path.string(), (folder / "merges.txt").string(), config, type,

@@ -256,14 +256,15 @@ void read_all(TokenizerBuilder& b, const Json& json) {
       b.notes.push_back(
           strf("tokenizer.json sets {} {}, which is not applied, as transformers does not unless asked", key,
                json_text(*value)));
-  const auto part = [&in](const char* key) {
+  const Json none;
+  const auto part = [&in, &none](const char* key) -> const Json& {
     const Json* value = in.find(key);
-    return value ? *value : Json();
+    return value ? *value : none;
   };
   read_normalizer(b, part("normalizer"));
   read_pre_tokenizer(b, part("pre_tokenizer"));
   read_decoder(b, part("decoder"));
-  const Json model_json = part("model");
+  const Json& model_json = part("model");
   JsonFields model(b, model_json, "its model");
   const std::string type = model.text("type", model_json.contains("merges") ? "BPE" : "Unigram");
   const Json* vocab = model.find("vocab");
@@ -302,8 +303,10 @@ Result<fb::TokenizerT> import_tokenizer_json(const Json& json, const std::string
   if (!b.problem.empty())
     return fail(ErrorCode::kUnsupported, strf("{} cannot be imported: {}", what, b.problem));
   // Patterns that do not compile, steps in an order that is not possible.
-  if (const auto built = text::Tokenizer::create(text::from_fb(b.out)); !built)
+  if (auto built = text::Tokenizer::create(text::from_fb(b.out)); !built) {
+    if (built.error().code == ErrorCode::kOutOfMemory) return std::unexpected(std::move(built.error()));
     return fail(ErrorCode::kUnsupported, strf("{} cannot be imported: {}", what, built.error().message));
+  }
   if (notes) notes->insert(notes->end(), b.notes.begin(), b.notes.end());
   return std::move(b.out);
 }

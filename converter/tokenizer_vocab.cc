@@ -111,6 +111,7 @@ Result<fb::TokenizerT> import_vocab_and_merges(const std::string& vocab_path, co
                                                std::vector<std::string>& notes) {
   const std::string what = "'" + vocab_path + "'";
   LINNET_ASSIGN(Json vocab, read_json(vocab_path));
+  const JsonRelease released(vocab);
   LINNET_ASSIGN(const std::string text, read_text(merges_path));
   LINNET_ASSIGN(const Family* family, family_of(config, model_type, what));
   Json merges = Json::array();

@@ -42,7 +42,8 @@ void gemma2(Importer& in, const std::string& prefix, const Begin& begin, const E
     bool slides = i % 2 == 0;
     if (listed) {
       const Json& types = in.config()["layer_types"];
-      slides = static_cast<size_t>(i) < types.size() && types[static_cast<size_t>(i)] == "sliding_attention";
+      slides = static_cast<size_t>(i) < types.size() &&
+               is_text(types[static_cast<size_t>(i)], "sliding_attention");
     }
     const Value h = norm("input_layernorm", x);
     const auto qkv = g.linear(attn + ".qkv", h,

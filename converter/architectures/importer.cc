@@ -87,6 +87,7 @@ void Importer::enter(const std::string& key) {
   if (!inner->is_object())
     return fail(strf("config.json: '{}' is {}, expected an object", key, json_text(*inner)));
   Json config = *inner;
+  const JsonRelease released(config);
   if (const Json* tied = find("tie_word_embeddings"); tied && !config.contains("tie_word_embeddings"))
     config["tie_word_embeddings"] = *tied;
   config_ = std::move(config);

@@ -38,6 +38,10 @@ class Importer {
 
   GraphBuilder& graph;
 
+  ~Importer() { release(config_); }
+  Importer(const Importer&) = delete;
+  Importer& operator=(const Importer&) = delete;
+
   // ---- configuration: a missing required key, or one of the wrong type, is an error naming it ----
   bool has_key(const std::string& key) const;  // present and not null
   int64_t integer(const std::string& key);

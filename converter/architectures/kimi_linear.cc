@@ -52,7 +52,8 @@ void mark(Importer& in, const Json& config, const char* key, std::vector<int>& k
 void read_layers(Importer& in, Kimi& m) {
   const auto layers = static_cast<size_t>(m.layers);
   std::vector<int> kind(layers, -1);  // 0: delta attention, 1: latent attention
-  const Json linear = in.has_key("linear_attn_config") ? in.config()["linear_attn_config"] : Json::object();
+  const Json none = Json::object();
+  const Json& linear = in.has_key("linear_attn_config") ? in.config()["linear_attn_config"] : none;
   if (!linear.is_object()) return in.fail("config.json: 'linear_attn_config' must be an object");
   const auto size = [&](const char* key, const char* other, int64_t absent) {
     if (!linear.contains(key) || linear[key].is_null()) return in.integer(other, absent);

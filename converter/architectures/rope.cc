@@ -73,9 +73,11 @@ float scale_yarn(Importer& in, const Json& scaling, double theta, int64_t dim, s
 
 fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta,
                                double default_fraction) {
-  Json scaling = Json::object();
+  const Json none = Json::object();
+  const Json* given = &none;
   for (const char* key : {"rope_parameters", "rope_scaling"})
-    if (in.has_key(key) && in.config()[key].is_object()) scaling = in.config()[key];
+    if (in.has_key(key) && in.config()[key].is_object()) given = &in.config()[key];
+  const Json& scaling = *given;
   const double theta = field(in, scaling, "rope_theta", in.number("rope_theta", default_theta));
   const double fraction =
       field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", default_fraction));

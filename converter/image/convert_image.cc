@@ -6,6 +6,7 @@
 #include "converter/image/components.h"
 #include "converter/image/scheduler_import.h"
 #include "converter/readers/json.h"
+#include "converter/readers/reading.h"
 #include "converter/readers/safetensors.h"
 #include "converter/readers/stored_scales.h"
 #include "converter/source.h"
@@ -40,6 +41,11 @@ constexpr const char* kInstruction =
     "User Prompt: ";
 
 struct Component {
+  Component() = default;
+  Component(Component&&) = default;
+  Component& operator=(Component&&) = default;
+  ~Component() { release(config); }
+
   fs::path folder;
   Json config;
   std::unique_ptr<TensorSet> tensors;
@@ -190,7 +196,8 @@ Result<std::unique_ptr<fb::ImagePipelineT>> assemble(const fs::path& folder, con
   auto pipeline = std::make_unique<fb::ImagePipelineT>();
   const fs::path config = folder / "scheduler" / "scheduler_config.json";
   if (!fs::exists(config)) return fail(ErrorCode::kNotFound, strf("'{}' is missing", config.string()));
-  LINNET_ASSIGN(const Json scheduler, read_json(config.string(), true));
+  LINNET_ASSIGN(Json scheduler, read_json(config.string(), true));
+  const JsonRelease released(scheduler);
   LINNET_ASSIGN(fb::SchedulerT imported, import_scheduler(scheduler, config.string()));
   const bool sprint = facts.guidance_input > 0;
   if ((imported.kind == fb::SchedulerKind::Scm) != sprint)
@@ -234,6 +241,7 @@ Result<std::unique_ptr<fb::ImagePipelineT>> assemble(const fs::path& folder, con
 Result<ConvertReport> convert_folder(const ConvertOptions& options) {
   const fs::path folder = options.source;
   Json index;
+  const JsonRelease released(index);
   const bool whole = fs::exists(folder / "model_index.json");
   if (whole) {
     LINNET_ASSIGN(index, read_json((folder / "model_index.json").string(), true));
@@ -317,13 +325,7 @@ bool is_image_folder(const std::string& path) {
 }
 
 Result<ConvertReport> convert_image(const ConvertOptions& options) {
-  try {
-    return convert_folder(options);
-  } catch (const std::bad_alloc&) {
-    throw;
-  } catch (const std::exception& e) {  // file system and JSON access
-    return fail(ErrorCode::kInvalidFile, strf("'{}' cannot be read: {}", options.source, e.what()));
-  }
+  return reading(options.source, "read", [&] { return convert_folder(options); });
 }
 
 }  // namespace linnet::convert

@@ -16,7 +16,7 @@ std::vector<std::string> texts(Importer& in, const char* key, const char* absent
   if (!in.has_key(key)) return result;
   const Json& value = in.config()[key];
   for (size_t i = 0; i < stages; ++i) {
-    const Json one = value.is_array() && i < value.size() ? value[i] : value;
+    const Json& one = value.is_array() && i < value.size() ? value[i] : value;
     if (one.is_string())
       result[i] = one.get<std::string>();
     else
@@ -29,7 +29,8 @@ std::vector<int64_t> integers(Importer& in, const char* key, std::vector<int64_t
   if (!in.has_key(key)) return absent;
   std::vector<int64_t> result;
   const Json& value = in.config()[key];
-  for (const Json& one : value.is_array() ? value : Json::array()) {
+  if (!value.is_array()) return result;
+  for (const Json& one : value) {
     const auto n = integer_of(one, 0, 65536);
     if (!n) return in.fail(strf("config.json: '{}' is {}", key, json_text(value))), absent;
     result.push_back(*n);
@@ -217,7 +218,8 @@ void import_dc_decoder(Importer& in, ImageFacts& facts) {
   d.in_shortcut = in_shortcut;
   d.last = last;
   d.kernels.resize(stages);
-  const Json scales = in.has_key("decoder_qkv_multiscales") ? in.config()["decoder_qkv_multiscales"] : Json();
+  const Json none;
+  const Json& scales = in.has_key("decoder_qkv_multiscales") ? in.config()["decoder_qkv_multiscales"] : none;
   for (size_t i = 0; i < stages; ++i) {
     if (scales.is_array() && i < scales.size() && scales[i].is_array()) {
       for (const Json& k : scales[i]) d.kernels[i].push_back(integer_of(k, 0, 65536).value_or(0));

@@ -19,7 +19,7 @@ class Reader {
     if (!value) return absent;
     if (const auto found = number_of(*value, true)) return std::clamp(*found, -1e30, 1e30);
     // Some versions of diffusers write its text.
-    if (*value == "-inf" || *value == "-Infinity") return -1e30;
+    if (is_text(*value, "-inf") || is_text(*value, "-Infinity")) return -1e30;
     refuse(key, "a number");
     return absent;
   }

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "runtime/core/strings.h"
@@ -18,49 +18,64 @@ namespace {
 
 constexpr size_t kMostDepth = 64;
 
-// Looks at the structure before the tree is built: depth and duplicate keys.
-class Inspector : public nlohmann::json_sax<Json> {
+// Builds the tree, but for what is nested too deep or has a key twice. nlohmann's own builder lets go of what
+// it has when memory ends, which takes memory; here it lies in `root`, with whoever has that.
+class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
+  explicit TreeBuilder(Json& root) : root_(root) {}
   std::string problem;
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(size_t) override {
-    keys_.emplace_back();
-    return deeper();
-  }
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t& value) override { return put(std::move(value)); }
+  bool start_object(size_t) override { return enter(Json::value_t::object); }
   bool key(string_t& name) override {
-    if (keys_.back().insert(name).second) return true;
-    problem = strf("the key '{}' is there twice in one object", name.substr(0, 200));
-    return false;
+    const auto [member, fresh] = open_.back()->get_ref<Json::object_t&>().try_emplace(std::move(name));
+    member_ = &member->second;
+    if (!fresh) problem = strf("the key '{}' is there twice in one object", member->first.substr(0, 200));
+    return fresh;
   }
-  bool end_object() override {
-    keys_.pop_back();
-    --depth_;
-    return true;
-  }
-  bool start_array(size_t) override { return deeper(); }
-  bool end_array() override {
-    --depth_;
-    return true;
-  }
+  bool end_object() override { return leave(); }
+  bool start_array(size_t) override { return enter(Json::value_t::array); }
+  bool end_array() override { return leave(); }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
     problem = strf("it is not valid JSON at byte {}", position);
     return false;
   }
 
  private:
-  bool deeper() {
-    if (++depth_ <= kMostDepth) return true;
-    problem = strf("it is nested deeper than {} levels", kMostDepth);
-    return false;
+  // Where the next value goes: the document, the member whose key was just read, or the end of the array.
+  Json& place() {
+    if (open_.empty()) return root_;
+    if (open_.back()->is_object()) return *member_;
+    return open_.back()->get_ref<Json::array_t&>().emplace_back();
   }
-  std::vector<std::unordered_set<std::string>> keys_;
-  size_t depth_ = 0;
+  template <typename T>
+  bool put(T&& value) {
+    place() = std::forward<T>(value);
+    return true;
+  }
+  bool enter(Json::value_t kind) {
+    if (open_.size() == kMostDepth) {
+      problem = strf("it is nested deeper than {} levels", kMostDepth);
+      return false;
+    }
+    Json& inner = place();
+    inner = kind;
+    open_.push_back(&inner);
+    return true;
+  }
+  bool leave() {
+    open_.pop_back();
+    return true;
+  }
+
+  Json& root_;
+  Json* member_ = nullptr;
+  std::vector<Json*> open_;  // the objects and arrays around the next value; none of them moves while open
 };
 
 constexpr std::string_view kFloat = "__float__";  // transformers 5's key around a number JSON cannot say
@@ -126,10 +141,11 @@ void name_numbers(Json& value) {
 Result<Json> parse_json(std::string_view text, const std::string& what, bool python) {
   try {
     const std::string cleaned = python ? without_python_literals(text) : std::string(text);
-    Inspector inspector;
-    if (!Json::sax_parse(cleaned, &inspector))
-      return fail(ErrorCode::kInvalidFile, strf("{} cannot be read: {}", what, inspector.problem));
-    Json parsed = Json::parse(cleaned);
+    Json parsed;
+    const JsonRelease released(parsed);  // of nothing, once it is returned
+    TreeBuilder builder(parsed);
+    if (!Json::sax_parse(cleaned, &builder))
+      return fail(ErrorCode::kInvalidFile, strf("{} cannot be read: {}", what, builder.problem));
     if (python) restore_numbers(parsed);
     return parsed;
   } catch (const std::bad_alloc&) {
@@ -139,12 +155,31 @@ Result<Json> parse_json(std::string_view text, const std::string& what, bool pyt
   }
 }
 
+// From the innermost outwards: what is empty is destroyed without memory. The depth is at most that of a
+// file.
+void release(Json& value) noexcept {
+  if (value.is_object()) {
+    auto& members = value.get_ref<Json::object_t&>();
+    for (auto& [key, inner] : members) release(inner);
+    members.clear();
+  } else if (value.is_array()) {
+    auto& items = value.get_ref<Json::array_t&>();
+    for (Json& inner : items) release(inner);
+    items.clear();
+  }
+}
+
 std::string json_text(const Json& value, size_t most) {
   Json named = value;
+  const JsonRelease released(named);
   name_numbers(named);
   std::string text = named.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > most) text.resize(most);
   return text;
+}
+
+bool is_text(const Json& value, std::string_view text) {
+  return value.is_string() && value.get_ref<const std::string&>() == text;
 }
 
 std::optional<int64_t> integer_of(const Json& value, int64_t least, int64_t most) {

@@ -120,7 +120,8 @@ bool is_plain_name(const std::string& name) {
 }
 
 Result<void> read_shards(const fs::path& folder, const fs::path& index, Checkpoint& checkpoint) {
-  LINNET_ASSIGN(const Json json, read_json(index.string()));
+  LINNET_ASSIGN(Json json, read_json(index.string()));
+  const JsonRelease released(json);
   const auto map = json.is_object() ? json.find("weight_map") : json.end();
   if (map == json.end() || !map->is_object() || map->empty())
     return fail(ErrorCode::kInvalidFile, strf("'{}' has no weight_map", index.string()));
@@ -154,7 +155,8 @@ Result<std::vector<TensorInfo>> parse_safetensors(std::span<const std::byte> fil
                      "safetensors (a Git LFS pointer is not the file itself)",
                      name, length, file.size()));
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + sizeof(length), length);
-  LINNET_ASSIGN(const Json header, parse_json(text, strf("the header of '{}'", name)));
+  LINNET_ASSIGN(Json header, parse_json(text, strf("the header of '{}'", name)));
+  const JsonRelease released(header);
   if (!header.is_object())
     return fail(ErrorCode::kInvalidFile, strf("the header of '{}' is not an object", name));
   const auto data = file.subspan(sizeof(length) + length);

@@ -146,7 +146,7 @@ class PeftScale {
       return !config.contains(key) || config[key].is_null() || config[key] == false ||
              (config[key].is_object() && config[key].empty());
     };
-    if (config.contains("peft_type") && config["peft_type"] != "LORA")
+    if (config.contains("peft_type") && !is_text(config["peft_type"], "LORA"))
       return fail(ErrorCode::kUnsupported, strf("'{}' is a PEFT adapter of type {}; Linnet merges LORA",
                                                 origin, json_text(config["peft_type"])));
     for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "layer_replication",
@@ -155,7 +155,7 @@ class PeftScale {
         return fail(ErrorCode::kUnsupported,
                     strf("'{}' was trained with {} = {}, which Linnet does not merge", origin, key,
                          json_text(config[key])));
-    if (config.contains("bias") && config["bias"] != "none" && !config["bias"].is_null())
+    if (config.contains("bias") && !is_text(config["bias"], "none") && !config["bias"].is_null())
       return fail(ErrorCode::kUnsupported,
                   strf("'{}' was trained with bias = {}, which Linnet does not merge", origin,
                        json_text(config["bias"])));
@@ -254,6 +254,7 @@ Result<Adapter> read_adapter(const std::string& folder) {
   Adapter adapter;
   adapter.origin = folder;
   Json peft;
+  const JsonRelease released(peft);
   LINNET_TRY(read_configs(folder, adapter, peft));
   std::error_code error;
   std::string file;

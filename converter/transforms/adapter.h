@@ -14,6 +14,11 @@
 namespace linnet::convert {
 
 struct Adapter {
+  Adapter() = default;
+  Adapter(Adapter&&) = default;
+  Adapter& operator=(Adapter&&) = default;
+  ~Adapter() { release(config); }
+
   // W + scale * B A for matrix `name` [n, k]; A [rank, k], B [n, rank].
   struct Pair {
     std::vector<float> a, b;

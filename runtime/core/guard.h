@@ -34,6 +34,10 @@ inline Error out_of_memory() noexcept {
       "out of memory");
 }
 
+inline bool wants_memory(const std::system_error& e) {
+  return e.code() == std::errc::not_enough_memory || e.code() == std::errc::resource_unavailable_try_again;
+}
+
 // The error that stands for the exception being handled; call it in a catch block.
 inline Error error_of_exception() noexcept {
   try {
@@ -43,9 +47,7 @@ inline Error error_of_exception() noexcept {
   } catch (const std::length_error&) {  // more than any memory holds
     return out_of_memory();
   } catch (const std::system_error& e) {
-    const bool memory =
-        e.code() == std::errc::not_enough_memory || e.code() == std::errc::resource_unavailable_try_again;
-    return memory ? out_of_memory() : error_without_memory(ErrorCode::kIo, e.what(), "system error");
+    return wants_memory(e) ? out_of_memory() : error_without_memory(ErrorCode::kIo, e.what(), "system error");
   } catch (const std::exception& e) {
     return error_without_memory(ErrorCode::kInternal, e.what(), "exception");
   } catch (...) {

@@ -90,16 +90,25 @@ Attempt attempt(const Trial& trial, int64_t nth, Failing failing) {
 
 enum : int { kError = 0, kSuccess = 1, kNoFailure = 2, kWrong = 3, kInJson = 4 };
 
-// nlohmann's JSON values take memory in their destructor, which cannot tell that there is none.
+// nlohmann's JSON values take memory in their destructor, which cannot tell that there is none. Whether that
+// is where the process ends is asked of addr2line, which comes with every compiler: dladdr does not know the
+// functions that GCC cuts out of it.
 void end_of_child() {
   fail_never();
   void* frames[24];
   const int count = backtrace(frames, 24);
   for (int i = 0; i < count; ++i) {
     Dl_info info = {};
-    if (dladdr(frames[i], &info) != 0 && info.dli_sname && std::strstr(info.dli_sname, "nlohmann"))
-      _exit(kInJson);
+    if (dladdr(frames[i], &info) == 0 || !info.dli_fname) continue;
+    char command[512], line[512];
+    std::snprintf(command, sizeof command, "addr2line -Cfe '%s' %#tx", info.dli_fname,
+                  static_cast<char*>(frames[i]) - static_cast<char*>(info.dli_fbase) - 1);
+    FILE* answer = popen(command, "r");
+    const bool json = answer && std::fgets(line, sizeof line, answer) && std::strstr(line, "nlohmann");
+    if (answer) pclose(answer);
+    if (json) _exit(kInJson);
   }
+  backtrace_symbols_fd(frames, count, STDERR_FILENO);
   std::abort();
 }
 

@@ -34,21 +34,15 @@ void convert_without_memory(const std::string& source, bool self_test, int64_t m
 
 }  // namespace
 
-// Open: since text metadata is merged from all its files, a conversion ends the process at about half of the
-// allocations that fail. It is reported by every run and fails none until it is mended.
-static const auto kOpen = doctest::may_fail();
-
-TEST_CASE("converting a folder without memory" * kOpen) {
-  convert_without_memory("language/naive_window_linear/model", false, 60);
+TEST_CASE("converting a folder without memory") {
+  convert_without_memory("language/naive_window_linear/model", false, 400);
 }
-TEST_CASE("converting a folder and testing the result without memory" * kOpen) {
-  convert_without_memory("language/naive_window_linear/model", true, 20);
+TEST_CASE("converting a folder and testing the result without memory") {
+  convert_without_memory("language/naive_window_linear/model", true, 100);
 }
-TEST_CASE("converting a GGUF file without memory" * kOpen) {
-  convert_without_memory("gguf/mamba2.gguf", false, 60);
-}
-TEST_CASE("converting an image folder without memory" * kOpen) {
-  convert_without_memory("image/sana_pipeline/model", false, 20);
+TEST_CASE("converting a GGUF file without memory") { convert_without_memory("gguf/mamba2.gguf", false, 400); }
+TEST_CASE("converting an image folder without memory") {
+  convert_without_memory("image/sana_pipeline/model", false, 100);
 }
 
 }  // namespace linnet::test
