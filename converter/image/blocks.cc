@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "format/names.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
@@ -98,6 +99,23 @@ Value resample(Importer& in, const std::string& name, Value x, const fb::Resampl
   std::vector<Value> operands = {x};
   if (residual) operands.push_back(residual);
   return g.node(name, GraphBuilder::args(fb::ResampleT(args)), std::move(operands), {}, {}, {shape})[0];
+}
+
+Value latents_input(GraphBuilder& g, int64_t channels, int64_t patch) {
+  const int p = static_cast<int>(patch);
+  return g.input(names::kLatents, DType::kF32,
+                 {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
+}
+
+TextDenoiserInputs begin_text_denoiser(GraphBuilder& g, int64_t channels, int64_t patch, int64_t captions) {
+  g.begin_method(names::kDenoise);
+  TextDenoiserInputs in;
+  in.latents = latents_input(g, channels, patch);
+  in.captioned = g.input(names::kEncoderHiddenStates, DType::kF32,
+                         {g.dim(names::kTextTokens), GraphBuilder::fixed(captions)});
+  in.mask = g.input(names::kEncoderAttentionMask, DType::kF32, {g.dim(names::kTextTokens)});
+  in.timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
+  return in;
 }
 
 Value patch_embedding(Importer& in, const std::string& prefix, Value latents, int64_t patch, int64_t width) {

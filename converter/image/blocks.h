@@ -24,6 +24,17 @@ Value convolution(Importer& in, const std::string& prefix, Value x, const Convol
 
 Value resample(Importer& in, const std::string& name, Value x, const fb::ResampleT& args,
                Value residual = kAbsent);
+// The inputs of a denoiser of pictures from text, in their order. Begins the method.
+struct TextDenoiserInputs {
+  Value latents;    // [channels, height * patch, width * patch]
+  Value captioned;  // [text tokens, captions]
+  Value mask;       // [text tokens]
+  Value timestep;   // [1]
+};
+TextDenoiserInputs begin_text_denoiser(GraphBuilder& g, int64_t channels, int64_t patch, int64_t captions);
+// The first of them, which a denoiser by class has too.
+Value latents_input(GraphBuilder& g, int64_t channels, int64_t patch);
+
 // [channels, height * patch, width * patch] -> [height, width, width of the model]; prefix.weight as a
 // convolution's.
 Value patch_embedding(Importer& in, const std::string& prefix, Value latents, int64_t patch, int64_t width);

@@ -77,10 +77,7 @@ void import_dit(Importer& in, ImageFacts& facts) {
   facts.guidance_channels = names.original ? 3 : 0;
 
   g.begin_method(names::kDenoise);
-  const int p = static_cast<int>(patch);
-  const Value latents =
-      g.input(names::kLatents, DType::kF32,
-              {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
+  const Value latents = latents_input(g, channels, patch);
   const Value timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
   const Value labels = g.input(names::kClassLabels, DType::kI32, {GraphBuilder::fixed(1)});
   const Conditioning c{timestep, labels, width, classes + 1};

@@ -6,7 +6,6 @@
 #include "converter/image/attention.h"
 #include "converter/image/blocks.h"
 #include "converter/image/components.h"
-#include "format/names.h"
 
 namespace linnet::convert {
 
@@ -35,15 +34,7 @@ void import_pixart(Importer& in, ImageFacts& facts) {
   facts.latent_size = size;
   facts.patch = patch;
 
-  g.begin_method(names::kDenoise);
-  const int p = static_cast<int>(patch);
-  const Value latents =
-      g.input(names::kLatents, DType::kF32,
-              {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
-  const Value captioned = g.input(names::kEncoderHiddenStates, DType::kF32,
-                                  {g.dim(names::kTextTokens), GraphBuilder::fixed(captions)});
-  const Value mask = g.input(names::kEncoderAttentionMask, DType::kF32, {g.dim(names::kTextTokens)});
-  const Value timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
+  const auto [latents, captioned, mask, timestep] = begin_text_denoiser(g, channels, patch, captions);
   const std::string emb = "adaln_single.emb.timestep_embedder";
   const Value e = time_embedding(in, emb + ".linear_1", emb + ".linear_2", "time", timestep, width, 0);
   const Value modulation =

@@ -95,15 +95,7 @@ void import_sana(Importer& in, ImageFacts& facts) {
   facts.timestep_scale = in.number("timestep_scale", 1);
   facts.guidance_input = guided ? in.number("guidance_embeds_scale", 0.1) : 0;
 
-  g.begin_method(names::kDenoise);
-  const int p = static_cast<int>(patch);
-  const Value latents =
-      g.input(names::kLatents, DType::kF32,
-              {GraphBuilder::fixed(channels), g.dim(names::kHeight, p), g.dim(names::kWidth, p)});
-  const Value captioned = g.input(names::kEncoderHiddenStates, DType::kF32,
-                                  {g.dim(names::kTextTokens), GraphBuilder::fixed(captions)});
-  const Value mask = g.input(names::kEncoderAttentionMask, DType::kF32, {g.dim(names::kTextTokens)});
-  const Value timestep = g.input(names::kTimestep, DType::kF32, {GraphBuilder::fixed(1)});
+  const auto [latents, captioned, mask, timestep] = begin_text_denoiser(g, channels, patch, captions);
   const std::string time = "time_embed", emb = guided ? time : time + ".emb";
   Value e = time_embedding(in, emb + ".timestep_embedder.linear_1", emb + ".timestep_embedder.linear_2",
                            "time", timestep, m.width, 0);
