@@ -3,6 +3,7 @@
 #include "runtime/core/strings.h"
 #include "runtime/text/template_eval.h"
 #include "runtime/text/template_input.h"
+#include "runtime/text/utf8.h"
 
 namespace linnet::text {
 namespace {
@@ -69,6 +70,8 @@ ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
 Result<ChatTemplate> ChatTemplate::parse(std::string_view source) {
+  if (const auto bad = find_invalid_utf8(source))
+    return fail(ErrorCode::kInvalidFile, strf("the chat template is not UTF-8 at byte {}", *bad));
   try {
     auto program = std::make_unique<Program>();
     program->root = jinja::parse(source);

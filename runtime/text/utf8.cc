@@ -58,6 +58,10 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
 char32_t next_char(std::string_view text, size_t& at) {
   const auto byte = [&](size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[i])); };
   const char32_t lead = byte(at);
+  if (text.size() - at < utf8_length(text[at])) {  // not UTF-8: the caller should have asked
+    at = text.size();
+    return 0xFFFD;
+  }
   switch (utf8_length(text[at])) {
     case 1:
       at += 1;
