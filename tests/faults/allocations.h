@@ -34,8 +34,9 @@ struct Trial {
   std::function<Result<void>()> body;
   std::function<void()> prepare = [] {};
   std::function<void(bool succeeded)> check = [](bool) {};
-  // Each time in a process of its own. For conversions: the destructor of a JSON value (nlohmann's) takes
-  // memory, and where there is none the process ends. That is counted and allowed; every other end is not.
+  // Each time in a process of its own. For conversions: the destructor of a JSON value (nlohmann's) and a
+  // directory's iterator take memory, and where there is none the process ends. That is counted and allowed;
+  // every other end is not.
   bool in_child = false;
 };
 void try_every_allocation(const Trial& trial, int64_t most = 3000);
