@@ -17,7 +17,11 @@ mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-B
 if [ ! -f "$root/.complete" ]; then
   echo "== a bare Debian 13"
   rm -rf "$root"
-  debootstrap --variant=minbase trixie "$root" "${mirror:-https://deb.debian.org/debian}" >"$PWD/build/debian13.log" 2>&1 ||
+  if [ -z "$mirror" ]; then
+    echo "scripts/test_debian13.sh found no Debian mirror among this system's sources: name one with DEBIAN_MIRROR=URL." >&2
+    exit 1
+  fi
+  debootstrap --variant=minbase trixie "$root" "$mirror" >"$PWD/build/debian13.log" 2>&1 ||
     { tail -n 20 "$PWD/build/debian13.log" >&2 && exit 1; }
   touch "$root/.complete"
 fi
