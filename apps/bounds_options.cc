@@ -15,6 +15,15 @@ CachePrecision precision_named(const std::string& name) {
       .value_or(CachePrecision::kF32);
 }
 
+void add_memory_limit(Command command, uint64_t& limit, const std::string& group) {
+  const Option option =
+      command
+          .option("--memory-limit", limit,
+                  "most memory to plan, weights not counted, such as 2G (without it: 3/4 of the machine's)")
+          .bytes();
+  if (!group.empty()) Option(option).group(group);
+}
+
 void add_bounds_options(Command command, BoundsOptions& bounds) {
   bounds.threads = default_threads();
   const std::string group = "Memory and speed";
@@ -51,6 +60,7 @@ void add_bounds_options(Command command, BoundsOptions& bounds) {
       .between(int64_t{1}, int64_t{65536})
       .shows_default()
       .group(group);
+  add_memory_limit(command, bounds.memory_limit, group);
   command.option("--threads", bounds.threads, "threads, this one included")
       .between(1, 1024)
       .shows_default()
@@ -97,6 +107,7 @@ SessionOptions session_options(const BoundsOptions& bounds) {
   options.cache = precision_named(bounds.cache);
   options.recurrent = precision_named(bounds.state_type);
   options.threads = bounds.threads;
+  options.memory_limit = bounds.memory_limit;
   return options;
 }
 
@@ -111,6 +122,7 @@ EngineOptions engine_options(const BoundsOptions& bounds,
   options.cache_dtype = dtype_of(precision_named(bounds.cache));
   options.state_dtype = dtype_of(precision_named(bounds.state_type));
   options.threads = bounds.threads;
+  options.memory_limit = bounds.memory_limit;
   return options;
 }
 

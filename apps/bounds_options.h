@@ -20,12 +20,15 @@ struct BoundsOptions {
   std::string cache = "f16", state_type = "f32";
   std::string backend = "cpu", device, shader_cache;
   int threads = 1;
+  uint64_t memory_limit = 0;  // 0: the library's own
   bool context_given = false, window_given = false;
 };
 
 // By the name of one of kCacheTypes.
 CachePrecision precision_named(const std::string& name);
 
+// --memory-limit; `limit` must outlive the parsing of `command`.
+void add_memory_limit(Command command, uint64_t& limit, const std::string& group = "");
 // `bounds` must outlive the parsing of `command`.
 void add_bounds_options(Command command, BoundsOptions& bounds);
 // After parsing. Errors: --context with a window, --window or --sinks with full attention.

@@ -28,6 +28,7 @@ struct ImageArguments {
                                                                                              cache = "f32";
   int64_t height = 0, width = 0;
   std::vector<int64_t> size;
+  uint64_t memory_limit = 0;
   int steps = 0, count = 1, threads = 1, guidance_channels = -1, scale = 1;
   float guidance = -1;
   uint64_t seed = 0;
@@ -165,6 +166,7 @@ Result<void> check_outputs(const ImageArguments& options, size_t pictures) {
 ImageOptions image_options(const ImageArguments& options) {
   ImageOptions bounds;
   bounds.threads = options.threads;
+  bounds.memory_limit = options.memory_limit;
   bounds.height = options.height;
   bounds.width = options.width;
   bounds.cache = precision_named(options.cache);
@@ -366,6 +368,7 @@ void add_image(CommandLine& line) {
   command.option("--tensors", options->tensors,
                  "safetensors file for the picture and its latents as numbers");
   command.flag("--memory", options->memory, "print what it takes, make nothing");
+  add_memory_limit(command, options->memory_limit);
   command.option("--threads", options->threads, "threads, this one included")
       .between(1, 1024)
       .shows_default();

@@ -9,6 +9,7 @@
 #include "format/container.h"
 #include "format/model_tables.h"
 #include "format/names.h"
+#include "format/verify.h"
 #include "runtime/core/strings.h"
 
 namespace linnet::format {
@@ -97,6 +98,7 @@ class HeadWalk {
                        "newer Linnet",
                        path(), member, type.num_elems - 1));
     if (!spend(sizeof(uoffset_t))) return overspent();
+    const ArgumentsScope scope(arguments_);
     return table(*reinterpret_cast<const Table*>(follow(at)),
                  *type.type_refs[type.type_codes[member].sequence_ref]());
   }
@@ -112,7 +114,7 @@ class HeadWalk {
                       kind == flatbuffers::ET_DOUBLE || (of && of->st == flatbuffers::ST_STRUCT);
     if (count > 0 && wide && static_cast<size_t>(data - base_) % 8 != 0) return damaged("is misaligned");
     const bool plain = !of && kind != flatbuffers::ET_STRING && kind != flatbuffers::ET_FLOAT &&
-                       kind != flatbuffers::ET_DOUBLE;
+                       kind != flatbuffers::ET_DOUBLE && !(arguments_ && kind == flatbuffers::ET_INT);
     if (plain) return {};
     for (uoffset_t i = 0; i < count; ++i) {
       frames_.back().element = i;
@@ -131,6 +133,11 @@ class HeadWalk {
         return std::isfinite(ReadScalar<float>(at)) ? Result<void>() : damaged("is not a finite number");
       case flatbuffers::ET_DOUBLE:
         return std::isfinite(ReadScalar<double>(at)) ? Result<void>() : damaged("is not a finite number");
+      case flatbuffers::ET_INT: {
+        const int64_t value = ReadScalar<int32_t>(at);
+        if (!arguments_ || of || (value <= kMaxChannels && value >= -kMaxChannels)) return {};
+        return damaged(strf("is {}, and numbers of an op may be {} at most", value, kMaxChannels));
+      }
       case flatbuffers::ET_UCHAR:
         if (!of) return {};
         return enum_value(ReadScalar<uint8_t>(at), *of);
@@ -156,6 +163,16 @@ class HeadWalk {
 
   static const uint8_t* follow(const uint8_t* at) { return at + ReadScalar<uoffset_t>(at); }
 
+  // While the walk is in the arguments of an op, which stand in the only union there is.
+  struct ArgumentsScope {
+    explicit ArgumentsScope(bool& flag) : flag(flag) { flag = true; }
+    ~ArgumentsScope() { flag = false; }
+    ArgumentsScope(const ArgumentsScope&) = delete;
+    ArgumentsScope& operator=(const ArgumentsScope&) = delete;
+    bool& flag;
+  };
+
+  bool arguments_ = false;
   const uint8_t* base_;
   uint64_t budget_;
   std::vector<Frame> frames_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "format/container.h"
+#include "format/names.h"
 #include "format/panel.h"
 #include "runtime/core/strings.h"
 
@@ -53,7 +54,11 @@ bool multiply(int64_t& product, int64_t factor) {
   return !__builtin_mul_overflow(product, factor, &product) && product <= kMaxElements;
 }
 
-Result<void> check_dims(const std::vector<fb::Dim>& shape, size_t symbols, std::string_view what,
+// The least value of a symbol in a run: no logits are wanted in the middle of a prompt, and of everything
+// else there is one.
+int64_t least(const fb::SymbolT& symbol) { return symbol.name == names::kLogitTokens ? 0 : 1; }
+
+Result<void> check_dims(const std::vector<fb::Dim>& shape, const fb::ModelT& model, std::string_view what,
                         std::string_view name) {
   if (shape.size() > kMaxRank)
     return invalid(strf("{} '{}' has {} dimensions, more than {}", what, name, shape.size(), kMaxRank));
@@ -68,15 +73,58 @@ Result<void> check_dims(const std::vector<fb::Dim>& shape, size_t symbols, std::
                             dim.add(), kMaxElements));
       continue;
     }
-    if (static_cast<size_t>(dim.symbol()) >= symbols)
-      return invalid(strf("{} refers to symbol {}, and there are {}", where, dim.symbol(), symbols));
+    if (static_cast<size_t>(dim.symbol()) >= model.symbols.size())
+      return invalid(
+          strf("{} refers to symbol {}, and there are {}", where, dim.symbol(), model.symbols.size()));
     if (dim.mul() < 1 || dim.div() < 1)
       return invalid(
           strf("{} is a symbol times {} divided by {}: both must be positive", where, dim.mul(), dim.div()));
     if (dim.add() < -kMaxSymbolicTerm || dim.add() > kMaxSymbolicTerm)
       return invalid(strf("{} adds {}, beyond {}", where, dim.add(), kMaxSymbolicTerm));
+    // It grows with its symbol, so that what holds at the least value holds at every one.
+    const fb::SymbolT& symbol = *model.symbols[static_cast<size_t>(dim.symbol())];
+    const int64_t smallest = least(symbol) * dim.mul() / dim.div() + dim.add();
+    if (smallest < least(symbol))
+      return invalid(strf("{} is {} where '{}' is {}: it must be {} at least", where, smallest, symbol.name,
+                          least(symbol), least(symbol)));
   }
   return {};
+}
+
+// The last dimension of a value, where its kernels find their channels.
+Result<void> check_channels(const fb::ValueT& value) {
+  if (value.shape.empty() || value.shape.back().symbol() >= 0 || value.shape.back().add() <= kMaxChannels)
+    return {};
+  return invalid(
+      strf("value '{}' has {} channels, more than {}", value.name, value.shape.back().add(), kMaxChannels));
+}
+
+Result<void> check_count(size_t count, size_t most, std::string_view what) {
+  if (count <= most) return {};
+  return invalid(strf("it has {} {}, more than {}", count, what, most));
+}
+
+// Before anything that takes more time than counting.
+Result<void> check_counts(const fb::ModelT& model) {
+  LINNET_TRY(check_count(model.symbols.size(), kMaxSymbols, "symbols"));
+  LINNET_TRY(check_count(model.segments.size(), kMaxSegments, "segments"));
+  LINNET_TRY(check_count(model.weights.size(), kMaxWeights, "weights"));
+  LINNET_TRY(check_count(model.states.size(), kMaxStates, "states"));
+  LINNET_TRY(check_count(model.methods.size(), kMaxMethods, "methods"));
+  size_t nodes = 0, values = 0;
+  for (const auto& method : model.methods) {
+    if (!method) continue;  // told later
+    nodes += method->nodes.size();
+    values += method->values.size();
+    LINNET_TRY(check_count(method->inputs.size(), kMaxMethodInputs, "inputs of a method"));
+    LINNET_TRY(check_count(method->outputs.size(), kMaxMethodInputs, "outputs of a method"));
+    for (const auto& node : method->nodes)
+      if (node)
+        for (const auto* operands : {&node->inputs, &node->weights, &node->states, &node->outputs})
+          LINNET_TRY(check_count(operands->size(), kMaxOperands, "operands of one kind at a node"));
+  }
+  LINNET_TRY(check_count(nodes, kMaxNodes, "nodes"));
+  return check_count(values, kMaxValues, "values");
 }
 
 Result<void> check_tensor_dtype(fb::DType dtype, std::string_view what, std::string_view name) {
@@ -144,7 +192,7 @@ Result<void> check_states(const fb::ModelT& model) {
   LINNET_TRY(check_names(model.states, "state"));
   for (const auto& state : model.states) {
     LINNET_TRY(check_tensor_dtype(state->dtype, "state", state->name));
-    LINNET_TRY(check_dims(state->shape, model.symbols.size(), "state", state->name));
+    LINNET_TRY(check_dims(state->shape, model, "state", state->name));
   }
   return {};
 }
@@ -196,7 +244,8 @@ class MethodCheck {
     if (!names) return broken(names.error().message);
     for (const auto& value : method_.values) {
       LINNET_TRY(check_tensor_dtype(value->dtype, "value", value->name));
-      LINNET_TRY(check_dims(value->shape, model_.symbols.size(), "value", value->name));
+      LINNET_TRY(check_dims(value->shape, model_, "value", value->name));
+      LINNET_TRY(check_channels(*value));
     }
     return {};
   }
@@ -261,6 +310,7 @@ Result<uint64_t> stored_bytes(DType dtype, fb::Layout layout, std::span<const in
 }
 
 Result<void> verify_model(const fb::ModelT& model, uint64_t head_offset) {
+  LINNET_TRY(check_counts(model));
   LINNET_TRY(check_names(model.symbols, "symbol"));
   LINNET_TRY(check_segments(model, head_offset));
   LINNET_TRY(check_weights(model));

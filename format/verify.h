@@ -22,6 +22,21 @@ inline constexpr int64_t kMaxDim = int64_t{1} << 40;              // of a plain 
 inline constexpr int64_t kMaxMatrixDim = (int64_t{1} << 31) - 1;  // rows and inputs of a matrix
 inline constexpr int64_t kMaxElements = int64_t{1} << 48;
 
+// What a model file may have of each, far beyond any real one, so that checking and planning it takes no time
+// to speak of.
+inline constexpr size_t kMaxSymbols = 64;
+inline constexpr size_t kMaxMethods = 64;
+inline constexpr size_t kMaxSegments = 4096;
+inline constexpr size_t kMaxWeights = size_t{1} << 17;
+inline constexpr size_t kMaxStates = size_t{1} << 14;
+inline constexpr size_t kMaxNodes = size_t{1} << 14;   // of all methods together
+inline constexpr size_t kMaxValues = size_t{1} << 16;  // of all methods together
+inline constexpr size_t kMaxOperands = 64;             // inputs, weights, states or outputs of a node
+inline constexpr size_t kMaxMethodInputs = 256;        // and outputs
+// Channels of a value, and integers among an op's arguments. With these bounds, and at most 2^45 elements in
+// a value, no product that a kernel makes of them for its scratch exceeds 64 bits.
+inline constexpr int64_t kMaxChannels = int64_t{1} << 24;
+
 // The refusal of a file's content.
 inline std::unexpected<Error> invalid(std::string message) {
   return fail(ErrorCode::kInvalidFile, std::move(message));

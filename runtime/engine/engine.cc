@@ -6,8 +6,10 @@
 
 #include "format/file.h"
 #include "format/names.h"
+#include "runtime/core/checked.h"
 #include "runtime/core/guard.h"
 #include "runtime/core/hash.h"
+#include "runtime/core/memory.h"
 #include "runtime/core/strings.h"
 
 namespace linnet {
@@ -81,6 +83,19 @@ std::vector<std::vector<int64_t>> id_limits(const fb::ModelT& model) {
   return limits;
 }
 
+// By method: the rows that nodes which score the vocabulary write and those that they choose them from.
+std::vector<std::vector<Engine::LogitRows>> logit_rows(const fb::ModelT& model) {
+  std::vector<std::vector<Engine::LogitRows>> rows(model.methods.size());
+  for (size_t m = 0; m < rows.size(); ++m) {
+    const fb::MethodT& method = *model.methods[m];
+    for (const auto& node : method.nodes)
+      if (graph::gives_logits(*node))
+        rows[m].push_back({method.values[static_cast<size_t>(node->outputs[0])]->shape[0],
+                           method.values[static_cast<size_t>(node->inputs[0])]->shape[0]});
+  }
+  return rows;
+}
+
 // True if all states are keys and values of causal layers that keep every position up to the context.
 bool keeps_every_row(const fb::ModelT& model, const plan::Plan& plan, const plan::Bounds& bounds) {
   const int context = graph::find_symbol(model, names::kContext);
@@ -97,6 +112,9 @@ size_t weights_bytes(const fb::ModelT& model) {
   return bytes;
 }
 
+// Tokens that any state can have seen: the sum with those of a run stays a number.
+constexpr int64_t kMaxPosition = int64_t{1} << 48;
+
 // States and activations are walked through again and again: in pages of 2 MiB, where the system grants them,
 // the processor finds its way without reading page tables. Only whole such pages are asked for, so the memory
 // taken is what was planned.
@@ -112,6 +130,32 @@ std::byte* allocate(size_t bytes) {
   return p;
 }
 
+MemoryRequired required(const fb::ModelT& model, const Backend& backend, const plan::Plan& plan,
+                        const EngineOptions& options) {
+  return {weights_bytes(model),
+          plan.state_bytes,
+          plan.work_bytes,
+          backend.overhead_bytes(model, plan, options.threads),
+          RowHistory::bytes_required(plan, options.history_bytes),
+          options.vectors.bytes()};
+}
+
+// Before anything is allocated: systems promise more memory than they have and end the process that touches
+// it.
+Result<void> check_limit(const MemoryRequired& need, size_t limit) {
+  if (limit == 0) limit = default_memory_limit();
+  const CheckedSize sum = CheckedSize(need.state_bytes) + need.work_bytes + need.history_bytes +
+                          need.backend_bytes + need.vectors_bytes;
+  if (sum.within(limit)) return {};
+  return fail(
+      ErrorCode::kOutOfMemory,
+      strf("this needs {} bytes of memory (states {}, work {}, history {}, backend {}, vectors {}) and the "
+           "limit is "
+           "{}: lower the context, window, chunk or size, or raise the limit (--memory-limit)",
+           sum.within(SIZE_MAX) ? std::to_string(*sum.within(SIZE_MAX)) : "more than 2^64", need.state_bytes,
+           need.work_bytes, need.history_bytes, need.backend_bytes, need.vectors_bytes, limit));
+}
+
 }  // namespace
 
 void Engine::Free::operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{alignment}); }
@@ -121,12 +165,7 @@ Result<MemoryRequired> Engine::memory_required(const format::ModelFile& file, co
   LINNET_TRY(graph::check_model(file.model()));
   LINNET_ASSIGN(const plan::Bounds bounds, bind(file.model(), backend, options));
   LINNET_ASSIGN(const plan::Plan plan, plan_for(file.model(), backend, bounds, options.threads));
-  return MemoryRequired{weights_bytes(file.model()),
-                        plan.state_bytes,
-                        plan.work_bytes,
-                        backend.overhead_bytes(file.model(), plan, options.threads),
-                        RowHistory::bytes_required(plan, options.history_bytes),
-                        options.vectors.bytes()};
+  return required(file.model(), backend, plan, options);
 }
 
 MemoryRequired Engine::memory() const {
@@ -150,6 +189,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
   LINNET_ASSIGN(engine->bounds_, bind(engine->model(), backend, options));
   LINNET_ASSIGN(engine->plan_, plan_for(engine->model(), backend, engine->bounds_, options.threads));
   const plan::Plan& plan = engine->plan_;
+  LINNET_TRY(check_limit(required(engine->model(), backend, plan, options), options.memory_limit));
   const auto take = [](std::span<std::byte> given, size_t need, const char* what,
                        std::unique_ptr<std::byte[], Free>& owned) -> Result<std::span<std::byte>> {
     if (given.empty()) {
@@ -177,6 +217,8 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const format::Mod
                                  engine->work_, engine->state_, engine->vectors_}));
   engine->id_limits_ = id_limits(engine->model());
   engine->state_key_ = key_of(engine->file_->model_id(), engine->model(), plan, engine->bounds_);
+  engine->logit_tokens_ = graph::find_symbol(engine->model(), names::kLogitTokens);
+  engine->logit_rows_ = logit_rows(engine->model());
   engine->keeps_every_row_ = keeps_every_row(engine->model(), plan, engine->bounds_);
   if (options.history_bytes > 0 && !engine->executable_->host_state().empty())
     engine->history_ = RowHistory::create(plan, options.history_bytes);
@@ -195,11 +237,19 @@ Result<void> Engine::check_run(size_t method, std::span<const int64_t> symbols) 
   LINNET_TRY(check_usable());
   if (method >= plan_.methods.size() || symbols.size() != bounds_.symbols.size())
     return fail(ErrorCode::kInvalidArgument, "no such method, or a wrong number of symbol values");
-  for (size_t i = 0; i < symbols.size(); ++i)
-    if (symbols[i] < 0 || symbols[i] > bounds_.symbols[i])
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    const int64_t least = static_cast<int>(i) == logit_tokens_ ? 0 : 1;
+    if (symbols[i] < least || symbols[i] > bounds_.symbols[i])
       return fail(ErrorCode::kInvalidArgument,
-                  strf("'{}' is {}, the session was created for at most {}", model().symbols[i]->name,
-                       symbols[i], bounds_.symbols[i]));
+                  strf("'{}' is {}, the session was created for {} to {}", model().symbols[i]->name,
+                       symbols[i], least, bounds_.symbols[i]));
+  }
+  for (const LogitRows& rows : logit_rows_[method])
+    if (const int64_t wanted = graph::dim_value(rows.wanted, symbols),
+        there = graph::dim_value(rows.there, symbols);
+        wanted > there)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("the logits of the last {} tokens were asked for, and the run has {}", wanted, there));
   return {};
 }
 
@@ -328,6 +378,14 @@ Result<void> Engine::reset() {
   return {};
 }
 
+int64_t Engine::most_position() const {
+  const int context = graph::find_symbol(model(), names::kContext);
+  const bool bounded =
+      bounds_.attention.full && context >= 0 &&
+      std::ranges::any_of(plan_.states, [](const plan::StatePlan& s) { return s.ring.has_value(); });
+  return bounded ? bounds_.symbols[static_cast<size_t>(context)] : kMaxPosition;
+}
+
 int64_t Engine::rewind_floor() const {
   if (poisoned_) return position_;
   if (keeps_every_row_) return 0;
@@ -361,8 +419,9 @@ Result<void> Engine::restore(std::span<const std::byte> block) {
                 strf("a state of {} bytes was given, this session's is {}", block.size(), state_bytes()));
   int64_t position;
   std::memcpy(&position, block.data(), sizeof(position));
-  if (position < 0)
-    return fail(ErrorCode::kInvalidFile, "the state's position is negative: the block is damaged");
+  if (const int64_t most = most_position(); position < 0 || position > most)
+    return fail(ErrorCode::kInvalidFile,
+                strf("the state's position is {}, expected 0 to {}: the block is damaged", position, most));
   LINNET_TRY(executable_->write_state(block));
   position_ = position;
   poisoned_ = false;

@@ -25,6 +25,8 @@ struct EngineOptions {
   std::span<std::byte> work, state;
   // Most memory for keys and values that left their window, so that rewind() reaches them (RowHistory).
   size_t history_bytes = 0;
+  // Most memory that create() may plan, all of MemoryRequired but the weights; 0: default_memory_limit().
+  size_t memory_limit = 0;
   VectorPlan vectors;  // what apply() works on
 };
 
@@ -97,8 +99,15 @@ class Engine {
   size_t state_bytes() const { return plan_.state_bytes; }
   Result<void> snapshot(std::span<std::byte> block);
   Result<void> restore(std::span<const std::byte> block);  // lifts poison
+  // The most tokens that a state of this session can have seen.
+  int64_t most_position() const;
   // Tells apart state blocks of other models, bounds or precisions.
   uint64_t state_key() const { return state_key_; }
+
+  // The first dimensions of logits and of what they are computed from.
+  struct LogitRows {
+    fb::Dim wanted, there;
+  };
 
  private:
   Engine(std::shared_ptr<const format::ModelFile> file, const Backend& backend)
@@ -127,6 +136,8 @@ class Engine {
   bool keeps_every_row_ = false;  // all states are caches that no position leaves
   // By method and value: rows of the smallest table that the value's ids choose from; 0: it holds no ids.
   std::vector<std::vector<int64_t>> id_limits_;
+  int logit_tokens_ = -1;                           // the symbol
+  std::vector<std::vector<LogitRows>> logit_rows_;  // by method
   int64_t position_ = 0;
   uint64_t state_key_ = 0;
   bool poisoned_ = false;

@@ -1,5 +1,6 @@
 // Traits and shape rules of the ops every transformer shares. Values are written [rows..., channels]; "rows"
 // may be any number of leading dimensions. Operand roles are listed above each rule.
+#include "format/names.h"
 #include "runtime/graph/rule.h"
 
 namespace linnet::graph {
@@ -243,7 +244,12 @@ Result<void> check_logits(const NodeView& view) {
   const auto* w = rule.matrix(0, -1, rule.channels(x));
   const auto* y = rule.output(0);
   if (rule.ok()) {
-    rule.require(x->shape.size() == 2 && y->shape.size() == 2 && !is_fixed(y->shape[0]) &&
+    // As many of the last rows as are asked for, which the engine holds to the rows there are, or all of
+    // them.
+    const fb::Dim& rows = y->shape.size() == 2 ? y->shape[0] : y->shape.front();
+    const bool wanted = !is_fixed(rows) && rows.mul() == 1 && rows.div() == 1 && rows.add() == 0 &&
+                        view.model->symbols[static_cast<size_t>(rows.symbol())]->name == names::kLogitTokens;
+    rule.require(x->shape.size() == 2 && y->shape.size() == 2 && (wanted || same_dim(rows, x->shape[0])) &&
                      rule.channels(y) == w->shape[0],
                  "logits must be [logit_tokens, vocabulary]");
   }

@@ -53,6 +53,7 @@ struct ImageSession::Impl {
     const int64_t side = int64_t{p.latent_size} * p.pixels_per_latent;
     EngineOptions engine;
     engine.threads = options.threads;
+    engine.memory_limit = options.memory_limit;
     engine.cache_dtype = dtype_of(options.cache);
     engine.attention.full = true;
     for (const auto& [name, value] :

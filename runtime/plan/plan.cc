@@ -4,6 +4,7 @@
 
 #include "format/names.h"
 #include "runtime/core/align.h"
+#include "runtime/core/checked.h"
 #include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
@@ -11,6 +12,8 @@ namespace linnet::plan {
 namespace {
 
 constexpr int64_t kMostBytes = int64_t{1} << 48;
+// Of all states, or of all values and scratch of a method: sizes up to here can be added without a check.
+constexpr size_t kMostPlanned = size_t{1} << 60;
 
 // Bytes of a tensor at the bounds; -1 when a dimension is negative or the product exceeds kMostBytes.
 int64_t bounded_elements(const std::vector<fb::Dim>& shape, const std::vector<int64_t>& symbols) {
@@ -41,7 +44,7 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
     }
   }
   const std::vector<bool> half = can_be_half(model);
-  size_t offset = kStateHeaderBytes;
+  CheckedSize offset = kStateHeaderBytes;
   for (size_t i = 0; i < model.states.size(); ++i) {
     const fb::StateT& state = *model.states[i];
     StatePlan& out = plan.states[i];
@@ -63,10 +66,17 @@ Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& pl
                        state.name, graph::shape_text(out.shape), dtype_name(out.dtype), kGroupSize));
     out.bytes = is_quantized(out.dtype) ? cache_bytes(out.dtype, out.shape[0], out.shape[1])
                                         : static_cast<size_t>(elements) * element_bytes(out.dtype);
-    out.offset = offset;
-    offset += align_up(out.bytes + kOverread, kAlignment);
+    const std::optional<size_t> at = offset.within(kMostPlanned);
+    if (!at) break;
+    out.offset = *at;
+    offset += (CheckedSize(out.bytes) + kOverread).aligned(kAlignment);
   }
-  plan.state_bytes = offset;
+  const std::optional<size_t> bytes = offset.within(kMostPlanned);
+  if (!bytes)
+    return fail(ErrorCode::kOutOfMemory,
+                strf("the {} states take more than {} bytes: lower the context or the window",
+                     model.states.size(), kMostPlanned));
+  plan.state_bytes = *bytes;
   return {};
 }
 
@@ -192,6 +202,12 @@ Result<Plan> make_plan(const fb::ModelT& model, const Bounds& bounds, const Scra
       method.scratch[n] = {scratch(m, n, plan), 0, static_cast<int>(n), static_cast<int>(n)};
     std::vector<Buffer> all = method.values;
     all.insert(all.end(), method.scratch.begin(), method.scratch.end());
+    CheckedSize sum;
+    for (const Buffer& buffer : all) sum += CheckedSize(buffer.bytes) + kOverread + kAlignment;
+    if (!sum.within(kMostPlanned))
+      return fail(ErrorCode::kOutOfMemory,
+                  strf("the values of method '{}' take more than {} bytes at these bounds",
+                       model.methods[m]->name, kMostPlanned));
     method.work_bytes = place_buffers(all);
     if (any_overlap(all))
       return fail(ErrorCode::kInternal,

@@ -25,9 +25,32 @@ int height_symbol(const fb::MethodT& method, const fb::NodeT& node) {
   for (const int v : node.outputs) join(v);
   return common;
 }
-bool reads(const fb::NodeT& node, int value) {
-  return std::find(node.inputs.begin(), node.inputs.end(), value) != node.inputs.end();
-}
+
+// A run that would be walked in more steps than this (a node's band, and in each a look at the segment's
+// nodes) is held whole: it would take longer to plan than the bands save. So would more segments.
+constexpr double kMostSteps = 1 << 30;
+constexpr size_t kMostSegments = 256;
+
+// Who reads each value: nodes[first[v]] up to nodes[first[v + 1]], in order.
+struct Readers {
+  explicit Readers(const fb::MethodT& method) : first(method.values.size() + 1, 0) {
+    for (const auto& node : method.nodes)
+      for (const int v : node->inputs)
+        if (v >= 0) ++first[static_cast<size_t>(v) + 1];
+    for (size_t v = 1; v < first.size(); ++v) first[v] += first[v - 1];
+    nodes.resize(first.back());
+    std::vector<size_t> next(first.begin(), first.end() - 1);
+    for (size_t n = 0; n < method.nodes.size(); ++n)
+      for (const int v : method.nodes[n]->inputs)
+        if (v >= 0) nodes[next[static_cast<size_t>(v)]++] = static_cast<int>(n);
+  }
+  std::span<const int> of(int value) const {
+    const auto v = static_cast<size_t>(value);
+    return std::span(nodes).subspan(first[v], first[v + 1] - first[v]);
+  }
+  std::vector<int> nodes;
+  std::vector<size_t> first;
+};
 
 }  // namespace
 
@@ -106,6 +129,9 @@ RowPlan plan_rows(const fb::MethodT& method, std::span<const int64_t> symbols, s
   const auto at = [](int index) { return static_cast<size_t>(index); };
   RowPlan plan;
   plan.band_rows.assign(method.values.size(), 0);
+  const Readers readers(method);
+  std::vector<uint8_t> is_output(method.values.size(), 0);
+  for (const int v : method.outputs) is_output[at(v)] = 1;
   std::vector<int64_t> heights(method.values.size(), 0);
   for (size_t v = 0; v < heights.size(); ++v)
     if (!method.values[v]->shape.empty()) heights[v] = graph::dim_value(method.values[v]->shape[0], symbols);
@@ -128,17 +154,13 @@ RowPlan plan_rows(const fb::MethodT& method, std::span<const int64_t> symbols, s
     RowSegment segment;
     segment.first = first;
     segment.last = last;
-    segment.written.assign(method.values.size(), 0);
     double between = 0, widest = 1;
     int64_t tallest = -1;
     for (int n = first; n < last; ++n) {
       for (const int v : method.nodes[at(n)]->outputs) {
-        segment.written[at(v)] = 1;
         widest = std::max(widest, row_bytes(v));
-        bool inside = false,
-             outside = std::find(method.outputs.begin(), method.outputs.end(), v) != method.outputs.end();
-        for (int m = 0; m < count; ++m)
-          if (reads(*method.nodes[at(m)], v)) (m >= first && m < last ? inside : outside) = true;
+        bool inside = false, outside = is_output[at(v)] != 0;
+        for (const int m : readers.of(v)) (m >= first && m < last ? inside : outside) = true;
         if (inside && !outside) {
           plan.band_rows[at(v)] = 1;  // measured below
           between += row_bytes(v) * static_cast<double>(heights[at(v)]);
@@ -148,10 +170,14 @@ RowPlan plan_rows(const fb::MethodT& method, std::span<const int64_t> symbols, s
         }
       }
     }
+    const double rows = std::clamp(static_cast<double>(band_bytes) / 16 / widest, 1.0, 1e9);
+    segment.band = static_cast<int64_t>(rows);
+    const double nodes = last - first, steps = static_cast<double>(tallest) / rows * nodes * nodes;
     const bool worth = between > static_cast<double>(band_bytes) && tallest > 0;
-    if (worth) {
-      const double rows = static_cast<double>(band_bytes) / 16 / widest;
-      segment.band = rows < 1 ? 1 : static_cast<int64_t>(std::min(rows, 1e9));
+    if (worth && steps <= kMostSteps && plan.segments.size() < kMostSegments) {
+      segment.written.assign(method.values.size(), 0);
+      for (int n = first; n < last; ++n)
+        for (const int v : method.nodes[at(n)]->outputs) segment.written[at(v)] = 1;
       measure(method, segment, heights, plan.band_rows);
       plan.segments.push_back(std::move(segment));
     } else {

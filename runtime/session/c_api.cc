@@ -109,6 +109,7 @@ Result<linnet::SessionOptions> session_options(const linnet_chat_options& from) 
   if (from.sinks >= 0) options.sinks = from.sinks;
   if (from.context > 0) options.context = from.context;
   options.full_attention = from.full_attention != 0;
+  options.memory_limit = from.memory_limit;
   LINNET_TRY(set_precision(from.cache_bits, linnet::kCaches, "cache_bits", options.cache));
   LINNET_TRY(set_precision(from.state_bits, linnet::kStates, "state_bits", options.recurrent));
   return options;

@@ -85,6 +85,16 @@ Result<text::Sampler> make_sampler(const Model& model, const SamplingOptions& wa
   return text::Sampler(options, static_cast<size_t>(model.vocabulary()));
 }
 
+// The state in a file stands after as many tokens as its history has.
+Result<void> check_position(const std::string& path, const StateFile& file, size_t tokens) {
+  int64_t position = 0;
+  std::memcpy(&position, file.block.data(), sizeof(position));
+  if (position >= 0 && static_cast<size_t>(position) == tokens) return {};
+  return fail(ErrorCode::kInvalidFile,
+              strf("the state file '{}' has a state after {} tokens and a history of {}: it is damaged", path,
+                   position, tokens));
+}
+
 }  // namespace
 
 struct Chat::Impl {
@@ -318,6 +328,7 @@ Result<std::string> Chat::Impl::use_prefix_cache(const OnPrompt& on_prompt) {
       return fail(ErrorCode::kInvalidArgument,
                   strf("'{}' is a saved conversation, not a prefix cache: name another file", path));
     if (record->tokens == prefix) {
+      LINNET_TRY(check_position(path, *file, prefix.size()));
       LINNET_TRY(session->restore(file->block));
       timeline.adopt(std::move(prefix), {}, false, std::nullopt, {});
       return std::string();
@@ -493,11 +504,7 @@ Result<void> Chat::Impl::load(const std::string& path) {
   if (!std::ranges::all_of(record->tokens, valid) || (record->pending && !valid(*record->pending)))
     return refuse("holds tokens that this model lacks: it is damaged");
   if (auto checked = check_messages(record->messages); !checked) return refuse(checked.error().message);
-  int64_t position = 0;
-  std::memcpy(&position, file.block.data(), sizeof(position));
-  if (position != static_cast<int64_t>(record->tokens.size()))
-    return refuse(strf("has a state after {} tokens and a history of {}: it is damaged", position,
-                       record->tokens.size()));
+  LINNET_TRY(check_position(path, file, record->tokens.size()));
   LINNET_TRY(session->restore(file.block));
   timeline.adopt(std::move(record->tokens), std::move(record->text), record->exact, record->pending,
                  std::move(record->pending_text));

@@ -27,6 +27,7 @@ Result<EngineOptions> engine_options(const SessionOptions& options) {
   engine.work = options.work;
   engine.state = options.state;
   engine.history_bytes = options.history_bytes;
+  engine.memory_limit = options.memory_limit;
   return engine;
 }
 

@@ -22,6 +22,7 @@ struct ImageOptions {
   int threads = 1;
   CachePrecision cache = CachePrecision::kF32;  // of the text encoder's keys and values
   int64_t chunk = 128;                          // tokens of a prompt processed at once
+  size_t memory_limit = 0;                      // as SessionOptions::memory_limit
 };
 
 struct ImageRequest {

@@ -75,6 +75,7 @@ typedef struct linnet_chat_options {
   int raw;                 /* no template */
   size_t checkpoint_bytes; /* most memory of snapshots and history for undo and regenerate */
   int state_bits;          /* of recurrent layers' states: 32 or 16; 0: 32 */
+  size_t memory_limit;     /* most memory that may be planned, weights not counted; 0: 3/4 of the machine's */
 } linnet_chat_options;
 
 /* Fills in the defaults. NULL: does nothing. */

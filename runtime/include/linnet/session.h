@@ -37,6 +37,10 @@ struct SessionOptions {
   // Most memory for keys and values that left the window, so that rewind() can go back to where they were in
   // it. Taken at creation; used only where all states are such caches.
   size_t history_bytes = 0;
+  // Most memory that the session may plan, state, work and history together; 0: three quarters of the
+  // machine's memory (or of what its container may use). create() refuses more with kOutOfMemory and the
+  // numbers.
+  size_t memory_limit = 0;
   // Memory of the caller (64-byte aligned, outliving the session) of the sizes memory_required() says; empty:
   // the session allocates.
   std::span<std::byte> work, state;
