@@ -137,7 +137,8 @@ Value kind_of(Evaluator& e, const std::string& name, const std::string& s) {
   if (name == "islower" || name == "isupper") return Value(is_cased_as(e, s, name == "isupper"));
   bool first = true;  // isidentifier
   return all_are(e, s, [&](char32_t c) {
-    return c == '_' || is_alpha(c) || (!std::exchange(first, false) && is_word(c));
+    const bool begins = std::exchange(first, false);
+    return c == '_' || is_alpha(c) || (!begins && is_word(c));
   });
 }
 

@@ -83,12 +83,33 @@ TEST_CASE("JSON commands: undo, regenerate, edit and reset, and what they re-use
   CHECK(answers[3] == answers[1]);
   CHECK(answers[4] == answers[0]);
   for (const int64_t n : rerun) CHECK(n == 0);
-  for (const char* line : {"{\"command\": \"fly\"}\n", "{\"command\": \"edit\", \"messages\": [5]}\n",
-                           "{\"command\": \"edit\"}\n", "{\"command\": \"undo\"}\n"}) {
+  for (const char* line :
+       {"{\"command\": \"fly\"}\n", "{\"command\": \"edit\", \"messages\": [5]}\n",
+        "{\"command\": \"edit\"}\n", "{\"command\": \"undo\"}\n",
+        R"({"command": "edit", "messages": [{"role": "user"}]})",
+        R"({"command": "edit", "messages": [{"role": "user", "content": null}]})",
+        R"({"command": "edit", "messages": [{"role": "user", "content": 5}]})",
+        R"({"command": "edit", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]})",
+        R"({"command": "edit", "messages": [{"role": "user", "content": "x", "tool_calls": []}]})"}) {
     const Outcome wrong = linnet_command({"chat", tiny_model(), "--json"}, line);
     CHECK(wrong.code == 2);
     CHECK(wrong.out.find("\"error\"") != std::string::npos);
   }
+}
+
+TEST_CASE("edit takes content as a text or as parts, with the same result") {
+  const auto answer = [](const std::string& content) {
+    const Outcome outcome =
+        linnet_command({"chat", tiny_model(), "--max-tokens", "8", "--temperature", "0", "--json"},
+                       "{\"command\": \"edit\", \"messages\": [{\"role\": \"user\", \"content\": " + content +
+                           ", \"name\": null}]}\n{\"command\": \"regenerate\"}\n");
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    return outcome.code == 0 ? json_lines(outcome.out).back()["answer"].get<std::string>() : std::string();
+  };
+  const std::string text = answer("\"One two\"");
+  CHECK(answer("[{\"type\": \"text\", \"text\": \"One \"}, {\"type\": \"text\", \"text\": \"two\"}]") ==
+        text);
 }
 
 TEST_CASE("the same seed gives the same answer for one and two threads, another seed another") {
