@@ -62,6 +62,9 @@ struct Expr {
   std::vector<std::pair<std::string, ExprPtr>> named;
   ExprPtr more_items, more_named;  // *items, **named
   Slot slot;                       // of a name
+  // The tree below asks for no name and calls nothing, and it has a slice: Jinja works it out in advance, by
+  // other rules (Evaluator::folded).
+  bool constant = true, slices = false;
 };
 
 // What entering a scope does to a variable of it.

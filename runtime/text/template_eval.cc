@@ -70,7 +70,10 @@ Evaluator::Flow Evaluator::run(const Stmt& s) {
       out.add(s.text);
       break;
     case StmtKind::kOutput:
-      for (const ExprPtr& o : s.outputs) write(out, eval(*o));
+      for (const ExprPtr& o : s.outputs) {
+        const auto constant = o->constant && o->slices ? folded(*o) : std::nullopt;
+        write(out, constant ? *constant : eval(*o));
+      }
       break;
     case StmtKind::kFor:
       return run_for(s);

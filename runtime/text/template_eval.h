@@ -116,6 +116,8 @@ struct Evaluator {
 
   // ---- expressions (template_expr.cc) ----
   Value eval(const Expr& e);
+  std::optional<Value> folded(const Expr& e);
+  bool folding_ = false;
   Value eval_list(const Expr& e);
   Value eval_dict(const Expr& e);
   Value eval_binary(const Expr& e);

@@ -6,10 +6,41 @@
 
 namespace linnet::text::jinja {
 
+namespace {
+
+// What Jinja can write down as a constant.
+bool is_plain(const Value& v) {
+  if (v.undefined() || v.object()) return false;
+  if (v.sequence()) return std::ranges::all_of(v.items(), is_plain);
+  if (v.dict())
+    return std::ranges::all_of(v.map().entries,
+                               [](const auto& e) { return is_plain(e.first) && is_plain(e.second); });
+  return true;
+}
+
+}  // namespace
+
+// Jinja works out constant expressions in advance, and there a slice is an item like any other: what has none
+// gives something undefined instead of an error.
+std::optional<Value> Evaluator::folded(const Expr& e) {
+  std::optional<Value> v;
+  folding_ = true;
+  try {
+    v = eval(e);
+  } catch (const Failure& failure) {
+    if (failure.kind != Failure::kError) throw;  // an error is one again when it is not folded
+  }
+  folding_ = false;
+  return v;
+}
+
 Value Evaluator::eval(const Expr& e) {
   stack.check();
   line = e.line;
   step();
+  if (e.constant && e.slices && !folding_ && e.kind != ExprKind::kList && e.kind != ExprKind::kTuple &&
+      e.kind != ExprKind::kDict && e.kind != ExprKind::kSlice)
+    if (auto v = folded(e); v && is_plain(*v)) return *v;
   switch (e.kind) {
     case ExprKind::kConstant:
       return e.value;
@@ -131,7 +162,14 @@ Value Evaluator::eval_slice(const Expr& e) {
   Value bounds[3];
   for (size_t i = 0; i < 3; ++i) bounds[i] = e.items[i + 1] ? eval(*e.items[i + 1]) : Value(None{});
   line = e.line;
-  return slice(object, bounds[0], bounds[1], bounds[2]);
+  const bool zero = bounds[2].integral() && bounds[2].integer() == 0;
+  if (!folding_ || zero) return slice(object, bounds[0], bounds[1], bounds[2]);
+  try {
+    return slice(object, bounds[0], bounds[1], bounds[2]);
+  } catch (const Failure& failure) {
+    if (failure.kind != Failure::kError) throw;
+    return undefined("a slice of what has none");
+  }
 }
 
 Arguments Evaluator::arguments(const Expr& e, size_t from) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "runtime/core/strings.h"
+#include "runtime/text/template_filters.h"
 #include "runtime/text/template_parser.h"
 
 namespace linnet::text::jinja {
@@ -50,11 +51,18 @@ std::unique_ptr<Expr> ExpressionParser::make(ExprKind kind, int line, std::strin
   e->kind = kind;
   e->line = line;
   e->text = std::move(text);
+  e->slices = kind == ExprKind::kSlice;
+  e->constant = kind != ExprKind::kName && kind != ExprKind::kStore && kind != ExprKind::kCall &&
+                !(kind == ExprKind::kFilter && find_free_filter(e->text) && e->text != "format");
   return e;
 }
 
 ExprPtr ExpressionParser::add(ExprPtr parent, ExprPtr child) {
-  if (child) parent->depth = std::max(parent->depth, child->depth + 1);
+  if (child) {
+    parent->depth = std::max(parent->depth, child->depth + 1);
+    parent->constant = parent->constant && child->constant;
+    parent->slices = parent->slices || child->slices;
+  }
   if (parent->depth > kMostDepth)
     throw Failure{"an expression is nested too deeply", parent->line, Failure::kBound};
   parent->items.push_back(std::move(child));
@@ -353,6 +361,8 @@ void ExpressionParser::arguments(ExprPtr& call) {
   };
   const auto deeper = [&](const ExprPtr& e) {
     call->depth = std::max(call->depth, e->depth + 1);
+    call->constant = call->constant && e->constant;
+    call->slices = call->slices || e->slices;
     if (call->depth > kMostDepth) throw Failure{"an expression is nested too deeply", line, Failure::kBound};
   };
   bool first = true;

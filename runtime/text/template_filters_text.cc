@@ -169,7 +169,8 @@ std::string quoted_for_url(Evaluator& e, const Value& v, bool query) {
 
 Value url_encode(Evaluator& e, const Value& v, const Bound&) {
   TextBuilder made;
-  if (v.text() || v.number() || v.none()) {
+  Arguments none;
+  if (v.text() || !e.test("iterable", v, none)) {
     made.add_made(quoted_for_url(e, v, false), v.text() && !v.str().user.empty());
     return made.value(e.heap);
   }

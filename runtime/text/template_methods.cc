@@ -205,7 +205,8 @@ bool Evaluator::test(const std::string& name, const Value& v, Arguments& args) {
     return equal(binary("%", v, Value(int64_t{2})), Value(int64_t{name == "odd"}));
   if (name == "lower" || name == "upper") return is_cased_as(*this, text_of(v).bytes(), name == "upper");
   if (name == "sequence")
-    return v.text() || v.sequence() || v.dict() || (v.object() && v.obj().kind == Object::kRange);
+    return v.undefined() || v.text() || v.sequence() || v.dict() ||
+           (v.object() && v.obj().kind == Object::kRange);
   if (name == "iterable") return is_mapping_or_walkable(v);
   if (name == "callable") {
     if (v.undefined()) return true;  // it has __call__, which fails

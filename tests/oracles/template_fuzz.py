@@ -424,7 +424,7 @@ def judge(template, variables, engine, counts):
                   or "NameError" in error):  # Jinja folds ''inf'|float' into the name inf
         counts["python gives up"] += 1
         return None, text
-    if text is not None and (" at 0x" in text or "generator object" in text):
+    if text is not None and (" at 0x" in text or "at%200x" in text or "at+0x" in text or "generator object" in text):
         counts["an address in memory"] += 1
         return None, None
     ours = engine.render(template, variables)
