@@ -114,7 +114,7 @@ struct Evaluator {
   }
   ActivationPtr here;  // the function that runs
 
-  // ---- expressions (template_expr.cc) ----
+  // ---- expressions (template_evaluate.cc) ----
   Value eval(const Expr& e);
   std::optional<Value> folded(const Expr& e);
   bool folding_ = false;
