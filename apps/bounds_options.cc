@@ -20,7 +20,7 @@ void add_memory_limit(Command command, uint64_t& limit, const std::string& group
       command
           .option("--memory-limit", limit,
                   "most memory to plan, weights not counted, such as 2G (without it: 3/4 of the machine's)")
-          .bytes();
+          .bytes(1);
   if (!group.empty()) Option(option).group(group);
 }
 

@@ -15,6 +15,7 @@
 #include "format/output_file.h"
 #include "linnet/chat.h"
 #include "runtime/core/strings.h"
+#include "runtime/text/printable.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -160,7 +161,8 @@ bool command(Conversation& conversation, const std::string& line) {
   } else if (name == "/system" && argument.empty()) {
     const bool set = !chat.messages().empty() && chat.messages()[0].role == "system";
     std::fprintf(stderr, "%s\n",
-                 set ? chat.messages()[0].content.c_str() : dim("the template's own system message").c_str());
+                 set ? text::printable(chat.messages()[0].content).c_str()
+                     : dim("the template's own system message").c_str());
   } else if (name == "/system") {
     say(chat.set_system(argument), "changed; the next turn runs the conversation anew with it");
   } else if (name == "/save" || name == "/save!" || name == "/load") {
@@ -171,11 +173,12 @@ bool command(Conversation& conversation, const std::string& line) {
       say(conversation.load(argument), strf("loaded {}", argument));
     else if (name == "/save" && std::filesystem::is_regular_file(argument, none) &&
              !conversation.is_own(argument))
-      std::fprintf(stderr, "linnet: '%s' exists already: /save! replaces it\n", argument.c_str());
+      std::fprintf(stderr, "linnet: '%s' exists already: /save! replaces it\n",
+                   text::printable(argument).c_str());
     else
       say(conversation.save(argument, name == "/save!"), strf("saved to {}", argument));
   } else {
-    std::fprintf(stderr, "linnet: there is no command %s; /help lists them\n", name.c_str());
+    std::fprintf(stderr, "linnet: there is no command %s; /help lists them\n", text::printable(name).c_str());
   }
   return true;
 }

@@ -2,7 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -39,6 +42,18 @@ std::string closest(const std::string& wrong, const std::vector<std::string>& ri
     }
   }
   return best;
+}
+
+// CLI11 lets -1 wrap to 2^64 - 1, and 2^64 stand for it.
+std::string check_whole(std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size()) return {};
+  return strf("'{}' is no whole number from 0 to {}", text, std::numeric_limits<uint64_t>::max());
+}
+std::string check_unsigned(std::string& text) {
+  const bool number = !text.empty() && text[0] >= '0' && text[0] <= '9';
+  return number ? std::string() : strf("'{}' is no size: give a number with a unit, such as 64M", text);
 }
 
 CLI::App* chosen(CLI::App& app) {
@@ -96,8 +111,16 @@ Option Option::between(T lowest, T highest) {
   option_->check(CLI::Range(lowest, highest));
   return *this;
 }
-Option Option::bytes() {
+Option Option::bytes(uint64_t least) {
   option_->transform(CLI::AsSizeValue(false));
+  option_->transform(CLI::Validator(check_unsigned, ""));  // the last transform comes first
+  option_->check(CLI::Validator(
+      [least](std::string& text) {
+        uint64_t value = 0;
+        std::from_chars(text.data(), text.data() + text.size(), value);
+        return value >= least ? std::string() : strf("it must be {} at least", least);
+      },
+      ""));
   return *this;
 }
 Option Option::values(int least, int most) {
@@ -115,7 +138,10 @@ template Option Option::between(double, double);
 
 template <typename T>
 Option Command::option(const std::string& names, T& variable, const std::string& description) {
-  return Option(app_->add_option(names, variable, description));
+  CLI::Option* option = app_->add_option(names, variable, description);
+  if constexpr (std::is_same_v<T, uint64_t> || std::is_same_v<T, std::optional<uint64_t>>)
+    option->check(CLI::Validator(check_whole, ""));
+  return Option(option);
 }
 template Option Command::option(const std::string&, std::string&, const std::string&);
 template Option Command::option(const std::string&, int&, const std::string&);

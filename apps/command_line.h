@@ -29,8 +29,8 @@ class Option {
   // Both bounds are allowed. T: int, int64_t, float, double.
   template <typename T>
   Option between(T lowest, T highest);
-  // Bytes with a unit: 64M is 64 * 1024 * 1024.
-  Option bytes();
+  // Bytes with a unit, at least `least` of them: 64M is 64 * 1024 * 1024.
+  Option bytes(uint64_t least = 0);
   // How many values it takes.
   Option values(int least, int most);
   // Sets `given` when the command line has it.

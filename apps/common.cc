@@ -14,6 +14,7 @@
 
 #include "backends/registry/registry.h"
 #include "runtime/core/strings.h"
+#include "runtime/text/printable.h"
 
 namespace linnet::app {
 namespace {
@@ -31,7 +32,7 @@ void on_interrupt(int signal_number) {
 
 int report(const Error& error, bool user_named_it) {
   std::fflush(stdout);
-  std::fprintf(stderr, "linnet: %s\n", error.message.c_str());
+  std::fprintf(stderr, "linnet: %s\n", text::printable(error.message).c_str());
   switch (error.code) {
     case ErrorCode::kCancelled:
       return kCancelled;
@@ -132,8 +133,8 @@ bool stdout_is_terminal() { return isatty(STDOUT_FILENO) == 1; }
 bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
 
 std::string dim(std::string_view text) {
-  if (!stderr_is_terminal() || std::getenv("NO_COLOR")) return std::string(text);
-  return strf("\x1b[2m{}\x1b[0m", text);
+  const std::string shown = text::printable(text);
+  return !stderr_is_terminal() || std::getenv("NO_COLOR") ? shown : strf("\x1b[2m{}\x1b[0m", shown);
 }
 
 void catch_interrupts() {

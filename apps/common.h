@@ -54,7 +54,7 @@ Result<void> flush_stdout();
 bool stdin_is_terminal();
 bool stdout_is_terminal();
 bool stderr_is_terminal();
-// For what accompanies answers on a terminal; plain when stderr is none or NO_COLOR is set.
+// For what accompanies answers on a terminal, made printable; plain when stderr is none or NO_COLOR is set.
 std::string dim(std::string_view text);
 
 // Ctrl-C asks, at points where the work can stop, instead of killing the process. A second one while the

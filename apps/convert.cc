@@ -16,6 +16,7 @@
 #include "format/output_file.h"
 #include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
+#include "runtime/text/printable.h"
 
 namespace linnet::app {
 namespace {
@@ -54,12 +55,13 @@ Result<void> check_paths(const ConvertArguments& options) {
 }
 
 void print(const ConvertArguments& options, const convert::ConvertReport& report) {
-  std::fprintf(stderr, "wrote %s: %s, %s parameters, %s\n", options.convert.output.c_str(),
-               report.architecture.c_str(), human_count(report.parameters).c_str(),
+  std::fprintf(stderr, "wrote %s: %s, %s parameters, %s\n", text::printable(options.convert.output).c_str(),
+               text::printable(report.architecture).c_str(), human_count(report.parameters).c_str(),
                human_bytes(report.file_bytes).c_str());
-  for (const std::string& note : report.notes) std::fprintf(stderr, "  %s\n", note.c_str());
+  for (const std::string& note : report.notes) std::fprintf(stderr, "  %s\n", text::printable(note).c_str());
   if (options.verbose)
-    for (const std::string& detail : report.details) std::fprintf(stderr, "  %s\n", detail.c_str());
+    for (const std::string& detail : report.details)
+      std::fprintf(stderr, "  %s\n", text::printable(detail).c_str());
   if (report.tested)
     std::fprintf(
         stderr,
@@ -89,7 +91,7 @@ int run(ConvertArguments options) {
   };
   convert.warn = [&bar](const std::string& message) {
     bar.clear();
-    std::fprintf(stderr, "linnet: note: %s\n", message.c_str());
+    std::fprintf(stderr, "linnet: note: %s\n", text::printable(message).c_str());
   };
   const auto report = convert::convert(convert);
   bar.clear();

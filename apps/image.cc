@@ -17,6 +17,7 @@
 #include "format/output_file.h"
 #include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
+#include "runtime/text/printable.h"
 
 namespace linnet::app {
 namespace {
@@ -66,7 +67,7 @@ Result<int> find_class(const std::vector<std::string>& names, const std::string&
 }
 
 void print_memory(const Model& model, const ImageMemory& m) {
-  std::printf("%s\n", std::string(model.metadata("name")).c_str());
+  std::printf("%s\n", text::printable(model.metadata("name")).c_str());
   const auto line = [](const char* what, size_t bytes, const char* why) {
     std::printf("  %-10s %12s  %s\n", what, human_bytes(bytes).c_str(), why);
   };
@@ -294,7 +295,7 @@ Result<void> write(const ImageArguments& options, const Task& task, const Made& 
   if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, made.tensors, options.force));
   const std::string written = files.size() == 1 ? files[0] : strf("{} to {}", files.front(), files.back());
   std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step; %s s for the text, %s s to decode\n",
-               written.c_str(), all, all == 1 ? "" : "s",
+               text::printable(written).c_str(), all, all == 1 ? "" : "s",
                fixed(made.seconds / static_cast<double>(std::max<int64_t>(made.steps, 1)), 3).c_str(),
                fixed(made.text_seconds, 2).c_str(), fixed(made.decode_seconds, 2).c_str());
   return {};

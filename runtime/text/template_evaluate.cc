@@ -74,6 +74,7 @@ Value Evaluator::eval(const Expr& e) {
     case ExprKind::kConditional:
       if (truthy(eval(*e.items[0]))) return eval(*e.items[1]);
       if (e.items[2]) return eval(*e.items[2]);
+      if (folding_) fail_with("no constant");
       return undefined("an inline 'if' whose condition was false, without 'else'");
     case ExprKind::kBinary:
       return eval_binary(e);

@@ -180,6 +180,8 @@ bool reversible(const Value& v) {
 Value last(Evaluator& e, const Value& v, const Bound&) {
   if (v.undefined()) return undefined("the last item of nothing");
   if (!reversible(v)) fail_with(strf("a {} cannot be walked from its end", type_name(v)));
+  // From its end Python walks a text by index, which gives what the text is: markup, where it is that.
+  if (v.text() && !v.bytes().empty()) return e.slice(v, Value(int64_t{-1}), Value(None{}), Value(None{}));
   if (v.sequence()) return v.items().empty() ? undefined("the last item of nothing") : v.items().back();
   List items = e.all_of(v);
   return items.empty() ? undefined("the last item of nothing") : items.back();

@@ -103,14 +103,13 @@ Value indent(Evaluator& e, const Value& v, const Bound& args) {
   if (!v.text()) fail_with(strf("indent needs a text, not a {}", type_name(v)));
   const bool markup = v.str().markup;
   const List lines = lines_of(e, e.joined(v, e.heap.text("\n", {}, markup)), false);
-  const Value by = markup ? escaped(e, width) : width;
   TextBuilder out;
   for (size_t i = 0; i < lines.size(); ++i) {
     const Value& line = lines[i];
     if (i) out.add("\n");
     const bool indented = i == 0 ? first : blank || !line.bytes().empty();
-    e.step_bytes(line.bytes().size() + (indented ? by.bytes().size() : 0));
-    if (indented) out.add(by.str());
+    e.step_bytes(line.bytes().size() + (indented ? width.bytes().size() : 0));
+    if (indented) out.add(width.str());  // into markup too as it is: Jinja calls it markup
     out.add(line.str());
   }
   return out.value(e.heap, markup);

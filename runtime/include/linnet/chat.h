@@ -75,7 +75,8 @@ struct TurnStats {
     return prefill_seconds > 0 ? static_cast<double>(rerun_tokens + new_tokens) / prefill_seconds : 0;
   }
   double decode_rate() const {
-    return decode_seconds > 0 ? static_cast<double>(answer_tokens - 1) / decode_seconds : 0;
+    return decode_seconds > 0 && answer_tokens > 1 ? static_cast<double>(answer_tokens - 1) / decode_seconds
+                                                   : 0;
   }
 };
 
