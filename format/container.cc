@@ -174,6 +174,7 @@ std::span<const std::byte> ModelFile::weight_bytes(size_t index) const {
 }
 
 Result<void> ModelFile::verify_checksums(const Progress& progress) const {
+  LINNET_TRY(check_unchanged());
   const auto& segments = impl_->model->segments;
   uint64_t total = 0, done = 0;
   for (const auto& segment : segments) total += segment->bytes;
@@ -202,11 +203,24 @@ Result<void> ModelFile::verify_checksums(const Progress& progress) const {
   return {};
 }
 
+Result<void> ModelFile::check_unchanged() const {
+  auto unchanged = impl_->mapped.check_unchanged();
+  if (unchanged) return {};
+  Error error = std::move(unchanged.error());
+  error.message =
+      strf("the model '{}' cannot be used any more: {}; open it again", impl_->name, error.message);
+  return std::unexpected(std::move(error));
+}
+
+// What is not mapped could not be read again.
 void ModelFile::prefetch_segment(size_t index) const {
-  if (!impl_->copy) MappedFile::will_need(segment_bytes(index));
+  if (impl_->mapped.is_mapped()) MappedFile::will_need(segment_bytes(index));
 }
 void ModelFile::drop_segment(size_t index) const {
-  if (!impl_->copy) MappedFile::drop(segment_bytes(index));
+  if (impl_->mapped.is_mapped()) MappedFile::drop(segment_bytes(index));
+}
+void ModelFile::drop_weight(size_t index) const {
+  if (impl_->mapped.is_mapped()) MappedFile::drop(weight_bytes(index));
 }
 
 }  // namespace linnet::format

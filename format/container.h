@@ -66,6 +66,7 @@ class ModelFile {
   // Maps the file and checks everything but the segments' checksums: header, checksum and structure of the
   // head, every index and extent (format/verify.h). Weights are not read, so this costs milliseconds.
   // Errors: kNotFound, kIo, kInvalidFile, kUnsupported (newer version), kOutOfMemory; all name the path.
+  // Files up to kReadWhole bytes (format/file.h) are read instead of mapped.
   static Result<ModelFile> open(const std::filesystem::path& path);
   // The same over a copy of bytes in memory.
   static Result<ModelFile> from_memory(std::span<const std::byte> bytes);
@@ -85,6 +86,8 @@ class ModelFile {
   uint64_t file_bytes() const;
   // The path as opened, for messages; "memory" for from_memory.
   const std::string& name() const;
+  // MappedFile::check_unchanged(), naming the model: to be asked before weights are read. Errors: kIo.
+  Result<void> check_unchanged() const;
 
   // Called with bytes checked so far and in all; returns false to stop.
   using Progress = std::function<bool(uint64_t done, uint64_t total)>;
@@ -95,6 +98,7 @@ class ModelFile {
   // Hints to the operating system: read a segment ahead, or give its pages back (it is re-read when touched).
   void prefetch_segment(size_t index) const;
   void drop_segment(size_t index) const;
+  void drop_weight(size_t index) const;
 
  private:
   struct Impl;

@@ -33,8 +33,8 @@ UniqueFd::~UniqueFd() {
   if (fd_ >= 0) close(fd_);
 }
 
-Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path, size_t read_whole) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) {
     const int error = errno;
     return fail(error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
@@ -51,11 +51,44 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
     return fail(ErrorCode::kOutOfMemory,
                 strf("'{}' has {} bytes, more than this machine can address", path.string(), info.st_size));
   const auto size = static_cast<size_t>(info.st_size);
-  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  const bool copied = size <= read_whole;
+  void* data = copied ? mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                      : mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (data == MAP_FAILED)
-    return fail(ErrorCode::kIo,
+    return fail(errno == ENOMEM ? ErrorCode::kOutOfMemory : ErrorCode::kIo,
                 strf("cannot map '{}' ({} bytes): {}", path.string(), size, system_message(errno)));
-  return MappedFile(std::span(static_cast<const std::byte*>(data), size));
+  MappedFile file;
+  file.bytes_ = std::span(static_cast<const std::byte*>(data), size);
+  if (copied) {
+    for (size_t done = 0; done < size;) {
+      const ssize_t n =
+          pread(fd.get(), static_cast<std::byte*>(data) + done, size - done, static_cast<off_t>(done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0)
+        return fail(ErrorCode::kIo, strf("cannot read '{}': {}", path.string(),
+                                         n < 0 ? system_message(errno) : "it became shorter meanwhile"));
+      done += static_cast<size_t>(n);
+    }
+    mprotect(data, size, PROT_READ);
+    return file;
+  }
+  file.seconds_ = info.st_mtim.tv_sec;
+  file.nanoseconds_ = info.st_mtim.tv_nsec;
+  file.fd_ = std::move(fd);
+  return file;
+}
+
+Result<void> MappedFile::check_unchanged() const {
+  if (!fd_) return {};
+  struct stat info = {};
+  if (fstat(fd_.get(), &info) != 0)
+    return fail(ErrorCode::kIo, strf("its file can no longer be read: {}", system_message(errno)));
+  if (static_cast<size_t>(info.st_size) != bytes_.size())
+    return fail(ErrorCode::kIo, strf("its file was changed by another program: it has {} bytes and had {}",
+                                     info.st_size, bytes_.size()));
+  if (info.st_mtim.tv_sec != seconds_ || info.st_mtim.tv_nsec != nanoseconds_)
+    return fail(ErrorCode::kIo, "its file was written to by another program");
+  return {};
 }
 
 MappedFile::~MappedFile() {

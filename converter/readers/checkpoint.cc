@@ -76,6 +76,9 @@ Result<std::span<const std::byte>> Checkpoint::row_bytes(const TensorInfo& tenso
   if (begin < 0 || count < 0 || begin > rows || count > rows - begin)
     return fail(ErrorCode::kInternal, strf("'{}': rows {} to {} of '{}' were asked for, it has {}",
                                            file_name(tensor), begin, begin + count, tensor.name, rows));
+  if (auto unchanged = files_[tensor.file].check_unchanged(); !unchanged)
+    return fail(unchanged.error().code, strf("'{}' cannot be converted: {}; start again", file_name(tensor),
+                                             unchanged.error().message));
   const EncodingInfo& info = encoding_info(tensor.encoding);
   const size_t row = static_cast<size_t>(tensor.columns() / info.block_values) * info.block_bytes;
   return tensor.bytes.subspan(static_cast<size_t>(begin) * row, static_cast<size_t>(count) * row);
@@ -85,7 +88,8 @@ void Checkpoint::forget_pages(size_t just_read) const {
   const std::atomic_ref<uint64_t> counter(bytes_since_drop_);
   if (counter.fetch_add(just_read, std::memory_order_relaxed) + just_read < kDropAfter) return;
   counter.store(0, std::memory_order_relaxed);
-  for (const format::MappedFile& file : files_) format::MappedFile::drop(file.bytes());
+  for (const format::MappedFile& file : files_)
+    if (file.is_mapped()) format::MappedFile::drop(file.bytes());
 }
 
 Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64_t count, float* out) const {

@@ -235,6 +235,7 @@ Result<void> Engine::check_usable() const {
 
 Result<void> Engine::check_run(size_t method, std::span<const int64_t> symbols) const {
   LINNET_TRY(check_usable());
+  LINNET_TRY(file_->check_unchanged());
   if (method >= plan_.methods.size() || symbols.size() != bounds_.symbols.size())
     return fail(ErrorCode::kInvalidArgument, "no such method, or a wrong number of symbol values");
   for (size_t i = 0; i < symbols.size(); ++i) {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <optional>
 
-#include "format/file.h"
+#include "format/container.h"
 #include "format/names.h"
 #include "linnet/image.h"
 #include "runtime/core/guard.h"
@@ -115,7 +115,7 @@ struct ImageSession::Impl {
   void drop_weights(size_t method) const {
     for (const auto& node : file().methods[method]->nodes)
       for (const int weight : node->weights)
-        if (weight >= 0) format::MappedFile::drop(model->file().weight_bytes(static_cast<size_t>(weight)));
+        if (weight >= 0) model->file().drop_weight(static_cast<size_t>(weight));
   }
 
   // The picture of the last sample, of `count` elements.

@@ -225,4 +225,57 @@ TEST_CASE("a state's position is held to what a session can have reached") {
   }
 }
 
+TEST_CASE("a mapped model that another program changes is an error, not the end") {
+  const auto folder = scratch() / "mapped";
+  std::filesystem::create_directories(folder);
+  // Large enough to be mapped.
+  const std::vector<std::byte> bytes = changed([](fb::ModelT& model) {
+    model.metadata.push_back(std::make_unique<fb::KeyValueT>());
+    model.metadata.back()->key = "padding";
+    model.metadata.back()->value = std::string(size_t{20} << 20, 'x');
+  });
+  const auto write = [&](const std::filesystem::path& path, size_t size) {
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(size));
+  };
+  for (const char* what : {"truncated", "written", "renamed", "small"}) {
+    INFO(what);
+    const std::filesystem::path path = folder / (std::string(what) + ".lnt");
+    const std::string kind = what;
+    write(path, bytes.size());
+    if (kind == "small")
+      std::filesystem::copy_file(scratch() / "tiny.lnt", path,
+                                 std::filesystem::copy_options::overwrite_existing);
+    // In a child: a SIGBUS would end it.
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      const auto model = Model::open(path.string());
+      if (!model) _exit(2);
+      const auto session = Session::create(*model, cpu(), {});
+      if (!session || !(*session)->decode(1)) _exit(3);
+      if (kind == "renamed") {
+        write(folder / "new", 100);
+        std::filesystem::rename(folder / "new", path);
+      } else if (kind == "written") {
+        std::ofstream(path, std::ios::binary | std::ios::in).write("x", 1);
+      } else {
+        std::filesystem::resize_file(path, 100);
+      }
+      const auto after = (*session)->decode(2);
+      if (kind == "renamed" || kind == "small") _exit(after ? 0 : 4);
+      if (after) _exit(5);
+      const std::string& said = after.error().message;
+      _exit(after.error().code == ErrorCode::kIo && contains(said, path.string()) &&
+                    contains(said, "open it again")
+                ? 0
+                : 6);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+  }
+}
+
 }  // namespace linnet::test
