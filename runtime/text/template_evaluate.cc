@@ -164,7 +164,7 @@ Value Evaluator::eval_slice(const Expr& e) {
   for (size_t i = 0; i < 3; ++i) bounds[i] = e.items[i + 1] ? eval(*e.items[i + 1]) : Value(None{});
   line = e.line;
   const bool zero = bounds[2].integral() && bounds[2].integer() == 0;
-  if (!folding_ || zero) return slice(object, bounds[0], bounds[1], bounds[2]);
+  if (!folding_ || zero || object.undefined()) return slice(object, bounds[0], bounds[1], bounds[2]);
   try {
     return slice(object, bounds[0], bounds[1], bounds[2]);
   } catch (const Failure& failure) {
