@@ -40,10 +40,15 @@ TokenTraffic traffic_of(const Chat& chat) {
 
 Json memory_json(const Chat& chat) {
   const SessionMemory memory = chat.session().memory();
-  return {{"weights_bytes", memory.weights_bytes},  {"state_bytes", memory.state_bytes},
-          {"work_bytes", memory.work_bytes},        {"backend_bytes", memory.backend_bytes},
-          {"checkpoints", chat.checkpoint_count()}, {"checkpoint_bytes", chat.checkpoint_bytes()},
-          {"history_bytes", memory.history_bytes},  {"rewind_floor", chat.session().rewind_floor()}};
+  return {{"weights_bytes", memory.weights_bytes},
+          {"state_bytes", memory.state_bytes},
+          {"work_bytes", memory.work_bytes},
+          {"backend_bytes", memory.backend_bytes},
+          {"checkpoints", chat.checkpoint_count()},
+          {"checkpoint_bytes", chat.checkpoint_bytes()},
+          {"history_bytes", memory.history_bytes},
+          {"rewind_floor", chat.session().rewind_floor()},
+          {"conversation_bytes", chat.conversation_bytes()}};
 }
 
 Json stats_json(const Turn& turn, const Chat& chat) {
@@ -73,7 +78,7 @@ std::string memory_text(const Chat& chat) {
   if (chat.checkpoint_bytes() > 0)
     text +=
         strf(", checkpoints {} ({} in use)", human_bytes(chat.checkpoint_bytes()), chat.checkpoint_count());
-  return text;
+  return text + strf(", conversation {}", human_bytes(chat.conversation_bytes()));
 }
 
 }  // namespace

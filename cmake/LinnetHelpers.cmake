@@ -10,10 +10,11 @@ if(LINNET_SANITIZE STREQUAL "thread")
 elseif(LINNET_SANITIZE)
   # Without the checks for null (and for vptr, which rest on them) and object size: a null pointer faults and what is
   # outside an object AddressSanitizer sees; as branches in the vector kernels they were a third of the compile time.
-  # So were AddressSanitizer's own checks there, which GCC therefore makes calls of in functions with more than a few.
+  # So were AddressSanitizer's own checks there, which therefore are calls in functions with more than a few.
   target_compile_options(linnet_options INTERFACE -fsanitize=address,undefined -fno-sanitize=null,object-size,vptr
                          -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-                         $<$<CXX_COMPILER_ID:GNU>:--param=asan-instrumentation-with-call-threshold=100>)
+                         $<$<CXX_COMPILER_ID:GNU>:--param=asan-instrumentation-with-call-threshold=100>
+                         "$<$<CXX_COMPILER_ID:Clang>:SHELL:-mllvm -asan-instrumentation-with-call-threshold=100>")
   target_link_options(linnet_options INTERFACE -fsanitize=address,undefined)
 endif()
 if(LINNET_FUZZ)

@@ -27,7 +27,7 @@ install_packages "${LINNET_BUILD_PACKAGES[@]}" doctest-dev "clang-$version" "lib
 echo "== building with clang $version"
 cmake -S . -B build/fuzz -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE="-O1 -g1" \
   -DCMAKE_C_COMPILER="clang-$version" -DCMAKE_CXX_COMPILER="clang++-$version" \
-  -DLINNET_FUZZ=ON -DLINNET_SANITIZE=ON -DLINNET_OWN_TARGETS_ONLY=ON -DLINNET_VULKAN=OFF >/dev/null
+  -DLINNET_FUZZ=ON -DLINNET_SANITIZE=ON -DLINNET_TOGETHER=ON -DLINNET_OWN_TARGETS_ONLY=ON -DLINNET_VULKAN=OFF >/dev/null
 cmake --build build/fuzz --target linnet_fuzz_targets
 
 readonly artifacts=$PWD/build/fuzz-artifacts corpora=$PWD/build/fuzz-corpus

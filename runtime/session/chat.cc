@@ -129,6 +129,7 @@ struct Chat::Impl {
   size_t known_text(const std::string& rendering, bool seen_before) const;
   std::string explain(const Timeline::Aligned& aligned) const;
 
+  size_t conversation_bytes() const;
   Result<std::string> use_prefix_cache(const OnPrompt& on_prompt);
   Result<std::vector<int32_t>> prefix_tokens() const;
 };
@@ -163,8 +164,20 @@ std::string Chat::Impl::explain(const Timeline::Aligned& aligned) const {
   return reason + ", and no checkpoint reaches back so far";
 }
 
+size_t Chat::Impl::conversation_bytes() const {
+  size_t bytes = timeline.text_bytes();
+  for (const Message& m : messages) bytes += sizeof(m) + m.role.capacity() + m.content.capacity();
+  return bytes;
+}
+
 Result<Turn> Chat::Impl::answer(bool seen_before, const OnText& on_text, const OnPrompt& on_prompt) {
   const auto start = Clock::now();
+  if (const size_t bytes = conversation_bytes(); bytes > options.conversation_bytes)
+    return fail(
+        ErrorCode::kInvalidArgument,
+        strf("the conversation takes {} bytes of memory and may take {}: take messages back, or begin "
+             "a new one",
+             bytes, options.conversation_bytes));
   LINNET_ASSIGN(std::string rendering, text.render(messages, true));
   LINNET_ASSIGN(const std::string remark, use_prefix_cache(on_prompt));
   Turn turn;
@@ -202,6 +215,7 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
   std::string pending_text;
   bool kept = false;
   auto decoding = start;
+  const size_t said = conversation_bytes();
   const auto show = [&](std::string_view piece) {
     turn.answer += piece;
     return piece.empty() || !on_text || on_text(piece);
@@ -217,7 +231,10 @@ Result<void> Chat::Impl::generate(Turn& turn, Clock::time_point start, const OnT
     if (pending) {
       // Not before the first token was shown: a copy of the state takes time.
       LINNET_TRY(keep());
-      if (session->remaining() == 0) {
+      // What the answer adds: itself, its text in the timeline, its tokens.
+      const size_t grown =
+          2 * turn.answer.size() + sizeof(int32_t) * static_cast<size_t>(turn.stats.answer_tokens);
+      if (session->remaining() == 0 || said + grown > options.conversation_bytes) {
         turn.stop = StopReason::kContextFull;
         break;
       }
@@ -522,5 +539,6 @@ Result<std::string> Chat::render() const {
 const Session& Chat::session() const { return *impl_->session; }
 int Chat::checkpoint_count() const { return impl_->timeline.checkpoint_count(); }
 size_t Chat::checkpoint_bytes() const { return impl_->timeline.checkpoint_bytes(); }
+size_t Chat::conversation_bytes() const { return impl_->conversation_bytes(); }
 
 }  // namespace linnet

@@ -260,6 +260,9 @@ void Timeline::release(size_t index) {
   checkpoints_.erase(checkpoints_.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
+size_t Timeline::text_bytes() const {
+  return tokens_.capacity() * sizeof(int32_t) + text_.capacity() + marks_.capacity() * sizeof(Mark);
+}
 size_t Timeline::checkpoint_bytes() const { return (checkpoints_.size() + spare_.size()) * bytes_each(); }
 
 void Timeline::adopt(std::vector<int32_t> tokens, std::string text, bool exact,

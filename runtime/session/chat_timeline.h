@@ -69,6 +69,7 @@ class Timeline {
   int checkpoint_count() const { return static_cast<int>(checkpoints_.size()); }
   size_t checkpoint_bytes() const;  // of all, in use or not
   size_t bytes_each() const;
+  size_t text_bytes() const;  // of tokens, their text and the marks in it
 
  private:
   // Where the text of a beginning of tokens_ ends: at the ends of prompts and answers.

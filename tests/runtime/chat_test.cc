@@ -255,6 +255,28 @@ TEST_CASE("a full context is refused with the numbers, before anything changes")
   must(chat->send("Again"));
 }
 
+TEST_CASE("what was said takes the memory it is allowed and no more") {
+  ChatOptions options = sampled();
+  options.max_tokens = 100000;
+  options.stop_tokens = {};
+  options.conversation_bytes = 4096;
+  const auto chat = tiny_chat(options);
+  Turn turn = must(chat->send("Hi"));
+  for (int i = 0; i < 50 && turn.stop != StopReason::kContextFull; ++i) turn = must(chat->regenerate());
+  REQUIRE(turn.stop == StopReason::kContextFull);
+  CHECK(chat->conversation_bytes() > 1024);
+  CHECK(chat->conversation_bytes() < 3 * 4096);  // vectors double
+  const auto messages = chat->messages().size();
+  const auto refused = chat->send(std::string(2500, 'x'));
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == ErrorCode::kInvalidArgument);
+  CHECK(refused.error().message.find("4096") != std::string::npos);
+  CHECK(chat->messages().size() == messages);
+  must(chat->reset());
+  must(chat->edit({}));
+  CHECK(must(chat->send("Again")).stats.answer_tokens > 0);
+}
+
 TEST_CASE("checkpoints stay within their budget and their number") {
   ChatOptions options = sampled();
   options.max_tokens = 4;

@@ -50,6 +50,10 @@ struct ChatOptions {
   // Rounds the f32 states in them to f16: twice as many fit, and what follows going back is no longer exactly
   // what it would have been.
   bool half_checkpoints = false;
+  // Most memory of what was said, which alone grows with a conversation: messages, tokens and their text, 27
+  // to 51 bytes a token. A turn that begins beyond it is refused, an answer that comes to it ends
+  // (kContextFull).
+  size_t conversation_bytes = size_t{64} << 20;
   // File that keeps the state after the system prompt; written when it is missing, or in the place of one for
   // another prompt, model or options. Any other file there is refused.
   std::string prefix_cache;
@@ -59,7 +63,7 @@ enum class StopReason {
   kEndOfAnswer,  // the model ended its answer
   kMaxTokens,
   kStopped,      // the callback returned false
-  kContextFull,  // full attention: no token fits any more
+  kContextFull,  // full attention: no token fits any more; or ChatOptions::conversation_bytes are taken
 };
 
 struct TurnStats {
@@ -111,7 +115,7 @@ class Chat {
   ~Chat();
 
   // Adds a message and generates the answer. Errors: kInvalidArgument for an empty message, for invalid UTF-8
-  // (with the byte offset) or when the context is full (with the numbers).
+  // (with the byte offset) or when the context or conversation_bytes are full (with the numbers).
   Result<Turn> send(std::string_view text, const OnText& on_text = {}, const OnPrompt& on_prompt = {});
   // Generates the last answer anew.
   Result<Turn> regenerate(const OnText& on_text = {}, const OnPrompt& on_prompt = {});
@@ -136,6 +140,8 @@ class Chat {
   const Session& session() const;
   int checkpoint_count() const;
   size_t checkpoint_bytes() const;  // at most ChatOptions::checkpoint_bytes
+  size_t conversation_bytes()
+      const;  // of what was said, and what is bounded by ChatOptions::conversation_bytes
 
   Chat(const Chat&) = delete;
   Chat& operator=(const Chat&) = delete;
