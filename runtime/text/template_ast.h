@@ -62,8 +62,8 @@ struct Expr {
   std::vector<std::pair<std::string, ExprPtr>> named;
   ExprPtr more_items, more_named;  // *items, **named
   Slot slot;                       // of a name
-  // The tree below asks for no name and calls nothing, and it has a slice: Jinja works it out in advance, by
-  // other rules (Evaluator::folded).
+  // What is sure to be evaluated of the tree asks for no name and calls nothing, and it has a slice: Jinja
+  // works it out in advance, by other rules (Evaluator::folded).
   bool constant = true, slices = false;
 };
 

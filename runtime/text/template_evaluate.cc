@@ -38,6 +38,7 @@ Value Evaluator::eval(const Expr& e) {
   stack.check();
   line = e.line;
   step();
+  if (folding_ && !e.constant) fail_with("no constant");
   if (e.constant && e.slices && !folding_ && e.kind != ExprKind::kList && e.kind != ExprKind::kTuple &&
       e.kind != ExprKind::kDict && e.kind != ExprKind::kSlice)
     if (auto v = folded(e); v && is_plain(*v)) return *v;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdint>
 
 #include "runtime/core/strings.h"
 #include "runtime/text/template_filters.h"
@@ -26,6 +27,20 @@ std::string shown(const Token& token) {
 
 // From loose to tight.
 enum Level { kOr, kAnd, kNot, kCompare, kSum, kConcat, kProduct, kPower };
+
+// The operands that have a value whatever the others are.
+size_t surely_evaluated(ExprKind kind) {
+  switch (kind) {
+    case ExprKind::kConditional:
+    case ExprKind::kAnd:
+    case ExprKind::kOr:
+      return 1;
+    case ExprKind::kCompare:
+      return 2;
+    default:
+      return SIZE_MAX;
+  }
+}
 
 constexpr std::string_view kComparisons[] = {"==", "!=", "<=", ">=", "<", ">"};
 
@@ -60,7 +75,8 @@ std::unique_ptr<Expr> ExpressionParser::make(ExprKind kind, int line, std::strin
 ExprPtr ExpressionParser::add(ExprPtr parent, ExprPtr child) {
   if (child) {
     parent->depth = std::max(parent->depth, child->depth + 1);
-    parent->constant = parent->constant && child->constant;
+    if (parent->items.size() < surely_evaluated(parent->kind))
+      parent->constant = parent->constant && child->constant;
     parent->slices = parent->slices || child->slices;
   }
   if (parent->depth > kMostDepth)
