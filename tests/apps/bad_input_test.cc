@@ -40,6 +40,31 @@ TEST_CASE("command lines that mean nothing") {
   refused({"chat", tiny_model(), "--device", "0", "--prompt", "x"}, {"--backend vulkan"});
 }
 
+TEST_CASE("numbers that do not fit, or are none") {
+  for (const char* seed : {"-1", "18446744073709551616", "1.5", "1e3", "0x", "", "seven"})
+    refused({"chat", tiny_model(), "--seed", seed}, {"--seed", "18446744073709551615"});
+  refused({"image", tiny_model(), "-o", "x.png", "--seed", "-1"}, {"--seed"});
+  for (const char* size : {"-1", "-64M", "1Q", "99999999999G", "M", ""}) {
+    refused({"chat", tiny_model(), "--memory-limit", size}, {"--memory-limit"});
+    refused({"chat", tiny_model(), "--checkpoint-budget", size}, {"--checkpoint-budget"});
+  }
+  refused({"chat", tiny_model(), "--memory-limit", "0"}, {"--memory-limit", "1 at least"});
+  for (const char* threads : {"-1", "0", "99999999999999999999", "3x", "1.5", "nan"})
+    refused({"chat", tiny_model(), "--threads", threads}, {"--threads", "1 to 1024"});
+  for (const char* number : {"-1", "inf", "1e400", "hot"})
+    refused({"chat", tiny_model(), "--temperature", number}, {"--temperature"});
+  refused({"chat", tiny_model(), "--temperature", "nan", "--prompt", "x"}, {"temperature is nan"});
+  refused({"chat", tiny_model(), "--max-tokens", "18446744073709551617"}, {"--max-tokens"});
+}
+
+TEST_CASE("messages show control characters instead of obeying them") {
+  const Outcome outcome = linnet_command({"inspect", "no\x1b[2Jsuch\xE2\x80\xAE\xFF.lnt"});
+  CHECK(outcome.code == 2);
+  CHECK(contains(outcome.err, "no\\x1b[2Jsuch\\u{202e}\\xff.lnt"));
+  CHECK_FALSE(contains(outcome.err, "\x1b"));
+  CHECK_FALSE(contains(outcome.err, "\xFF"));
+}
+
 TEST_CASE("a bare command explains itself") {
   const Outcome nothing = linnet_command({});
   CHECK(nothing.code == 2);
