@@ -119,7 +119,11 @@ void TextFacts::ids(const Json& config, const char* key, const std::string& sour
   const std::string name = std::string(key).substr(0, std::string_view(key).size() - 3);  // without _id
   const int64_t last = static_cast<int64_t>(t_.pieces.size()) - 1;
   for (const Json& value : it->is_array() ? *it : Json::array({*it}))
-    if (const auto id = integer_of(value, 0, last)) role(name, static_cast<int>(*id), source);
+    if (const auto id = integer_of(value, 0, last))
+      role(name, static_cast<int>(*id), source);
+    else if (!value.is_null() && integer_of(value, -1, -1) != -1)  // which say that there is none
+      notes_.push_back(strf("{}: '{}' is {}, expected a token from 0 to {}: it is not applied", source, key,
+                            json_text(*it, 80), last));
 }
 
 void TextFacts::stop(int64_t id, const std::string& source) {
@@ -192,6 +196,7 @@ void TextFacts::finish(std::vector<std::string>& details, std::vector<std::strin
                              it != roles_.end() ? it->second.second : "the tokenizer"));
   }
   details.insert(details.end(), added_.begin(), added_.end());
+  notes.insert(notes.end(), notes_.begin(), notes_.end());
   t_.stop_ids.clear();
   for (const int id : order_) {
     t_.stop_ids.push_back(id);

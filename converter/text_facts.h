@@ -49,7 +49,7 @@ class TextFacts {
   std::map<std::string, std::pair<int, std::string>> roles_;
   std::map<int, std::string> stops_;  // with the places that say so
   std::vector<int> order_;
-  std::vector<std::string> added_;
+  std::vector<std::string> added_, notes_;
 };
 
 }  // namespace linnet::convert

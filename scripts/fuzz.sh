@@ -2,26 +2,17 @@
 # Runs every fuzz target under AddressSanitizer and UndefinedBehaviorSanitizer, two or more at a time, and fails on a finding.
 # usage: scripts/fuzz.sh [SECONDS of each target, 60 by default] [target...]
 # What was found is kept in build/fuzz-artifacts, new inputs in build/fuzz-corpus (the next run goes on from there).
-# Needs clang 16 or later: Debian 12 has clang-16, Debian 13 clang-19.
+# Needs clang 19 or later, which Debian 12 and 13 have.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/packages.sh
 readonly seconds=${1:-60}
 shift || true
 
-find_clang() {
-  local version
-  for version in 19 18 17 16 20 21; do
-    if command -v "clang++-$version" >/dev/null; then echo "$version" && return; fi
-  done
-}
-version=$(find_clang)
-if [ -z "$version" ]; then
-  for candidate in 19 16; do
-    if apt-cache show "clang-$candidate" >/dev/null 2>&1; then version=$candidate && break; fi
-  done
-  version=${version:-16}
-fi
+version=19
+for candidate in 21 20 19; do
+  if command -v "clang++-$candidate" >/dev/null; then version=$candidate && break; fi
+done
 install_packages "${LINNET_BUILD_PACKAGES[@]}" doctest-dev "clang-$version" "libclang-rt-$version-dev"
 
 echo "== building with clang $version"
