@@ -26,7 +26,7 @@ void run_dplr_recurrence(const KernelContext& c) {
     const int64_t key_at = (t * heads + h) * K, value_at = (t * heads + h) * V;
     const float *r = c.in[0].as() + key_at, *raw = c.in[2].as() + key_at;
     float *removal = record + at.read_key, *rate = record + at.second_key, *k = record + at.key;
-    for (const size_t i : {0, 1, 2, 4}) prefetch_row(c.in[i], (t + 2) * heads + h, K);
+    for (const int i : {0, 1, 2, 4}) prefetch_row(c.in[static_cast<size_t>(i)], (t + 2) * heads + h, K);
     for (const Tensor* x : {&c.in[3], &first, &mix}) prefetch_row(*x, (t + 2) * heads + h, V);
     decay.factors(t, h, record + at.factor);
     activate(args.rate_activation, c.in[4].as() + key_at, K, rate);

@@ -80,8 +80,8 @@ Value number_method(const Value& object, const std::string& name, const Argument
   if (object.integral() && (name == "bit_length" || name == "bit_count")) {
     const int64_t i = object.integer();
     const uint64_t magnitude = i < 0 ? 0 - static_cast<uint64_t>(i) : static_cast<uint64_t>(i);
-    return Value(
-        static_cast<int64_t>(name == "bit_length" ? std::bit_width(magnitude) : std::popcount(magnitude)));
+    return Value(name == "bit_length" ? static_cast<int64_t>(std::bit_width(magnitude))
+                                      : int64_t{std::popcount(magnitude)});
   }
   unsupported(strf("the method '{}' of a number", name));
 }

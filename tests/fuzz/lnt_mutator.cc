@@ -126,6 +126,8 @@ const T& pick(std::span<const T> from, std::mt19937_64& random) {
 }
 
 int64_t other_integer(int64_t v, std::mt19937_64& random) {
+  // They may wrap, as they may in a file.
+  const auto u = static_cast<uint64_t>(v);
   const int64_t values[] = {0,
                             1,
                             -1,
@@ -133,14 +135,14 @@ int64_t other_integer(int64_t v, std::mt19937_64& random) {
                             3,
                             4,
                             5,
-                            v + 1,
-                            v - 1,
-                            -v,
-                            v * 2,
-                            v * 3,
+                            static_cast<int64_t>(u + 1),
+                            static_cast<int64_t>(u - 1),
+                            static_cast<int64_t>(0 - u),
+                            static_cast<int64_t>(u * 2),
+                            static_cast<int64_t>(u * 3),
                             v / 2,
-                            v + 64,
-                            v - 64,
+                            static_cast<int64_t>(u + 64),
+                            static_cast<int64_t>(u - 64),
                             7,
                             15,
                             16,
