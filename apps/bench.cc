@@ -20,6 +20,7 @@
 #include "linnet/session.h"
 #include "runtime/core/strings.h"
 #include "runtime/engine/device_meter.h"
+#include "runtime/text/printable.h"
 
 namespace linnet::app {
 namespace {
@@ -317,8 +318,9 @@ Json report(const BenchArguments& options, const Bench& bench) {
 
 void print_figures(const Json& out) {
   std::printf("%s, %s, threads: %s, median of %s rounds (minimum, best)\n",
-              out["model"].get<std::string>().c_str(), out["backend"].get<std::string>().c_str(),
-              out["threads"].dump().c_str(), out["repeats"].dump().c_str());
+              text::printable_line(out["model"].get<std::string>()).c_str(),
+              out["backend"].get<std::string>().c_str(), out["threads"].dump().c_str(),
+              out["repeats"].dump().c_str());
   const auto line = [&](const char* what, const char* key, const char* unit) {
     const auto values = out["rounds"][key].get<std::vector<double>>();
     if (values.empty()) return;

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <limits>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "apps/common.h"
@@ -44,17 +45,46 @@ std::string closest(const std::string& wrong, const std::vector<std::string>& ri
   return best;
 }
 
-// CLI11 lets -1 wrap to 2^64 - 1, and 2^64 stand for it.
-std::string check_whole(std::string& text) {
-  uint64_t value = 0;
+// The one form of numbers: decimal digits as they stand, no blanks, no "+", no nan, nothing after them, and
+// within the bounds. CLI11 would take 0x10 and 010 for 16 and 8, let -1 wrap to 2^64 - 1, and nan pass any
+// range. `text` becomes what CLI11 reads as the same number.
+template <typename T>
+std::string read_number(std::string& text, T lowest, T highest) {
+  T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size()) return {};
-  return strf("'{}' is no whole number from 0 to {}", text, std::numeric_limits<uint64_t>::max());
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= lowest && value <= highest))
+    return strf("'{}' is no {} from {} to {}", text, std::is_integral_v<T> ? "whole number" : "number",
+                lowest, highest);
+  if constexpr (std::is_integral_v<T>) text = std::to_string(value);
+  return {};
 }
-std::string check_unsigned(std::string& text) {
-  const bool number = !text.empty() && text[0] >= '0' && text[0] <= '9';
-  return number ? std::string() : strf("'{}' is no size: give a number with a unit, such as 64M", text);
+
+// Digits and a unit; `text` becomes what CLI11 reads as the same size.
+std::string read_size(std::string& text) {
+  uint64_t value = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  const bool is_unit =
+      std::all_of(end, last, [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
+  if (error != std::errc() || !is_unit)
+    return strf("'{}' is no size: give a number with a unit, such as 64M", text);
+  text = std::to_string(value) + std::string(end, last);
+  return {};
 }
+
+// Of what T holds the numbers; T itself if that is one.
+template <typename T>
+struct NumberIn {
+  using Type = T;
+};
+template <typename T>
+struct NumberIn<std::optional<T>> {
+  using Type = T;
+};
+template <typename T>
+struct NumberIn<std::vector<T>> {
+  using Type = T;
+};
 
 CLI::App* chosen(CLI::App& app) {
   const auto commands = app.get_subcommands();
@@ -108,12 +138,15 @@ Option Option::one_of(std::vector<std::string> names) {
 }
 template <typename T>
 Option Option::between(T lowest, T highest) {
-  option_->check(CLI::Range(lowest, highest));
+  // The last transform comes first: a refusal names these bounds, not those of the type.
+  option_->transform(
+      CLI::Validator([lowest, highest](std::string& text) { return read_number(text, lowest, highest); },
+                     strf("in [{} - {}]", lowest, highest)));
   return *this;
 }
 Option Option::bytes(uint64_t least) {
   option_->transform(CLI::AsSizeValue(false));
-  option_->transform(CLI::Validator(check_unsigned, ""));  // the last transform comes first
+  option_->transform(CLI::Validator(read_size, ""));  // before AsSizeValue: see between()
   option_->check(CLI::Validator(
       [least](std::string& text) {
         uint64_t value = 0;
@@ -139,8 +172,14 @@ template Option Option::between(double, double);
 template <typename T>
 Option Command::option(const std::string& names, T& variable, const std::string& description) {
   CLI::Option* option = app_->add_option(names, variable, description);
-  if constexpr (std::is_same_v<T, uint64_t> || std::is_same_v<T, std::optional<uint64_t>>)
-    option->check(CLI::Validator(check_whole, ""));
+  using Number = typename NumberIn<T>::Type;
+  if constexpr (std::is_arithmetic_v<Number>)
+    option->transform(CLI::Validator(
+        [](std::string& text) {
+          using Limits = std::numeric_limits<Number>;
+          return read_number(text, Limits::lowest(), Limits::max());
+        },
+        ""));
   return Option(option);
 }
 template Option Command::option(const std::string&, std::string&, const std::string&);

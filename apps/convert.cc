@@ -55,8 +55,9 @@ Result<void> check_paths(const ConvertArguments& options) {
 }
 
 void print(const ConvertArguments& options, const convert::ConvertReport& report) {
-  std::fprintf(stderr, "wrote %s: %s, %s parameters, %s\n", text::printable(options.convert.output).c_str(),
-               text::printable(report.architecture).c_str(), human_count(report.parameters).c_str(),
+  std::fprintf(stderr, "wrote %s: %s, %s parameters, %s\n",
+               text::printable_line(options.convert.output).c_str(),
+               text::printable_line(report.architecture).c_str(), human_count(report.parameters).c_str(),
                human_bytes(report.file_bytes).c_str());
   for (const std::string& note : report.notes) std::fprintf(stderr, "  %s\n", text::printable(note).c_str());
   if (options.verbose)

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
 #include "apps/bounds_options.h"
@@ -67,7 +68,7 @@ Result<int> find_class(const std::vector<std::string>& names, const std::string&
 }
 
 void print_memory(const Model& model, const ImageMemory& m) {
-  std::printf("%s\n", text::printable(model.metadata("name")).c_str());
+  std::printf("%s\n", text::printable_line(model.metadata("name")).c_str());
   const auto line = [](const char* what, size_t bytes, const char* why) {
     std::printf("  %-10s %12s  %s\n", what, human_bytes(bytes).c_str(), why);
   };
@@ -295,7 +296,7 @@ Result<void> write(const ImageArguments& options, const Task& task, const Made& 
   if (!options.tensors.empty()) LINNET_TRY(write_tensors(options.tensors, made.tensors, options.force));
   const std::string written = files.size() == 1 ? files[0] : strf("{} to {}", files.front(), files.back());
   std::fprintf(stderr, "wrote %s: %zu picture%s, %s s a step; %s s for the text, %s s to decode\n",
-               text::printable(written).c_str(), all, all == 1 ? "" : "s",
+               text::printable_line(written).c_str(), all, all == 1 ? "" : "s",
                fixed(made.seconds / static_cast<double>(std::max<int64_t>(made.steps, 1)), 3).c_str(),
                fixed(made.text_seconds, 2).c_str(), fixed(made.decode_seconds, 2).c_str());
   return {};
@@ -354,7 +355,9 @@ void add_image(CommandLine& line) {
       .option("--guidance-channels", options->guidance_channels,
               "leading channels that guidance changes, 0 for all (the original DiT takes 3)")
       .between(0, 64);
-  command.option("--size", options->size, "WIDTH HEIGHT in pixels, or one number for a square").values(1, 2);
+  command.option("--size", options->size, "WIDTH HEIGHT in pixels, or one number for a square")
+      .between(int64_t{1}, int64_t{std::numeric_limits<int32_t>::max()})  // what PNG can say
+      .values(1, 2);
   command.option("--seed", options->seed, "the same seed gives the same picture").shows_default();
   command.option("--sampler", options->sampler, "instead of the published one")
       .one_of({"ddpm", "ddim", "dpm++", "euler"});

@@ -126,7 +126,7 @@ Result<Json> memory_json(const Model& loaded, const InspectArguments& options) {
 
 // What files say may hold anything (runtime/text/printable.h).
 std::string text(const Json& value) {
-  return text::printable(value.is_string() ? value.get<std::string>() : value.dump());
+  return text::printable_line(value.is_string() ? value.get<std::string>() : value.dump());
 }
 
 void print_values(const char* role, const Json& values) {
@@ -205,7 +205,7 @@ void print_description(const Json& out) {
               human_bytes(out["file_bytes"].get<uint64_t>()).c_str(), text(out["format_version"]).c_str(),
               text(out["model_id"]).c_str());
   for (const auto& [key, value] : out["metadata"].items())
-    std::printf("%-9s %s\n", text::printable(key).c_str(), text(value).c_str());
+    std::printf("%-9s %s\n", text::printable_line(key).c_str(), text(value).c_str());
   std::printf("parameters %s\n", human_count(out["parameters"].get<int64_t>()).c_str());
   for (const auto& [type, t] : out["weights"].items())
     std::printf("    %-5s %6s tensors  %16s parameters  %12s\n", type.c_str(), text(t["tensors"]).c_str(),

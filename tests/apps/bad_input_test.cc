@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include "runtime/core/strings.h"
 #include "tests/apps/command.h"
 
 namespace linnet::test {
@@ -53,7 +54,38 @@ TEST_CASE("numbers that do not fit, or are none") {
     refused({"chat", tiny_model(), "--threads", threads}, {"--threads", "1 to 1024"});
   for (const char* number : {"-1", "inf", "1e400", "hot"})
     refused({"chat", tiny_model(), "--temperature", number}, {"--temperature"});
-  refused({"chat", tiny_model(), "--temperature", "nan", "--prompt", "x"}, {"temperature is nan"});
+  // One form, whatever the option: no other base, no sign that says nothing, no blanks, no nan within a
+  // range.
+  const std::vector<std::vector<std::string>> numbers = {
+      {"chat", tiny_model(), "--threads"},      {"chat", tiny_model(), "--top-k"},
+      {"chat", tiny_model(), "--top-p"},        {"chat", tiny_model(), "--min-p"},
+      {"chat", tiny_model(), "--temperature"},  {"chat", tiny_model(), "--repetition-penalty"},
+      {"chat", tiny_model(), "--seed"},         {"chat", tiny_model(), "--max-tokens"},
+      {"chat", tiny_model(), "--window"},       {"chat", tiny_model(), "--sinks"},
+      {"chat", tiny_model(), "--context"},      {"chat", tiny_model(), "--chunk"},
+      {"chat", tiny_model(), "--memory-limit"}, {"chat", tiny_model(), "--checkpoint-budget"},
+      {"image", tiny_model(), "--steps"},       {"image", tiny_model(), "--guidance"},
+      {"image", tiny_model(), "--count"},       {"image", tiny_model(), "--size"},
+      {"image", tiny_model(), "--seed"},        {"image", tiny_model(), "--scale"},
+      {"image", tiny_model(), "--threads"},     {"image", tiny_model(), "--guidance-channels"},
+      {"bench", tiny_model(), "--repeats"},     {"bench", tiny_model(), "--minutes"},
+      {"bench", tiny_model(), "--depth"},       {"bench", tiny_model(), "--prompt-tokens"},
+      {"bench", tiny_model(), "--seed"},        {"bench", tiny_model(), "--decode-tokens"}};
+  for (std::vector<std::string> args : numbers) {
+    const std::string name = args.back();
+    args.emplace_back();
+    for (const char* wrong :
+         {"-2", "0x10", "+3", " 3", "3 ", "nan", "inf", "1e400", "3x", "", "1'0", "1_0"}) {
+      args.back() = wrong;
+      if (wrong == std::string("3x") && (name == "--memory-limit" || name == "--checkpoint-budget")) continue;
+      refused(args, {name, strf("'{}' is no ", wrong)});
+    }
+  }
+  // Leading zeros are decimal, too.
+  refused({"chat", tiny_model(), "--threads", "02000"}, {"'02000' is no whole number from 1 to 1024"});
+  CHECK(
+      linnet_command({"chat", tiny_model(), "--threads", "08", "--prompt", "x", "--max-tokens", "1"}).code ==
+      0);
   refused({"chat", tiny_model(), "--max-tokens", "18446744073709551617"}, {"--max-tokens"});
 }
 

@@ -16,4 +16,10 @@ TEST_CASE("what a terminal would act on is shown instead") {
   CHECK(printable("👩\u200D🔬") == "👩\u200D🔬");                 // a joiner belongs to its emoji
 }
 
+TEST_CASE("a name stays within its line") {
+  CHECK(text::printable_line("a\nwrote b\tc\x1b") == "a\\nwrote b\\tc\\x1b");
+  CHECK(text::printable_line("") == "");
+  CHECK(text::printable("a\n\tb") == "a\n\tb");
+}
+
 }  // namespace linnet::text
