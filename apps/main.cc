@@ -10,6 +10,7 @@
 
 #include "apps/command_line.h"
 #include "apps/common.h"
+#include "apps/lost_file.h"
 #include "runtime/core/strings.h"
 
 namespace {
@@ -22,16 +23,6 @@ void occupy_closed_streams() {
       static_cast<void>(::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY));
 }
 
-// The operating system ends a program that reads a mapped file where there is no file any more. Sessions ask
-// before each run whether theirs is as it was; this is for what happens in between, and says it.
-void on_lost_file(int) {
-  static constexpr char kMessage[] =
-      "linnet: a file that is being read became shorter, or its disk failed: run it again once the file is "
-      "whole, and replace model files by renaming a new one into place\n";
-  static_cast<void>(!::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1));
-  ::_exit(linnet::app::kFailed);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -40,7 +31,9 @@ int main(int argc, char** argv) {
   std::setlocale(LC_CTYPE, "");
   // A file that may grow no further is an error that is told, not the end.
   std::signal(SIGXFSZ, SIG_IGN);
-  std::signal(SIGBUS, on_lost_file);
+  // A reader that has left is one, too: no silent end by SIGPIPE.
+  std::signal(SIGPIPE, SIG_IGN);
+  app::report_lost_files();
   occupy_closed_streams();
   try {
     app::CommandLine line;

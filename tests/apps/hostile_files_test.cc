@@ -3,14 +3,17 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "converter/readers/safetensors.h"
 #include "format/container.h"
+#include "format/file.h"
 #include "tests/apps/command.h"
 #include "tests/converter/files.h"
 
@@ -306,6 +309,76 @@ TEST_CASE("a conversion that is interrupted leaves the whole file or none") {
     }
   }
   CHECK(stopped > 0);
+}
+
+TEST_CASE("a model that is changed under a chat is an error that names it") {
+  // The golden Llama with so many more rows of embeddings that its file is mapped.
+  const auto folder = llama_folder();
+  const std::string whole = read_file(folder / "model.safetensors");
+  uint64_t length = 0;
+  std::memcpy(&length, whole.data(), 8);
+  auto header = nlohmann::json::parse(whole.substr(8, length));
+  auto config = nlohmann::json::parse(read_file(folder / "config.json"));
+  const auto rows = config["vocab_size"].get<size_t>();
+  size_t all_rows = rows;
+  std::string data;
+  for (auto& [name, tensor] : header.items()) {
+    if (!tensor.contains("data_offsets")) continue;
+    const auto begin = tensor["data_offsets"][0].get<size_t>(), end = tensor["data_offsets"][1].get<size_t>();
+    std::string bytes = whole.substr(8 + length + begin, end - begin);
+    if (name == "model.embed_tokens.weight" || name == "lm_head.weight") {
+      all_rows = format::kReadWhole / (bytes.size() / rows) * 2;
+      bytes.resize(bytes.size() / rows * all_rows);
+      tensor["shape"][0] = all_rows;
+    }
+    tensor["data_offsets"] = {data.size(), data.size() + bytes.size()};
+    data += bytes;
+  }
+  config["vocab_size"] = all_rows;
+  write_file(folder / "model.safetensors", testing::safetensors(header.dump(), data));
+  write_file(folder / "config.json", config.dump());
+  const auto model = (folder / "mapped.lnt").string(), original = (folder / "original.lnt").string();
+  const Outcome converted = linnet_command({"convert", folder.string(), "-o", original, "--quantize", "f32"});
+  INFO(converted.err);
+  REQUIRE(converted.code == 0);
+  REQUIRE(std::filesystem::file_size(original) > format::kReadWhole);
+  const auto out = (folder / "out").string(), err = (folder / "err").string();
+  const std::vector<std::string> changes = {
+      "truncate -s 1000 " + model,
+      "printf x | dd of=" + model + " bs=1 seek=100000 conv=notrunc status=none",
+      "cat " + original + " > " + model,
+  };
+  for (const std::string& change : changes) {
+    CAPTURE(change);
+    std::filesystem::copy_file(original, model, std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::remove(out);
+    // The change comes once the first answer was seen.
+    const std::string script = "( echo Hi; for i in $(seq 500); do [ -s " + out +
+                               " ] && break; sleep 0.02; " + "done; " + change +
+                               "; echo again ) | " LINNET_COMMAND " chat " + model +
+                               " --max-tokens 2 --temperature 0 --raw --json > " + out + " 2> " + err;
+    const int status = std::system(script.c_str());
+    INFO(read_file(err));
+    INFO(read_file(out));
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 1);
+    const std::string said = read_file(out) + read_file(err);
+    CHECK(contains(said, "mapped.lnt"));
+    CHECK(contains(said, "open it again"));
+  }
+  // Cut at any moment of a long read: told by one of the two, never a bare end.
+  for (int ms = 0; ms < 40; ms += 4) {
+    CAPTURE(ms);
+    std::filesystem::copy_file(original, model, std::filesystem::copy_options::overwrite_existing);
+    const std::string script = "( sleep 0." + std::string(ms < 10 ? "00" : "0") + std::to_string(ms) +
+                               "; truncate -s 1000 " + model + " ) & " LINNET_COMMAND " inspect " + model +
+                               " --verify > " + out + " 2> " + err + "; code=$?; wait; exit $code";
+    const int status = std::system(script.c_str());
+    INFO(read_file(err));
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) <= 2);
+    if (WEXITSTATUS(status) != 0) CHECK(contains(read_file(err), "mapped.lnt"));
+  }
 }
 
 }  // namespace linnet::test

@@ -239,4 +239,24 @@ TEST_CASE("folders that lack a part or have what Linnet does not") {
   CHECK(contains(convert(), "use_beta_sigmas"));
 }
 
+TEST_CASE("a picture for which there is no room, or nobody to take it, is exit code 1") {
+  for (const char* where : {"/dev/full", "/dev/stdout"}) {
+    const Outcome outcome =
+        linnet_command({"image", painter(), "a bird", "-o", where, "--size", "32", "24", "--steps", "1"}, "",
+                       -1, std::string(where) == "/dev/full" ? RLIM_INFINITY : 100);
+    INFO(outcome.err);
+    CHECK(outcome.code == 1);
+    CHECK(contains(outcome.err.substr(0, 100), "linnet: "));
+  }
+  const fs::path folder = scratch() / "no-room";
+  fs::create_directories(folder);
+  const Outcome outcome = linnet_command(
+      {"image", painter(), "a bird", "-o", (folder / "x.png").string(), "--size", "32", "24", "--steps", "1"},
+      "", -1, 200);
+  INFO(outcome.err);
+  CHECK(outcome.code == 1);
+  CHECK(contains(outcome.err, "x.png"));
+  CHECK(fs::is_empty(folder));
+}
+
 }  // namespace linnet::test

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <thread>
@@ -133,6 +134,17 @@ TEST_CASE("a standard output that takes nothing ends every command with an error
     CHECK(contains(full.err, "linnet: "));
     const Outcome closed = shell(linnet + " " + command + " >&-");
     CHECK(closed.code == 1);
+    // A pipe whose reader has left.
+    int ends[2] = {-1, -1};
+    REQUIRE(pipe(ends) == 0);
+    REQUIRE(dup2(ends[1], 9) == 9);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    const Outcome left = shell(linnet + " " + command + " >&9");
+    ::close(9);
+    CHECK(left.code == 1);
+    CHECK(contains(left.err, "linnet: "));
+    CHECK((contains(left.err, "standard output") || contains(left.err, "/dev/stdout")));
   }
   // An answer without end stops when nobody can read it.
   CHECK(shell(linnet + " chat " + endless_model() +
