@@ -25,6 +25,7 @@ try "AddressSanitizer and UndefinedBehaviorSanitizer" scripts/sanitize.sh
 try "ThreadSanitizer" scripts/tsan.sh
 try "fuzzing, $seconds s a target" scripts/fuzz.sh "$seconds"
 try "soak" scripts/soak.sh
+try "full disks, little memory, kills, rivals" scripts/outputs.sh build/test/linnet
 try "AArch64 under emulation" scripts/test_aarch64.sh
 try "Debian 13" scripts/test_debian13.sh
 report_steps
