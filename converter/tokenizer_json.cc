@@ -143,7 +143,7 @@ void read_bpe(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
 void read_unigram(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
   b.out.kind = fb::TokenizerKind::Unigram;
   b.out.byte_fallback = in.flag("byte_fallback", false);
-  size_t id = 0;
+  size_t id = 0, rounded = 0;
   for (const Json& entry : vocab) {
     const auto score = entry.is_array() && entry.size() == 2 ? number_of(entry[1]) : std::nullopt;
     if (!score || !entry[0].is_string() || id >= kMostPieces)
@@ -151,7 +151,15 @@ void read_unigram(TokenizerBuilder& b, JsonFields& in, const Json& vocab) {
     b.vocabulary.emplace(entry[0].get<std::string>(), static_cast<uint32_t>(id));
     set_piece(b, id++, entry[0].get<std::string>(), fb::TokenKind::Normal);
     b.out.scores.push_back(static_cast<float>(*score));
+    rounded += static_cast<double>(b.out.scores.back()) != *score ? 1 : 0;
   }
+  // SentencePiece has f32, so that what was made from its models loses nothing.
+  if (rounded > 0)
+    b.notes.push_back(
+        strf("{} scores of the vocabulary have more digits than f32, in which they are kept: where two ways "
+             "to cut "
+             "a word score alike to seven digits, it may be cut otherwise than by the tokenizers library",
+             rounded));
   b.out.unknown_id = static_cast<int>(in.integer("unk_id", -1, 0, static_cast<int64_t>(id) - 1));
 }
 
