@@ -102,13 +102,13 @@ else
   echo "full disks: not tried, a tmpfs cannot be mounted here"
 fi
 
-# 35 limits of memory. Below what the loader needs nothing of Linnet runs.
+# 35 limits of memory from the least in which the command can be loaded, 768 KiB apart.
 reset_counts
-loader=0
+refused=0
 mkdir "$work/memory"
-for limit in $(seq 1 35); do
-  kib=$((limit * limit * 256))
-  (ulimit -v $kib; exec "$linnet" --version > /dev/null 2>&1) 2> /dev/null || { loader=$((loader + 1)); continue; }
+least=4096
+until (ulimit -v $least; ulimit -c 0; exec "$linnet" --version) > /dev/null 2>&1; do least=$((least + 256)); done 2> /dev/null
+for kib in $(seq $least 768 $((least + 34 * 768))); do
   for what in inspect chat $writers; do
     rm -rf "$work/memory"/*
     case $what in
@@ -121,13 +121,16 @@ for limit in $(seq 1 35); do
     runs=$((runs + 1))
     case $code in
       0) ;;
-      1 | 2) grep -q '^linnet: ' "$work/err" || fault "$what in $kib KiB says nothing (code $code)" ;;
+      1 | 2)
+        refused=$((refused + 1))
+        grep -q '^linnet: ' "$work/err" || fault "$what in $kib KiB says nothing (code $code)"
+        ;;
       *) fault "$what in $kib KiB ends with code $code" ;;
     esac
     case $what in inspect | chat) ;; *) check_folder $what "$work/memory" $code "" ;; esac
   done
 done
-say_counts "memory limits ($((35 - loader)) in which the command can be loaded)"
+say_counts "35 memory limits from $least KiB ($refused runs refused)"
 
 # Kills at random moments.
 for signal in KILL INT TERM; do
@@ -144,7 +147,8 @@ for signal in KILL INT TERM; do
       before=""
       if [ $((round % 2)) = 0 ] && [ $writer != prefix ]; then before=$work/old; cp "$before" "$work/kill/out"; fi
       set_command $writer "$work/kill/out"
-      "$linnet" "${command[@]}" > /dev/null 2> "$work/err" &
+      # The shell starts what runs beside it without the interrupt.
+      env --default-signal=INT "$linnet" "${command[@]}" > /dev/null 2> "$work/err" &
       pid=$!
       sleep "$(awk -v s=$RANDOM -v t=$lasts 'BEGIN { printf "%.6f", s / 32768 * t / 1e6 }')"
       kill -s $signal $pid 2> /dev/null
