@@ -6,8 +6,8 @@
 #include "converter/gguf_source.h"
 #include "converter/readers/json.h"
 #include "converter/readers/reading.h"
-#include "converter/readers/safetensors.h"
 #include "converter/readers/stored_scales.h"
+#include "converter/readers/weights_folder.h"
 #include "converter/template_facts.h"
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
@@ -31,7 +31,7 @@ Result<Source> open_folder(const fs::path& folder) {
                 read_stored_scales(source.config, (folder / "config.json").string()));
   LINNET_TRY(refuse_quantised_folder(folder.string()));
   auto checkpoint = std::make_shared<Checkpoint>();
-  LINNET_TRY(read_safetensors_folder(folder.string(), "model", *checkpoint));
+  LINNET_TRY(read_weights_folder(folder.string(), "model", *checkpoint));
   LINNET_TRY(refuse_quantised_tensors(*checkpoint, folder.string()));
   source.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
   LINNET_TRY(import_folder_text(folder.string(), source));

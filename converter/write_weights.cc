@@ -40,7 +40,8 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
       if (is_quantized(dtype) && w.rows->lossless() == dtype && w.rows->columns % kGroupSize == 0) {
         ++written.lossless;
         LINNET_TRY(writer.pack_and_write_groups(
-            w.name, dtype, w.shape, [&](int64_t first, int64_t rows, std::byte* groups) -> Result<void> {
+            w.name, dtype, w.shape,
+            [&](int64_t first, int64_t rows, format::BlockGroup* groups) -> Result<void> {
               LINNET_TRY(step(first));
               return w.rows->read_groups(first, rows, groups);
             }));

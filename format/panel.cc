@@ -1,11 +1,9 @@
 #include "format/panel.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
-#include <span>
+#include <vector>
 
 // The bytes of a file are the bytes in memory; container.h refuses files of the other byte order.
 static_assert(std::endian::native == std::endian::little,
@@ -16,15 +14,19 @@ namespace {
 
 constexpr auto kRows = static_cast<size_t>(kPanelRows);
 constexpr auto kGroup = static_cast<size_t>(kGroupSize);
-constexpr uint16_t kHalfNan = 0x7E00;
+constexpr size_t kVector = kRows * 4;  // bytes of a vector of codes
 
-// What the functions here know. Another kind of format is a row in dtypes.def and its arithmetic here.
+// What the functions here know. Another kind of format is a row in dtypes.def and its place here.
 constexpr bool is_known(DType dtype) {
   const DTypeInfo& info = info_of(dtype);
-  const bool codes = info.codes == CodeKind::kSigned
-                         ? info.bits == 8 && info.zero == 0 && !has_minimum(dtype)
-                         : info.bits == 4 && (info.zero == 0) == has_minimum(dtype);
-  return codes && info.group == kGroupSize && info.scale == FactorKind::kF16;
+  const size_t bits = factors_bits(dtype);
+  const bool codes = info.bits >= 2 && info.bits <= 8 && info.bits != 7;
+  const bool own_half = info.scale == FactorKind::kF16 && info.group == kGroupSize &&
+                        (info.minimum == FactorKind::kF16 || info.minimum == FactorKind::kNone);
+  const bool bytes = factor_bits(info.scale) == 8 && !has_minimum(dtype);
+  const bool nibbles = factor_bits(info.scale) == 4 && factor_bits(info.minimum) == 4;
+  const bool sixes = factor_bits(info.scale) == 6 && (bits == 12 || bits == 6);
+  return codes && (own_half || bytes || nibbles || sixes || bits == 0);
 }
 static_assert(
     [] {
@@ -34,223 +36,157 @@ static_assert(
     }(),
     "dtypes.def has a kind of format that panel.cc cannot pack and unpack");
 
-// One row's group: what GGUF stores, with the codes still one per byte.
-struct Group {
-  uint16_t scale = 0;
-  uint16_t minimum = 0;
-  std::array<uint8_t, kGroup> codes{};
+using Byte = uint8_t;
+Byte get(const std::byte* p) { return static_cast<Byte>(*p); }
+// Into bytes that began as zeros.
+void put(std::byte* p, unsigned bits) { *p |= static_cast<std::byte>(bits); }
+
+template <typename T>
+T load(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// ---- codes ------------------------------------------------------------------------------------------------
+
+// The two fields of a code: `low` bits that lie in vectors of their own, and the rest above them.
+struct Field {
+  size_t vector;  // its number within the codes
+  size_t shift;
 };
+constexpr size_t low_bits(size_t bits) { return bits == 3 ? 2 : bits > 4 && bits < 8 ? 4 : bits; }
+constexpr Field low_field(size_t bits, size_t i) {
+  switch (low_bits(bits)) {
+    case 2:
+      return {i / 4, 2 * (i % 4)};
+    case 4:
+      return {i % 4, i / 4 * 4};
+    default:
+      return {i, 0};
+  }
+}
+constexpr Field high_field(size_t bits, size_t i) {
+  const size_t after = low_bits(bits);  // vectors of the low fields: as many as bits
+  if (bits - after == 2) return {after + i % 4 / 2, i / 4 * 4 + i % 2 * 2};
+  return {after, i};
+}
 
-bool half_is_finite(uint16_t bits) { return (bits & 0x7C00u) != 0x7C00u; }
-
-// Round to nearest even for |x| < 2^22 with one addition, which vectorises on the SSE2 baseline where
-// nearbyint() is a call. Larger or NaN values give a meaningless integer; callers clamp it.
-int32_t round_to_int(float x) { return std::bit_cast<int32_t>(x + 12582912.0f) - 0x4B400000; }
-
-// codes = clamp(round((x - shift) / scale) + bias, low, high), and no division by a zero scale.
-void quantize_codes(const float* x, float shift, float scale, int32_t bias, int32_t low, int32_t high,
-                    std::array<uint8_t, kGroup>& codes) {
-  const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
-  for (size_t i = 0; i < kGroup; ++i) {
-    // Clamped as a float first: a subnormal f16 scale can be far below the exact one.
-    const float t = std::clamp((x[i] - shift) * inverse, -1000.0f, 1000.0f);
-    codes[i] = static_cast<uint8_t>(std::clamp(round_to_int(t) + bias, low, high));
+void put_codes(size_t bits, std::byte* codes, size_t row, const std::array<uint8_t, kGroup>& q) {
+  const size_t low = low_bits(bits);
+  const unsigned mask = (1u << low) - 1;
+  for (size_t i = 0; i < 8; ++i) {
+    const Field at = low_field(bits, i), above = low < bits ? high_field(bits, i) : Field{};
+    for (size_t j = 0; j < 4; ++j) {
+      const unsigned code = q[4 * i + j];
+      put(codes + at.vector * kVector + row * 4 + j, (code & mask) << at.shift);
+      if (low < bits) put(codes + above.vector * kVector + row * 4 + j, (code >> low) << above.shift);
+    }
   }
 }
 
-// Damage stays visible: a NaN scale makes every weight of the group NaN instead of some plausible number.
-Group not_representable() {
-  Group group;
-  group.scale = group.minimum = kHalfNan;
-  return group;
+void get_codes(size_t bits, const std::byte* codes, size_t row, std::array<uint8_t, kGroup>& q) {
+  const size_t low = low_bits(bits);
+  const unsigned mask = (1u << low) - 1, high_mask = (1u << (bits - low)) - 1;
+  for (size_t i = 0; i < 8; ++i) {
+    const Field at = low_field(bits, i), above = low < bits ? high_field(bits, i) : Field{};
+    for (size_t j = 0; j < 4; ++j) {
+      unsigned code = get(codes + at.vector * kVector + row * 4 + j) >> at.shift & mask;
+      if (low < bits)
+        code |= (get(codes + above.vector * kVector + row * 4 + j) >> above.shift & high_mask) << low;
+      q[4 * i + j] = static_cast<Byte>(code);
+    }
+  }
 }
 
-// How the codes of a format without minima are stored.
-struct SymmetricCodes {
-  int32_t bias, low, high;  // code + bias is stored, within [low, high]
-  float value(uint8_t stored) const {
-    return bias == 0 ? static_cast<float>(static_cast<int8_t>(stored)) : static_cast<float>(stored - bias);
-  }
+// ---- scales and minima ------------------------------------------------------------------------------------
+
+// Two numbers of six bits: the scale and the minimum, or the scales of both halves.
+struct Pair {
+  Byte a, b;
 };
-int32_t largest_code(DType dtype) {
-  const size_t signs = info_of(dtype).codes == CodeKind::kSigned ? 1 : 0;
-  return (int32_t{1} << (code_bits(dtype) - signs)) - 1;
-}
-SymmetricCodes symmetric_codes(DType dtype) {
-  const int32_t high = largest_code(dtype);
-  return {info_of(dtype).zero, info_of(dtype).codes == CodeKind::kSigned ? -high : 0, high};
+Pair pair_of(DType dtype, const BlockGroup& group) {
+  return {group.factor[0], has_minimum(dtype) ? group.least[0] : group.factor[1]};
 }
 
-float squared_error(const float* x, const Group& group, const SymmetricCodes& kind) {
-  const float d = f16_to_f32(group.scale);
-  float error = 0;
-  for (size_t i = 0; i < kGroup; ++i) {
-    const float e = x[i] - d * kind.value(group.codes[i]);
-    error += e * e;
+void put_factors(DType dtype, std::byte* panel, size_t row, size_t at, const BlockGroup& group) {
+  const DTypeInfo& info = info_of(dtype);
+  std::byte *head = panel + head_offset(dtype, at), *block = panel + factors_offset(dtype, at);
+  if (has_row_scales(dtype)) std::memcpy(head + row * 4, &group.row_scale, 4);
+  if (is_super(info.scale)) std::memcpy(head + row * 2, &group.scale, 2);
+  if (is_super(info.minimum)) std::memcpy(head + kRows * 2 + row * 2, &group.minimum, 2);
+  if (info.scale == FactorKind::kF16) {
+    std::memcpy(block + row * 2, &group.scale, 2);
+    if (has_minimum(dtype)) std::memcpy(block + panel_block(dtype).minima + row * 2, &group.minimum, 2);
+    return;
   }
-  return error;
-}
-
-// The scale that fits the codes best (least squares).
-uint16_t fitted_scale(const float* x, const Group& group, const SymmetricCodes& kind) {
-  float xq = 0, qq = 0;
-  for (size_t i = 0; i < kGroup; ++i) {
-    const float q = kind.value(group.codes[i]);
-    xq += x[i] * q;
-    qq += q * q;
+  const size_t bits = factors_bits(dtype);
+  if (factor_bits(info.scale) == 6 && bits == 12) {
+    const Pair p = pair_of(dtype, group);
+    put(block + row, (p.a & 15u) | (p.b & 15u) << 4);
+    put(block + kRows + row % 8, (p.a >> 4u | (p.b >> 4u) << 2) << (row / 8 * 4));
+  } else if (factor_bits(info.scale) == 6) {
+    put(block + row % 8, (group.factor[0] & 15u) << (row / 8 * 4));
+    put(block + kRows / 2 + row % 4, (group.factor[0] >> 4u) << (row / 4 * 2));
+  } else if (bits > 0) {
+    const bool both = has_minimum(dtype);  // nibbles
+    for (size_t half = 0; half < scales_of_32(dtype); ++half)
+      put(block + half * kRows + row,
+          both ? group.factor[half] | static_cast<unsigned>(group.least[half]) << 4 : group.factor[half]);
   }
-  return qq > 0 ? f32_to_f16(xq / qq) : group.scale;
 }
 
-// `extreme` becomes the first of `codes` or, where that leaves a smaller squared error, another of them with
-// the scale fitted to all codes of the group. A single one is taken as it is.
-Group quantize_symmetric(const float* x, float extreme, std::span<const float> codes,
-                         const SymmetricCodes& kind) {
-  const auto at = [&](float code) {
-    Group group;
-    group.scale = f32_to_f16(extreme / code);
-    quantize_codes(x, 0, f16_to_f32(group.scale), kind.bias, kind.low, kind.high, group.codes);
-    return group;
-  };
-  Group best = at(codes[0]);
-  if (!half_is_finite(best.scale)) return not_representable();
-  float least = squared_error(x, best, kind);
-  for (const float code : codes) {
-    if (codes.size() == 1 || least == 0) break;  // nothing to choose, or already exact
-    Group group = at(code);
-    group.scale = fitted_scale(x, group, kind);
-    const float error = squared_error(x, group, kind);
-    if (!(error < least) || !half_is_finite(group.scale)) continue;
-    least = error;
-    best = group;
+void get_factors(DType dtype, const std::byte* panel, size_t row, size_t at, BlockGroup& group) {
+  const DTypeInfo& info = info_of(dtype);
+  const std::byte *head = panel + head_offset(dtype, at), *block = panel + factors_offset(dtype, at);
+  if (has_row_scales(dtype)) group.row_scale = load<float>(head + row * 4);
+  if (is_super(info.scale)) group.scale = load<uint16_t>(head + row * 2);
+  if (is_super(info.minimum)) group.minimum = load<uint16_t>(head + kRows * 2 + row * 2);
+  if (info.scale == FactorKind::kF16) {
+    group.scale = load<uint16_t>(block + row * 2);
+    if (has_minimum(dtype)) group.minimum = load<uint16_t>(block + panel_block(dtype).minima + row * 2);
+    return;
   }
-  return best;
-}
-
-// Unsigned codes about a zero: the signed extreme at the least of them (q4: -8, as GGUF's Q4_0), or up to a
-// tenth of that before and beyond it.
-Group quantize_about_zero(const float* x, const SymmetricCodes& kind) {
-  const auto least = static_cast<float>(-kind.bias);
-  const std::array<float, 7> codes = {least,          least * 0.9f,    least * 0.9375f, least * 0.975f,
-                                      least * 1.025f, least * 1.0625f, least * 1.1f};
-  float low = 0, high = 0;
-  for (size_t i = 0; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
-  return quantize_symmetric(x, -low > high ? low : high, codes, kind);
-}
-
-// Signed codes: the largest magnitude at the largest of them (q8: 127) or at one of the 16 below. More scales
-// leave less where there is a grid, and a conversion takes as much longer.
-Group quantize_signed(DType dtype, const float* x, ScaleSearch search) {
-  std::array<float, 17> codes{};
-  for (size_t i = 0; i < codes.size(); ++i)
-    codes[i] = static_cast<float>(largest_code(dtype) - static_cast<int32_t>(i));
-  float extreme = 0;
-  for (size_t i = 0; i < kGroup; ++i) extreme = std::max(extreme, std::abs(x[i]));
-  const size_t tried = search == ScaleSearch::kFitted ? codes.size() : 1;
-  return quantize_symmetric(x, extreme, std::span(codes).first(tried), symmetric_codes(dtype));
-}
-
-// Unsigned codes above a minimum. `count` < 32 only in a row's last group, whose missing inputs must be exact
-// zeros: d*q + m = 0 needs an m that is a multiple of d in f16, which d times a code in the middle always is
-// (q4a: -8d).
-Group quantize_above_minimum(DType dtype, const float* x, size_t count) {
-  const int32_t most = largest_code(dtype);
-  if (count < kGroup) {
-    const int32_t middle = (most + 1) / 2;
-    Group group = quantize_about_zero(x, {middle, 0, most});
-    group.minimum = f32_to_f16(static_cast<float>(-middle) * f16_to_f32(group.scale));
-    return half_is_finite(group.minimum) ? group : not_representable();
+  const size_t bits = factors_bits(dtype);
+  if (factor_bits(info.scale) == 6 && bits == 12) {
+    const unsigned low = get(block + row), high = get(block + kRows + row % 8) >> (row / 8 * 4);
+    group.factor[0] = static_cast<Byte>((low & 15u) | (high & 3u) << 4);
+    (has_minimum(dtype) ? group.least[0] : group.factor[1]) =
+        static_cast<Byte>(low >> 4 | (high >> 2 & 3u) << 4);
+  } else if (factor_bits(info.scale) == 6) {
+    const unsigned low = get(block + row % 8) >> (row / 8 * 4),
+                   high = get(block + kRows / 2 + row % 4) >> (row / 4 * 2);
+    group.factor[0] = static_cast<Byte>((low & 15u) | (high & 3u) << 4);
+  } else if (bits > 0) {
+    for (size_t half = 0; half < scales_of_32(dtype); ++half) {
+      const Byte byte = get(block + half * kRows + row);
+      group.factor[half] = has_minimum(dtype) ? byte & 15u : byte;
+      group.least[half] = has_minimum(dtype) ? byte >> 4 : 0;
+    }
   }
-  float low = x[0], high = x[0];
-  for (size_t i = 1; i < kGroup; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
-  const auto steps = static_cast<float>(most);
-  Group group;
-  group.scale = f32_to_f16(high / steps - low / steps);
-  group.minimum = f32_to_f16(low);
-  if (!half_is_finite(group.scale) || !half_is_finite(group.minimum)) return not_representable();
-  quantize_codes(x, f16_to_f32(group.minimum), f16_to_f32(group.scale), 0, 0, most, group.codes);
-  return group;
-}
-
-Group quantize(DType dtype, const float* x, size_t count, ScaleSearch search) {
-  // min/max skip NaN, so it is looked for apart: 0 * x is 0 for every finite x and NaN otherwise.
-  float probe = 0;
-  for (size_t i = 0; i < kGroup; ++i) probe += x[i] * 0.0f;
-  if (probe != 0.0f) return not_representable();
-  if (has_minimum(dtype)) return quantize_above_minimum(dtype, x, count);
-  return info_of(dtype).codes == CodeKind::kSigned ? quantize_signed(dtype, x, search)
-                                                   : quantize_about_zero(x, symmetric_codes(dtype));
 }
 
 size_t block_count(int64_t k) { return (static_cast<size_t>(k) + kGroup - 1) / kGroup; }
 
-// The codes of a row's group, one in a byte, as GGUF has them: in place, the first code_bits() * 4 bytes
-// count.
-void squeeze(DType dtype, std::array<uint8_t, kGroup>& codes) {
-  if (code_bits(dtype) == 8) return;
-  for (size_t i = 0; i < kGroup / 2; ++i)
-    codes[i] = static_cast<uint8_t>(codes[i] | (codes[i + kGroup / 2] << 4));
+// Group `block` of row `row`, into a panel of zeros.
+void put_group(DType dtype, std::byte* panel, size_t row, size_t block, const BlockGroup& group) {
+  put_factors(dtype, panel, row, block, group);
+  put_codes(code_bits(dtype), panel + block_offset(dtype, block) + panel_block(dtype).codes, row,
+            group.codes);
 }
 
-// Code i of a row, from the codes of a block.
-uint8_t code_at(DType dtype, const std::byte* codes, size_t row, size_t i) {
-  const auto byte_at = [&](size_t at) {
-    return static_cast<uint8_t>(codes[(at / 4 * kRows + row) * 4 + at % 4]);
-  };
-  if (code_bits(dtype) == 8) return byte_at(i);
-  const uint8_t pair = byte_at(i % (kGroup / 2));
-  return i < kGroup / 2 ? pair & 15u : pair >> 4;
-}
-
-// Writes one row of a block from its scales, its minima and its codes as GGUF has them. Four inputs of a row
-// stay together in both layouts, so this moves 32-bit words.
-void put_row(DType dtype, std::byte* block, size_t row, const std::byte* factors, const std::byte* codes) {
-  const PanelBlock at = panel_block(dtype);
-  const size_t scales = scale_bytes(dtype), minima = minimum_bytes(dtype);
-  std::memcpy(block + at.scales + row * scales, factors, scales);
-  std::memcpy(block + at.minima + row * minima, factors + scales, minima);
-  const size_t words = code_bits(dtype) * kGroup / 32;
-  for (size_t i = 0; i < words; ++i) std::memcpy(block + at.codes + (i * kRows + row) * 4, codes + i * 4, 4);
-}
-
-void put_row(DType dtype, std::byte* block, size_t row, Group group) {
-  squeeze(dtype, group.codes);
-  const std::array<uint16_t, 2> factors = {group.scale, group.minimum};
-  put_row(dtype, block, row, reinterpret_cast<const std::byte*>(factors.data()),
-          reinterpret_cast<const std::byte*>(group.codes.data()));
-}
-
-// Zero weights in the rows of a block from `row` on.
-void clear_rows(DType dtype, std::byte* block, size_t row) {
-  Group zero;
-  zero.codes.fill(static_cast<uint8_t>(info_of(dtype).zero));
-  for (; row < kRows; ++row) put_row(dtype, block, row, zero);
-}
-
-void pack_quantized(DType dtype, const float* values, size_t rows, size_t k, std::byte* panel,
-                    ScaleSearch search) {
-  std::array<float, kGroup> tail;
-  for (size_t b = 0; b < block_count(static_cast<int64_t>(k)); ++b) {
-    std::byte* block = panel + b * panel_block_bytes(dtype);
-    clear_rows(dtype, block, rows);
-    const size_t count = std::min(kGroup, k - b * kGroup);
-    for (size_t r = 0; r < rows; ++r) {
-      const float* x = values + r * k + b * kGroup;
-      if (count < kGroup) {
-        tail.fill(0);
-        std::copy_n(x, count, tail.begin());
-        x = tail.data();
-      }
-      put_row(dtype, block, r, quantize(dtype, x, count, search));
-    }
-  }
+// Zero weights in the rows of a panel from `row` on.
+void clear_rows(DType dtype, std::byte* panel, size_t row, size_t blocks) {
+  const BlockGroup zero = zero_group(dtype);
+  for (; row < kRows; ++row)
+    for (size_t b = 0; b < blocks; ++b) put_group(dtype, panel, row, b, zero);
 }
 
 }  // namespace
 
 size_t panel_bytes(DType dtype, int64_t k) {
   const auto columns = static_cast<size_t>(k);
-  if (is_quantized(dtype)) return block_count(k) * panel_block_bytes(dtype);
+  if (is_quantized(dtype)) return blocks_bytes(dtype, block_count(k));
   if (element_bytes(dtype) == 2) return (columns + 1) / 2 * kRows * 4;
   return columns * kRows * 4;
 }
@@ -259,11 +195,27 @@ size_t matrix_bytes(DType dtype, int64_t n, int64_t k) {
   return (static_cast<size_t>(n) + kRows - 1) / kRows * panel_bytes(dtype, k);
 }
 
+void pack_panel_from_groups(DType dtype, const BlockGroup* groups, int64_t rows, int64_t k,
+                            std::byte* panel) {
+  const size_t blocks = block_count(k);
+  std::memset(panel, 0, panel_bytes(dtype, k));
+  for (size_t b = 0; b < blocks; ++b)
+    for (size_t r = 0; r < static_cast<size_t>(rows); ++r)
+      put_group(dtype, panel, r, b, groups[r * blocks + b]);
+  clear_rows(dtype, panel, static_cast<size_t>(rows), blocks);
+}
+
 void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::byte* panel,
                 ScaleSearch search) {
   const auto row_count = static_cast<size_t>(rows);
   const auto columns = static_cast<size_t>(k);
-  if (is_quantized(dtype)) return pack_quantized(dtype, values, row_count, columns, panel, search);
+  if (is_quantized(dtype)) {
+    const size_t blocks = block_count(k);
+    std::vector<BlockGroup> groups(row_count * blocks);
+    for (size_t r = 0; r < row_count; ++r)
+      quantize_row(dtype, {values + r * columns, columns}, search, groups.data() + r * blocks);
+    return pack_panel_from_groups(dtype, groups.data(), rows, k, panel);
+  }
   if (row_count < kRows || columns % 2 != 0) std::memset(panel, 0, panel_bytes(dtype, k));
   if (element_bytes(dtype) == 4) {
     for (size_t c = 0; c < columns; ++c)
@@ -279,70 +231,53 @@ void pack_panel(DType dtype, const float* values, int64_t rows, int64_t k, std::
     }
 }
 
-void pack_panel_from_groups(DType dtype, const std::byte* groups, int64_t rows, int64_t k, std::byte* panel) {
-  const size_t blocks = block_count(k);
-  for (size_t b = 0; b < blocks; ++b) {
-    std::byte* block = panel + b * panel_block_bytes(dtype);
-    clear_rows(dtype, block, static_cast<size_t>(rows));
-    for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
-      const std::byte* group = groups + (r * blocks + b) * group_bytes(dtype);
-      put_row(dtype, block, r, group, group + scale_bytes(dtype) + minimum_bytes(dtype));
-    }
-  }
+BlockGroup panel_group(DType dtype, const std::byte* panel, int64_t row, int64_t block) {
+  const auto r = static_cast<size_t>(row), b = static_cast<size_t>(block);
+  BlockGroup group;
+  get_factors(dtype, panel, r, b, group);
+  get_codes(code_bits(dtype), panel + block_offset(dtype, b) + panel_block(dtype).codes, r, group.codes);
+  return group;
 }
 
 void unpack_panel_row(DType dtype, const std::byte* panel, int64_t row, int64_t k, float* values) {
   const auto r = static_cast<size_t>(row);
-  const auto half_at = [](const std::byte* p) {
-    uint16_t bits;
-    std::memcpy(&bits, p, 2);
-    return bits;
-  };
-  const DTypeInfo& info = info_of(dtype);
-  const PanelBlock at = panel_block(dtype);
-  const size_t scales = scale_bytes(dtype), minima = minimum_bytes(dtype);
-  for (size_t c = 0; c < static_cast<size_t>(k); ++c) {
+  const auto columns = static_cast<size_t>(k);
+  if (is_quantized(dtype)) {
+    std::array<float, kGroup> group;
+    for (size_t c = 0; c < columns; c += kGroup) {
+      values_of(dtype, panel_group(dtype, panel, row, static_cast<int64_t>(c / kGroup)), group.data());
+      std::copy_n(group.begin(), std::min(kGroup, columns - c), values + c);
+    }
+    return;
+  }
+  for (size_t c = 0; c < columns; ++c) {
     if (element_bytes(dtype) == 4) {
-      std::memcpy(values + c, panel + (c * kRows + r) * 4, 4);
+      values[c] = load<float>(panel + (c * kRows + r) * 4);
       continue;
     }
-    if (element_bytes(dtype) == 2) {
-      const uint16_t bits = half_at(panel + (c / 2 * kRows + r) * 4 + c % 2 * 2);
-      values[c] = dtype == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits);
-      continue;
-    }
-    const std::byte* block = panel + c / kGroup * at.bytes;
-    const uint8_t code = code_at(dtype, block + at.codes, r, c % kGroup);
-    const float q = info.codes == CodeKind::kSigned ? static_cast<float>(static_cast<int8_t>(code))
-                                                    : static_cast<float>(code - info.zero);
-    const float scale = f16_to_f32(half_at(block + at.scales + r * scales));
-    values[c] =
-        has_minimum(dtype) ? scale * q + f16_to_f32(half_at(block + at.minima + r * minima)) : scale * q;
+    const auto bits = load<uint16_t>(panel + (c / 2 * kRows + r) * 4 + c % 2 * 2);
+    values[c] = dtype == DType::kF16 ? f16_to_f32(bits) : bf16_to_f32(bits);
   }
 }
 
 bool panel_is_finite(DType dtype, const std::byte* panel, int64_t k) {
-  const size_t bytes = panel_bytes(dtype, k);
-  if (dtype == DType::kF32) {
-    bool finite = true;
-    for (size_t i = 0; i < bytes; i += 4) {
-      uint32_t bits;
-      std::memcpy(&bits, panel + i, 4);
-      finite &= (bits & 0x7F800000u) != 0x7F800000u;
-    }
+  bool finite = true;
+  if (is_quantized(dtype)) {
+    for (size_t b = 0; b < block_count(k); ++b)
+      for (size_t r = 0; r < kRows; ++r) {
+        BlockGroup group;
+        get_factors(dtype, panel, r, b, group);
+        finite &= is_finite(dtype, group);
+      }
     return finite;
   }
-  // Only the scales and minima of a block format can be non-finite; f16 and bf16 are scales all through.
-  const size_t stride = is_quantized(dtype) ? panel_block_bytes(dtype) : bytes;
-  const size_t scales = is_quantized(dtype) ? panel_block(dtype).codes : bytes;
+  const size_t bytes = panel_bytes(dtype, k);
+  if (dtype == DType::kF32) {
+    for (size_t i = 0; i < bytes; i += 4) finite &= (load<uint32_t>(panel + i) & 0x7F800000u) != 0x7F800000u;
+    return finite;
+  }
   const uint16_t exponent = dtype == DType::kBF16 ? 0x7F80 : 0x7C00;
-  bool finite = true;
-  for (size_t block = 0; block < bytes; block += stride)
-    for (size_t i = block; i < block + scales; i += 2) {
-      uint16_t bits;
-      std::memcpy(&bits, panel + i, 2);
-      finite &= (bits & exponent) != exponent;
-    }
+  for (size_t i = 0; i < bytes; i += 2) finite &= (load<uint16_t>(panel + i) & exponent) != exponent;
   return finite;
 }
 

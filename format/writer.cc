@@ -259,11 +259,10 @@ Result<int32_t> ModelWriter::pack_and_write_groups(std::string name, DType dtype
     return impl_->keep<int32_t>(
         misuse(strf("weight '{}' of type {} with {} inputs is not made of groups of {}", name,
                     dtype_name(dtype), k, kGroupSize)));
-  std::vector<std::byte> groups;
+  std::vector<BlockGroup> groups;
   return impl_->keep(impl_->write_panels(std::move(name), dtype, std::move(shape),
                                          [&](int64_t first, int64_t rows, std::byte* panel) -> Result<void> {
-                                           groups.resize(static_cast<size_t>(kPanelRows * (k / kGroupSize)) *
-                                                         group_bytes(dtype));
+                                           groups.resize(static_cast<size_t>(kPanelRows * (k / kGroupSize)));
                                            LINNET_TRY(source(first, rows, groups.data()));
                                            pack_panel_from_groups(dtype, groups.data(), rows, k, panel);
                                            return {};

@@ -54,14 +54,14 @@ class ModelWriter {
   // Fills `values` with `rows` rows of K f32 values, row-major, starting at row `first` of the matrix. For a
   // shape [E, N, K] the rows of all matrices are numbered on: first < E * N.
   using RowSource = std::function<Result<void>(int64_t first, int64_t rows, float* values)>;
-  // The same in GGUF's groups: rows * K/32 groups of group_bytes(dtype).
-  using GroupSource = std::function<Result<void>(int64_t first, int64_t rows, std::byte* groups)>;
+  // The same as groups: rows * K/32 of them.
+  using GroupSource = std::function<Result<void>(int64_t first, int64_t rows, BlockGroup* groups)>;
 
   // A matrix [N, K] or [E, N, K] in panel layout, packed 16 rows at a time. A value that is not finite, or
   // that the type cannot hold, is refused with the tensor and its rows. Returns the weight's index.
   Result<int32_t> pack_and_write_matrix(std::string name, DType dtype, std::vector<int64_t> shape,
                                         const RowSource& source, ScaleSearch search = ScaleSearch::kNone);
-  // Lossless from GGUF's groups; dtype is a block format and K a multiple of 32.
+  // Lossless from groups; dtype is a block format and K a multiple of 32.
   Result<int32_t> pack_and_write_groups(std::string name, DType dtype, std::vector<int64_t> shape,
                                         const GroupSource& source);
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz target under AddressSanitizer and UndefinedBehaviorSanitizer, two or more at a time, and fails on a finding.
 # usage: scripts/fuzz.sh [SECONDS of each target, 60 by default] [target...]
+# LINNET_FUZZ_SEED: where chance begins; without it every run begins elsewhere.
 # What was found is kept in build/fuzz-artifacts, new inputs in build/fuzz-corpus (the next run goes on from there).
 # Needs clang 19 or later, which Debian 12 and 13 have.
 set -euo pipefail
@@ -36,7 +37,7 @@ run_target() {
   if [ "$name" = fields ]; then corpus=tests/fuzz/corpus/model; fi
   mkdir -p "$corpora/$name" "$artifacts/$name"
   local status=0
-  build/fuzz/tests/linnet_"$name"_fuzz -max_total_time="$seconds" -timeout=20 -rss_limit_mb=3000 -malloc_limit_mb=2000 \
+  build/fuzz/tests/linnet_"$name"_fuzz -seed="${LINNET_FUZZ_SEED:-0}" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=3000 -malloc_limit_mb=2000 \
     -max_len=65536 -print_final_stats=1 -artifact_prefix="$artifacts/$name/" "$corpora/$name" $([ -d "$corpus" ] && echo "$corpus") \
     >"$log" 2>&1 || status=$?
   local runs

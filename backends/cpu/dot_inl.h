@@ -6,9 +6,9 @@
 // matrices.
 //
 // Both kinds have the same three steps, so that a kernel is written once:
-//   begin(bias)      an accumulator; `bias` is -128 * sum(x) (bytes) or the caller's offset (nibbles)
-//   step(acc, w, x)  adds w . x of each lane; w from prepare() or 0..15, x the same four inputs in each lane
-//   end(acc, bias)   int32 per lane
+//   begin(bias)      an accumulator; `bias` is -128 * sum(x) (ByteDot) or what the sum begins with
+//   (UnsignedDot) step(acc, w, x)  adds w . x of each lane; w from prepare() or 0..63, x the same four inputs
+//   in each lane end(acc, bias)   int32 per lane
 #pragma once
 
 #include <cstddef>
@@ -143,7 +143,7 @@ struct ByteDot {
   static HWY_INLINE VI32 end(Accumulator acc) { return acc; }
 };
 
-struct NibbleDot {
+struct UnsignedDot {
   using Accumulator = VI32;
   static HWY_INLINE Accumulator begin(VI32 bias) { return bias; }
   static HWY_INLINE Accumulator step(Accumulator acc, VU8 w, VI8 x) { return dot_u8_i8(acc, w, x); }
@@ -187,8 +187,9 @@ HWY_INLINE VI32 raw_dot(VI32 acc, const ByteDot::Weight& w, VI8 x) {
   return hn::Add(acc, add_pairs(multiply_pairs(w.magnitude, x)));
 }
 
-// A whole group fits 16 bits: 8 steps x 2 products x 15 x 127 = 30480. So it is widened once, at the end.
-struct NibbleDot {
+// Sums of 16 bits, widened at the end: the caller ends them before they overflow (of codes of four bits a
+// whole group fits: 8 steps x 2 products x 15 x 127 = 30480).
+struct UnsignedDot {
   using Accumulator = VI16;
   static HWY_INLINE Accumulator begin(VI32 /*bias*/) { return hn::Zero(DI16()); }
   static HWY_INLINE Accumulator step(Accumulator acc, VU8 w, VI8 x) {
@@ -224,7 +225,7 @@ struct ByteDot {
   static HWY_INLINE VI32 end(Accumulator acc) { return acc; }
 };
 
-struct NibbleDot {
+struct UnsignedDot {
   using Accumulator = VI32;
   static HWY_INLINE Accumulator begin(VI32 bias) { return bias; }
   static HWY_INLINE Accumulator step(Accumulator acc, VU8 w, VI8 x) {

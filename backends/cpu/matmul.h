@@ -1,6 +1,6 @@
 // Matrix products with weights in panels: y[T, N] = x[T, K] * W^T, for every weight type of format/panel.h.
 //
-// Block formats (q8, q4, q4a) take activations quantised to int8 by quantize_rows(), once per input however
+// Block formats take activations quantised to int8 by quantize_rows(), once per input however
 // many weights it meets; the others take f32 rows as they are. One call covers a range of panels, so a caller
 // splits N over threads as it likes.
 //
@@ -26,11 +26,11 @@ namespace linnet::cpu {
 // Quantised activations: a row of K inputs is ceil(K / 32) of these, inputs beyond K being zeros.
 // x ~ d * q. The sums are over q of this group.
 struct ActivationGroup {
-  int8_t q[32];     // round to nearest even of x / d, in [-127, 127]
-  float d;          // max|x| / 127; 0 for groups below 2^-100; NaN if an x is NaN or infinite
-  float sum;        // d * sum(q): the factor of a q4a minimum
-  int32_t bias128;  // -128 * sum(q), where a kernel reads int8 weights as unsigned
-  int32_t bias8;    // -8 * sum(q): the zero point of q4
+  int8_t q[32];         // round to nearest even of x / d, in [-127, 127]
+  float d;              // max|x| / 127; 0 for groups below 2^-100; NaN if an x is NaN or infinite
+  float sum;            // d * sum(q): the factor of a minimum
+  int32_t bias8;        // -8 * sum(q): the zero point of q4
+  int16_t half_sum[2];  // the sums of q over both halves, for formats with a scale for each
 };
 static_assert(sizeof(ActivationGroup) == 48);
 

@@ -18,12 +18,15 @@ namespace linnet::cpu {
 namespace {
 
 struct TileF32 {
-  static size_t panel_bytes(int64_t k) { return static_cast<size_t>(k) * kPanel * sizeof(float); }
+  static size_t panel_bytes(int64_t k, int64_t segments = 1) {
+    return static_cast<size_t>(k * segments) * kPanel * sizeof(float);
+  }
 
   template <size_t Rows, size_t Panels>
-  static HWY_INLINE void run(const std::byte* weights, size_t panel_stride, const std::byte* x_rows,
-                             size_t x_stride, int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
-    const auto* w = reinterpret_cast<const float*>(weights);
+  static HWY_INLINE void run(const std::byte* panel, size_t panel_stride, size_t segment,
+                             const std::byte* x_rows, size_t x_stride, int64_t k,
+                             VF32 (&sum)[Panels][Rows][kParts]) {
+    const auto* w = reinterpret_cast<const float*>(panel + segment * panel_bytes(k));
     const size_t stride = panel_stride / sizeof(float);
     const float* x[Rows];
     LINNET_FOR (r, Rows) x[r] = reinterpret_cast<const float*>(x_rows + r * x_stride);
@@ -63,7 +66,9 @@ HWY_INLINE VF32 broadcast_pair(float low, float high) {
 
 template <class Half>
 struct TileHalf {
-  static size_t panel_bytes(int64_t k) { return static_cast<size_t>(k + 1) / 2 * kPanel * 4; }
+  static size_t panel_bytes(int64_t k, int64_t segments = 1) {
+    return static_cast<size_t>(k + 1) / 2 * static_cast<size_t>(segments) * kPanel * 4;
+  }
 
   // One pair of inputs; sums[.][.][2 s] and [2 s + 1] hold the pairs of the rows of part s.
   template <size_t Rows, size_t Panels>
@@ -77,8 +82,10 @@ struct TileHalf {
   }
 
   template <size_t Rows, size_t Panels>
-  static HWY_INLINE void run(const std::byte* w, size_t panel_stride, const std::byte* x_rows,
-                             size_t x_stride, int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
+  static HWY_INLINE void run(const std::byte* panel, size_t panel_stride, size_t segment,
+                             const std::byte* x_rows, size_t x_stride, int64_t k,
+                             VF32 (&sum)[Panels][Rows][kParts]) {
+    const std::byte* w = panel + segment * panel_bytes(k);
     const auto columns = static_cast<size_t>(k);
     const float* x[Rows];
     LINNET_FOR (r, Rows) x[r] = reinterpret_cast<const float*>(x_rows + r * x_stride);
@@ -157,12 +164,15 @@ HWY_INLINE void add_stretch(const std::byte* w, size_t panel_stride, const uint3
 
 // One row: the panel is streamed, the row rounded again for each; memory is slower than that.
 struct TileBF16Pairs {
-  static size_t panel_bytes(int64_t k) { return TileHalf<LoadBF16>::panel_bytes(k); }
+  static size_t panel_bytes(int64_t k, int64_t segments = 1) {
+    return TileHalf<LoadBF16>::panel_bytes(k, segments);
+  }
 
   template <size_t Rows, size_t Panels>
-  static HWY_INLINE void run(const std::byte* w, size_t panel_stride, const std::byte* x, size_t /*x_stride*/,
-                             int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
+  static HWY_INLINE void run(const std::byte* panel, size_t panel_stride, size_t segment, const std::byte* x,
+                             size_t /*x_stride*/, int64_t k, VF32 (&sum)[Panels][Rows][kParts]) {
     static_assert(Rows == 1);
+    const std::byte* w = panel + segment * panel_bytes(k);
     alignas(64) uint32_t pairs[kStretch / 2];
     const auto columns = static_cast<size_t>(k);
     for (size_t first = 0; first < columns; first += kStretch) {

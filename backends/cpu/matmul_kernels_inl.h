@@ -31,10 +31,10 @@ inline constexpr size_t kPairRows = 3, kPairPanels = 1;
 
 template <DType Type>
 #if LINNET_PLAIN_AVX2
-constexpr MatmulFunction kQuantizedMatmul = &UnpackedTile<BlockOf<Type>>::template matmul<kQuantizedRows>;
+constexpr MatmulFunction kQuantizedMatmul = &UnpackedTile<Block<Type>>::template matmul<kQuantizedRows>;
 #else
 constexpr MatmulFunction kQuantizedMatmul =
-    &matmul<QuantizedTile<BlockOf<Type>>, kQuantizedRows, kQuantizedPanels>;
+    &matmul<QuantizedTile<Block<Type>>, kQuantizedRows, kQuantizedPanels>;
 #endif
 
 constexpr MatmulKernels make_kernels(CpuTarget target) {

@@ -7,7 +7,7 @@
 
 #include "backends/cpu/matmul_targets.h"
 #include "backends/cpu/refined_list.h"
-#include "format/panel_layout.h"
+#include "format/panel.h"
 
 namespace linnet::cpu {
 namespace {
@@ -33,15 +33,16 @@ void quantize_group(const float* x, size_t count, ActivationGroup& out) {
   }
   const bool usable = largest >= kSmallestMagnitude && poison == 0.0f;
   const float inverse = usable ? 127.0f / largest : 0.0f;
-  int32_t sum = 0;
+  int32_t halves[2] = {};
   for (size_t i = 0; i < 32; ++i) {
     const int32_t q = usable && i < count ? round_to_int(x[i] * inverse) : 0;
     out.q[i] = static_cast<int8_t>(q);
-    sum += q;
+    halves[i / 16] += q;
   }
+  const int32_t sum = halves[0] + halves[1];
+  for (size_t h = 0; h < 2; ++h) out.half_sum[h] = static_cast<int16_t>(halves[h]);
   out.d = (usable ? largest / 127.0f : 0.0f) + poison;
   out.sum = out.d * static_cast<float>(sum);
-  out.bias128 = -128 * sum;
   out.bias8 = -8 * sum;
 }
 
@@ -67,56 +68,36 @@ void quantize_rows(const float* x, int64_t rows, int64_t k, int64_t x_stride, Re
   }
 }
 
-// The integer dot products of a group, less what the codes' zero adds to them.
+// The group's numbers are taken apart by the one function that knows them; speed is not what this file is
+// for.
 template <DType Type>
-void dot_group(const std::byte* block, const ActivationGroup& x, int32_t (&dot)[kPanel]) {
-  constexpr DTypeInfo kInfo = info_of(Type);
-  constexpr size_t kCodes = format::panel_block(Type).codes;
-  static_assert(kInfo.codes == CodeKind::kSigned ? kInfo.bits == 8 && kInfo.zero == 0 : kInfo.bits == 4,
-                "the dot product of this kind of codes is to be written");
-  if constexpr (kInfo.bits == 8) {
-    const auto* w = reinterpret_cast<const int8_t*>(block + kCodes);
-    for (int32_t& d : dot) d = 0;
-    for (size_t i = 0; i < 8; ++i)
-      for (size_t r = 0; r < kPanel; ++r)
-        for (size_t j = 0; j < 4; ++j) dot[r] += w[(i * kPanel + r) * 4 + j] * x.q[4 * i + j];
-  } else {
-    const auto* w = reinterpret_cast<const uint8_t*>(block + kCodes);
-    for (int32_t& d : dot) d = x.bias8 / 8 * kInfo.zero;
-    for (size_t i = 0; i < 4; ++i)
-      for (size_t r = 0; r < kPanel; ++r)
-        for (size_t j = 0; j < 4; ++j) {
-          const int pair = w[(i * kPanel + r) * 4 + j];
-          dot[r] += (pair & 15) * x.q[4 * i + j] + (pair >> 4) * x.q[16 + 4 * i + j];
-        }
-  }
-}
-
-template <DType Type>
-void add_group(const std::byte* block, const ActivationGroup& group, float (&sum)[kPanel]) {
-  constexpr format::PanelBlock kAt = format::panel_block(Type);
-  static_assert(scale_bytes(Type) == 2 && (minimum_bytes(Type) == 2 || !has_minimum(Type)),
-                "the products of this kind of scales are to be written");
-  int32_t dot[kPanel];
-  dot_group<Type>(block, group, dot);
+void add_group(const std::byte* panel, size_t block, const ActivationGroup& x, float (&sum)[kPanel]) {
+  constexpr size_t kHalves = scales_of_32(Type), kSize = kGroupSize / kHalves;
   for (size_t r = 0; r < kPanel; ++r) {
-    sum[r] += static_cast<float>(dot[r]) * (f16_to_f32(load<uint16_t>(block + kAt.scales + 2 * r)) * group.d);
-    if constexpr (has_minimum(Type))
-      sum[r] += f16_to_f32(load<uint16_t>(block + kAt.minima + 2 * r)) * group.sum;
+    const format::BlockGroup w =
+        format::panel_group(Type, panel, static_cast<int64_t>(r), static_cast<int64_t>(block));
+    for (size_t h = 0; h < kHalves; ++h) {
+      int32_t dot = 0;
+      for (size_t i = h * kSize; i < (h + 1) * kSize; ++i)
+        dot += static_cast<int32_t>(format::step_of(Type, w.codes[i])) * x.q[i];
+      sum[r] += static_cast<float>(dot) * (format::scale_of(Type, w, h) * x.d);
+      if constexpr (has_minimum(Type))
+        sum[r] +=
+            format::minimum_of(Type, w, h) * (kHalves == 1 ? x.sum : x.d * static_cast<float>(x.half_sum[h]));
+    }
   }
 }
 
 template <DType Type>
-void quantized_row(const std::byte* panel, const std::byte* x, int64_t k, Refine refine,
+void quantized_row(const std::byte* panel, size_t first, const std::byte* x, int64_t k, Refine refine,
                    float (&sum)[kPanel]) {
-  constexpr size_t kBlock = format::panel_block_bytes(Type);
   const auto* group = reinterpret_cast<const ActivationGroup*>(x);
   const size_t groups = group_count(k);
-  for (size_t g = 0; g < groups; ++g) add_group<Type>(panel + g * kBlock, group[g], sum);
+  for (size_t g = 0; g < groups; ++g) add_group<Type>(panel, first + g, group[g], sum);
   if (refine == Refine::kNone) return;
   const RefinedList list(const_cast<ActivationGroup*>(group + groups), refined_capacity(k, refine));
   for (int32_t i = 0; i < list.count(); ++i)
-    add_group<Type>(panel + static_cast<size_t>(list.index(i)) * kBlock, list.second(i), sum);
+    add_group<Type>(panel, static_cast<size_t>(list.index(i)), list.second(i), sum);
 }
 
 template <DType Type>
@@ -142,26 +123,20 @@ void float_row(const std::byte* panel, const std::byte* x_bytes, int64_t k, floa
 }
 
 template <DType Type>
-size_t bytes_of_panel(int64_t k) {
-  const auto columns = static_cast<size_t>(k);
-  if constexpr (Type == DType::kF32) return columns * kPanel * 4;
-  if constexpr (Type == DType::kF16 || Type == DType::kBF16) return (columns + 1) / 2 * kPanel * 4;
-  return group_count(k) * format::panel_block_bytes(Type);
-}
-
-template <DType Type>
 void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
-  const size_t segment_bytes = bytes_of_panel<Type>(args.k);
-  const size_t stride = segment_bytes * static_cast<size_t>(args.segments);
+  const auto segments = static_cast<size_t>(args.segments);
+  const size_t segment_bytes = is_quantized(Type) ? 0 : format::panel_bytes(Type, args.k);
+  const size_t stride =
+      is_quantized(Type) ? format::panel_bytes(Type, args.k * args.segments) : segment_bytes * segments;
   for (auto panel = static_cast<size_t>(panel_begin); panel < static_cast<size_t>(panel_end); ++panel)
     for (size_t t = 0; t < static_cast<size_t>(args.rows); ++t) {
       float sum[kPanel] = {};
-      for (size_t s = 0; s < static_cast<size_t>(args.segments); ++s) {
+      for (size_t s = 0; s < segments; ++s) {
         const void* segment = args.x_segments ? args.x_segments[s] : args.x;
         const auto* x = static_cast<const std::byte*>(segment) + t * args.x_stride;
         const std::byte* weights = args.weights + panel * stride + s * segment_bytes;
         if constexpr (is_quantized(Type))
-          quantized_row<Type>(weights, x, args.k, args.refine, sum);
+          quantized_row<Type>(weights, s * group_count(args.k), x, args.k, args.refine, sum);
         else
           float_row<Type>(weights, x, args.k, sum);
       }

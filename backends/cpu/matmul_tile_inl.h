@@ -80,17 +80,11 @@ HWY_NOINLINE void compute_tile(const MatmulArgs& args, size_t panel_bytes, size_
     LINNET_FOR (p, Panels)
       LINNET_FOR (r, Rows)
         __builtin_prefetch(args.y + (row + r) * static_cast<size_t>(args.y_stride) + (panel + p) * kPanel, 1);
-  if (!args.x_segments) {
-    Tile::template run<Rows, Panels>(args.weights + panel * panel_bytes, panel_bytes,
-                                     static_cast<const std::byte*>(args.x) + row * args.x_stride,
-                                     args.x_stride, args.k, sum);
-  } else {
-    const size_t segment_bytes = Tile::panel_bytes(args.k);
-    for (size_t s = 0; s < static_cast<size_t>(args.segments); ++s)
-      Tile::template run<Rows, Panels>(
-          args.weights + panel * panel_bytes + s * segment_bytes, panel_bytes,
-          static_cast<const std::byte*>(args.x_segments[s]) + row * args.x_stride, args.x_stride, args.k,
-          sum);
+  for (size_t s = 0; s < static_cast<size_t>(args.segments); ++s) {
+    const void* const x = args.x_segments ? args.x_segments[s] : args.x;
+    Tile::template run<Rows, Panels>(args.weights + panel * panel_bytes, panel_bytes, s,
+                                     static_cast<const std::byte*>(x) + row * args.x_stride, args.x_stride,
+                                     args.k, sum);
   }
   LINNET_FOR (p, Panels)
     LINNET_FOR (r, Rows) {
@@ -122,7 +116,7 @@ inline size_t rows_of_block(size_t row_bytes, size_t tile_rows) {
 
 template <class Tile, size_t Rows, size_t Panels>
 void matmul(const MatmulArgs& args, int64_t panel_begin, int64_t panel_end) {
-  const size_t panel_bytes = Tile::panel_bytes(args.k) * static_cast<size_t>(args.segments);
+  const size_t panel_bytes = Tile::panel_bytes(args.k, args.segments);
   const auto end = static_cast<size_t>(panel_end);
   const auto rows = static_cast<size_t>(args.rows);
   if (rows == 1) {

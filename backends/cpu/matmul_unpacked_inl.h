@@ -14,76 +14,87 @@
 namespace linnet::cpu {
 namespace {
 
-template <class Block, size_t Factors>
-HWY_INLINE void unpack_scales(const std::byte* w, float (&scale)[Factors][kPanel]) {
-  for (size_t at = 0; at < kPanel; at += kLanes) {
-    hn::Store(load_halfs(w + Block::kScales + at * 2), DF32(), scale[0] + at);
-    if constexpr (Block::kMinimum) hn::Store(load_halfs(w + Block::kMinima + at * 2), DF32(), scale[1] + at);
-  }
+// The scales of the rows of a panel for each half of a group, then the minima.
+template <class Block>
+using UnpackedFactors = float[Block::kHalves * (Block::kMinimum ? 2 : 1)][kPanel];
+template <class Block>
+HWY_INLINE void unpack_factors(const BlockCursor<Block::kType>& w, UnpackedFactors<Block>& factors) {
+  using Factors = typename Block::Factors;
+  LINNET_FOR (h, Block::kHalves)
+    LINNET_FOR (s, kParts) {
+      hn::Store(Factors::scale(w.head, w.factors, h, s), DF32(), factors[h] + s * kLanes);
+      if constexpr (Block::kMinimum)
+        hn::Store(Factors::minimum(w.head, w.factors, h, s), DF32(),
+                  factors[Block::kHalves + h] + s * kLanes);
+    }
 }
 
 // One group of a panel: 8 times 4 inputs of 16 outputs each.
-template <class Block>
+template <class Block, bool Signed = Block::Steps::kSigned>
 struct UnpackedGroup {
-  alignas(64) uint8_t weights[8][64];            // 0..15
-  float scale[Block::kMinimum ? 2 : 1][kPanel];  // and the minima
+  alignas(64) uint8_t weights[8][64];
+  alignas(64) UnpackedFactors<Block> factors;
 
-  HWY_INLINE void unpack(const std::byte* w) {
-    const VU8 mask = hn::Set(DU8(), uint8_t{15});
-    const std::byte* codes = w + Block::kCodes;
-    for (size_t i = 0; i < 4; ++i)
-      for (size_t at = 0; at < 64; at += kVectorBytes) {
-        const VU8 pair = load_bytes(codes + i * 64 + at);
-        hn::Store(hn::And(pair, mask), DU8(), weights[i] + at);
-        hn::Store(hn::ShiftRight<4>(pair), DU8(), weights[4 + i] + at);
-      }
-    unpack_scales<Block>(w, scale);
+  HWY_INLINE void unpack(const BlockCursor<Block::kType>& w) {
+    const std::byte* codes = w.block + Block::kCodes;
+    for_constants<8>([&]<size_t I>() HWY_ATTR {
+      LINNET_FOR (s, kParts)
+        hn::Store(Block::Steps::template load<I>(codes + s * kVectorBytes), DU8(),
+                  weights[I] + s * kVectorBytes);
+    });
+    unpack_factors<Block>(w, factors);
   }
 
-  template <size_t Rows>
+  // The products of half H.
+  template <size_t H, size_t Rows>
   HWY_INLINE void dot(const ActivationGroup* const (&x)[Rows], VI32 (&out)[kParts][Rows]) const {
-    NibbleDot::Accumulator acc[kParts][Rows];
     LINNET_FOR (r, Rows)
-      LINNET_FOR (s, kParts) acc[s][r] = NibbleDot::begin(hn::Zero(DI32()));
-    LINNET_FOR (i, 8) {
-      VU8 w[kParts];
-      LINNET_FOR (s, kParts) w[s] = hn::Load(DU8(), weights[i] + s * kVectorBytes);
-      LINNET_FOR (r, Rows) {
-        const VI8 v = broadcast4(x[r]->q + 4 * i);
-        LINNET_FOR (s, kParts) acc[s][r] = NibbleDot::step(acc[s][r], w[s], v);
+      LINNET_FOR (s, kParts) out[s][r] = Block::bias(*x[r], H);
+    LINNET_FOR (c, Block::kSteps / Block::kSafeSteps) {
+      UnsignedDot::Accumulator acc[kParts][Rows];
+      LINNET_FOR (r, Rows)
+        LINNET_FOR (s, kParts) acc[s][r] = UnsignedDot::begin(out[s][r]);
+      LINNET_FOR (i, Block::kSafeSteps) {
+        const size_t at = H * Block::kSteps + c * Block::kSafeSteps + i;
+        VU8 w[kParts];
+        LINNET_FOR (s, kParts) w[s] = hn::Load(DU8(), weights[at] + s * kVectorBytes);
+        LINNET_FOR (r, Rows) {
+          const VI8 v = broadcast4(x[r]->q + 4 * at);
+          LINNET_FOR (s, kParts) acc[s][r] = UnsignedDot::step(acc[s][r], w[s], v);
+        }
       }
+      LINNET_FOR (r, Rows)
+        LINNET_FOR (s, kParts) out[s][r] = UnsignedDot::end(acc[s][r], out[s][r]);
     }
-    LINNET_FOR (r, Rows)
-      LINNET_FOR (s, kParts) out[s][r] = NibbleDot::end(acc[s][r], Block::bias(*x[r]));
   }
 };
 
-template <DType Type>
-struct UnpackedGroup<BlockBytes<Type>> {
-  using Block = BlockBytes<Type>;
+template <class Block>
+struct UnpackedGroup<Block, true> {
   alignas(64) uint8_t magnitude[8][64];
   uint8_t flip[8][64];    // all ones where w < 0
   int32_t begin[kPanel];  // sum of |w| over w < 0
-  float scale[Block::kMinimum ? 2 : 1][kPanel];
+  alignas(64) UnpackedFactors<Block> factors;
 
-  HWY_INLINE void unpack(const std::byte* w) {
-    const std::byte* codes = w + Block::kCodes;
-    for (size_t s = 0; s < kParts; ++s) {
+  HWY_INLINE void unpack(const BlockCursor<Block::kType>& w) {
+    const std::byte* codes = w.block + Block::kCodes;
+    LINNET_FOR (s, kParts) {
       VI32 sum = hn::Zero(DI32());
-      for (size_t i = 0; i < 8; ++i) {
-        const VI8 v = hn::BitCast(DI8(), load_bytes(codes + i * 64 + s * kVectorBytes));
+      for_constants<8>([&]<size_t I>() HWY_ATTR {
+        const VI8 v = hn::BitCast(DI8(), Block::Steps::template load<I>(codes + s * kVectorBytes));
         const VU8 size = hn::BitCast(DU8(), hn::Abs(v)), mask = hn::BitCast(DU8(), hn::BroadcastSignBit(v));
-        hn::Store(size, DU8(), magnitude[i] + s * kVectorBytes);
-        hn::Store(mask, DU8(), flip[i] + s * kVectorBytes);
+        hn::Store(size, DU8(), magnitude[I] + s * kVectorBytes);
+        hn::Store(mask, DU8(), flip[I] + s * kVectorBytes);
         sum = hn::Add(sum, add_pairs(multiply_pairs(hn::And(size, mask), hn::Set(DI8(), int8_t{1}))));
-      }
+      });
       hn::Store(sum, DI32(), begin + s * kLanes);
     }
-    unpack_scales<Block>(w, scale);
+    unpack_factors<Block>(w, factors);
   }
 
-  template <size_t Rows>
+  template <size_t H, size_t Rows>
   HWY_INLINE void dot(const ActivationGroup* const (&x)[Rows], VI32 (&out)[kParts][Rows]) const {
+    static_assert(Block::kHalves == 1);
     LINNET_FOR (r, Rows)
       LINNET_FOR (s, kParts) out[s][r] = hn::Load(DI32(), begin + s * kLanes);
     LINNET_FOR (i, 8) {
@@ -144,11 +155,11 @@ class UnpackedTile {
     Group unpacked[kLongestStretch];
     const Stretch stretch{unpacked, begin, end};
     const size_t groups = group_count(args.k) * static_cast<size_t>(args.segments);
-    const size_t panel_bytes = groups * Block::kBytes;
+    const size_t panel_bytes = Block::bytes_of(groups);
     for (; panel < panel_end; ++panel) {
-      const std::byte* w = args.weights + panel * panel_bytes + begin * Block::kBytes;
-      for (size_t g = begin; g < end; ++g, w += Block::kBytes) {
-        prefetch_weights<Block::kBytes>(w);
+      BlockCursor<Block::kType> w(args.weights + panel * panel_bytes, begin);
+      for (size_t g = begin; g < end; ++g, w.next()) {
+        prefetch_weights<Block::kBytes>(w.block);
         unpacked[g - begin].unpack(w);
       }
       cover_rows<Rows>(row, row_end, [&]<size_t R>(size_t at) {
@@ -195,12 +206,16 @@ class UnpackedTile {
   template <size_t Rows>
   static HWY_INLINE void add_group(const Group& group, const ActivationGroup* const (&x)[Rows],
                                    VF32 (&sum)[Rows][kParts]) {
-    VI32 dots[kParts][Rows];
-    group.template dot<Rows>(x, dots);
-    LINNET_FOR (r, Rows)
-      LINNET_FOR (s, kParts)
-        Packed::add_scaled([&](size_t i) HWY_ATTR { return hn::Load(DF32(), group.scale[i] + s * kLanes); },
-                           *x[r], dots[s][r], sum[r][s]);
+    for_constants<Block::kHalves>([&]<size_t H>() HWY_ATTR {
+      VI32 dots[kParts][Rows];
+      group.template dot<H, Rows>(x, dots);
+      LINNET_FOR (r, Rows)
+        LINNET_FOR (s, kParts)
+          Packed::add_scaled(
+              [&](size_t i)
+                  HWY_ATTR { return hn::Load(DF32(), group.factors[i * Block::kHalves + H] + s * kLanes); },
+              H, *x[r], dots[s][r], sum[r][s]);
+    });
   }
 };
 

@@ -29,16 +29,16 @@ HWY_INLINE void quantize_group(const float* x, ActivationGroup& out) {
     return;
   }
   const VF32 inverse = hn::Set(DF32(), 127.0f / magnitude);
-  VI32 q[kVectors], total = hn::Zero(DI32());
+  VI32 q[kVectors], total[2] = {hn::Zero(DI32()), hn::Zero(DI32())};
   LINNET_FOR (i, kVectors) {
     q[i] = nearest_in_range(hn::Mul(v[i], inverse));  // in [-127, 127]
-    total = hn::Add(total, q[i]);
+    total[i / (kVectors / 2)] = hn::Add(total[i / (kVectors / 2)], q[i]);
   }
   store_as_bytes(q, out.q);
-  const int32_t sum = hn::GetLane(hn::SumOfLanes(DI32(), total));
+  LINNET_FOR (h, 2) out.half_sum[h] = static_cast<int16_t>(hn::GetLane(hn::SumOfLanes(DI32(), total[h])));
+  const int32_t sum = out.half_sum[0] + out.half_sum[1];
   out.d = magnitude / 127.0f;
   out.sum = out.d * static_cast<float>(sum);
-  out.bias128 = -128 * sum;
   out.bias8 = -8 * sum;
 }
 

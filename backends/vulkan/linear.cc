@@ -5,6 +5,8 @@ namespace {
 
 // f32 and bf16 weights may be beyond the range or the precision of f16: they are multiplied in f32.
 bool fits_half(DType dtype) { return dtype == DType::kF16 || is_quantized(dtype); }
+// In blocks, with one scale for the products of a group.
+bool one_scale(DType dtype) { return scales_of_32(dtype) == 1; }
 
 enum class Form { kPlain, kTiled, kIntegers, kHalves, kCooperative };
 
@@ -30,7 +32,7 @@ Form form_of(const Lowering& l, int64_t rows, DType first, DType second) {
   if (!tiled(l, rows)) return Form::kPlain;
   const bool halves = l.halves() && fits_half(first) && fits_half(second);
   if (can.matrix_unit && halves) return Form::kCooperative;
-  if (can.integer_dot && is_quantized(first) && is_quantized(second)) return Form::kIntegers;
+  if (can.integer_dot && one_scale(first) && one_scale(second)) return Form::kIntegers;
   return can.fp16 && halves ? Form::kHalves : Form::kTiled;
 }
 

@@ -8,9 +8,7 @@
 namespace linnet::convert {
 namespace {
 
-size_t group_row_bytes(const RowSource& source, DType dtype) {
-  return static_cast<size_t>(source.columns / kGroupSize) * group_bytes(dtype);
-}
+size_t groups_of_row(const RowSource& source) { return static_cast<size_t>(source.columns / kGroupSize); }
 
 // Runs of consecutive source rows are read together: most permutations keep long runs.
 class Permuted final : public RowSource {
@@ -27,8 +25,8 @@ class Permuted final : public RowSource {
   }
   std::optional<DType> lossless() const override { return source_->lossless(); }
   std::optional<DType> stored() const override { return source_->stored(); }
-  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
-    const size_t row = group_row_bytes(*this, *lossless());
+  Result<void> read_groups(int64_t begin, int64_t count, format::BlockGroup* out) const override {
+    const size_t row = groups_of_row(*this);
     return by_runs(begin, count, [&](int64_t from, int64_t n, int64_t to) {
       return source_->read_groups(from, n, out + static_cast<size_t>(to) * row);
     });
@@ -65,8 +63,8 @@ class Grouped final : public RowSource {
   }
   std::optional<DType> lossless() const override { return source_->lossless(); }
   std::optional<DType> stored() const override { return source_->stored(); }
-  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
-    const size_t row = group_row_bytes(*this, *lossless());
+  Result<void> read_groups(int64_t begin, int64_t count, format::BlockGroup* out) const override {
+    const size_t row = groups_of_row(*this);
     return by_groups(begin, count, [&](int64_t from, int64_t n, int64_t to) {
       return source_->read_groups(from, n, out + static_cast<size_t>(to) * row);
     });
@@ -111,8 +109,8 @@ class Concatenated final : public RowSource {
       if (s->stored() != first) return std::nullopt;
     return first;
   }
-  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
-    const size_t row = group_row_bytes(*this, *lossless());
+  Result<void> read_groups(int64_t begin, int64_t count, format::BlockGroup* out) const override {
+    const size_t row = groups_of_row(*this);
     return by_source(begin, count, [&](const RowSource& s, int64_t from, int64_t n, int64_t to) {
       return s.read_groups(from, n, out + static_cast<size_t>(to) * row);
     });
@@ -193,13 +191,8 @@ class PermutedColumns final : public RowSource {
     rows = source_->rows;
     columns = static_cast<int64_t>(order_.size());
     name = source_->name;
-    // Whole groups that move together keep their block format.
-    whole_groups_ = columns % kGroupSize == 0;
-    for (int64_t j = 0; whole_groups_ && j < columns; ++j) {
-      const int64_t from = order_[static_cast<size_t>(j)],
-                    first = order_[static_cast<size_t>(j - j % kGroupSize)];
-      whole_groups_ = first % kGroupSize == 0 && from == first + j % kGroupSize;
-    }
+    whole_groups_ = moves_whole(kGroupSize);
+    whole_super_blocks_ = moves_whole(kSuperBlock);
   }
   Result<void> read(int64_t begin, int64_t count, float* out) const override {
     std::vector<float> row(static_cast<size_t>(source_->columns));
@@ -210,34 +203,40 @@ class PermutedColumns final : public RowSource {
     }
     return {};
   }
+  // Whole groups that move together keep their block format, and super-blocks one that has such.
   std::optional<DType> lossless() const override {
-    return whole_groups_ ? source_->lossless() : std::nullopt;
+    const auto own = source_->lossless();
+    const bool whole = own && super_halves(*own) > 0 ? whole_super_blocks_ : whole_groups_;
+    return whole ? own : std::nullopt;
   }
   std::optional<DType> stored() const override { return source_->stored(); }
-  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
-    const DType dtype = *lossless();
-    const size_t bytes = group_bytes(dtype);
-    std::vector<std::byte> row(group_row_bytes(*source_, dtype));
+  Result<void> read_groups(int64_t begin, int64_t count, format::BlockGroup* out) const override {
+    std::vector<format::BlockGroup> row(groups_of_row(*source_));
     for (int64_t i = 0; i < count; ++i) {
       LINNET_TRY(source_->read_groups(begin + i, 1, row.data()));
-      for (int64_t j = 0; j < columns; j += kGroupSize) {
-        const auto from = static_cast<size_t>(order_[static_cast<size_t>(j)] / kGroupSize);
-        std::memcpy(out, row.data() + from * bytes, bytes);
-        out += bytes;
-      }
+      for (int64_t j = 0; j < columns; j += kGroupSize)
+        *out++ = row[static_cast<size_t>(order_[static_cast<size_t>(j)] / kGroupSize)];
     }
     return {};
   }
 
  private:
+  bool moves_whole(int64_t size) const {
+    if (columns % size != 0 && size != kSuperBlock) return false;
+    for (int64_t j = 0; j < columns; ++j) {
+      const int64_t from = order_[static_cast<size_t>(j)], first = order_[static_cast<size_t>(j - j % size)];
+      if (first % size != 0 || from != first + j % size) return false;
+    }
+    return true;
+  }
   Rows source_;
   std::vector<int64_t> order_;
-  bool whole_groups_ = false;
+  bool whole_groups_ = false, whole_super_blocks_ = false;
 };
 
 }  // namespace
 
-Result<void> RowSource::read_groups(int64_t, int64_t, std::byte*) const {
+Result<void> RowSource::read_groups(int64_t, int64_t, format::BlockGroup*) const {
   return fail(ErrorCode::kInternal, strf("'{}' has no block format to read", name));
 }
 

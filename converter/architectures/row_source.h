@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "format/block_group.h"
 #include "linnet/result.h"
 #include "runtime/core/dtype.h"
 
@@ -27,7 +28,7 @@ class RowSource {
   // The type the rows are stored in, if Linnet has it: what "as stored" means.
   virtual std::optional<DType> stored() const { return lossless(); }
   // The rows' groups as format::pack_panel_from_groups takes them. Only if lossless() has a value.
-  virtual Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const;
+  virtual Result<void> read_groups(int64_t begin, int64_t count, format::BlockGroup* out) const;
 };
 
 using Rows = std::shared_ptr<const RowSource>;
@@ -41,7 +42,8 @@ Rows grouped_rows(Rows source, int64_t groups, int64_t first, int64_t count);
 Rows permute_rows(Rows source, std::vector<int64_t> order);
 // All rows of the first source, then all of the next. Lossless if all are, in the same format.
 Rows concat_rows(std::vector<Rows> sources);
-// Column j of the result is column order[j] of the source. Lossless if whole groups of columns move.
+// Column j of the result is column order[j] of the source. Lossless if whole groups of columns move, or whole
+// super-blocks where the format has those.
 Rows permute_columns(Rows source, std::vector<int64_t> order);
 // The transpose, held in memory: at most 2^26 elements.
 Result<Rows> transpose(Rows source);

@@ -9,6 +9,7 @@
 #include "converter/readers/reading.h"
 #include "converter/readers/safetensors.h"
 #include "converter/readers/stored_scales.h"
+#include "converter/readers/weights_folder.h"
 #include "converter/source.h"
 #include "converter/tokenizer_import.h"
 #include "converter/write_weights.h"
@@ -75,7 +76,7 @@ Result<Component> open_component(const fs::path& folder, const std::string& over
   LINNET_TRY(refuse_quantised_folder(folder.string()));
   auto checkpoint = std::make_shared<Checkpoint>();
   const char* name = has_weights(folder, "diffusion_pytorch_model") ? "diffusion_pytorch_model" : "model";
-  LINNET_TRY(read_safetensors_folder(folder.string(), name, *checkpoint));
+  LINNET_TRY(read_weights_folder(folder.string(), name, *checkpoint));
   LINNET_TRY(refuse_quantised_tensors(*checkpoint, folder.string()));
   c.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
   if (overlay.empty()) return c;

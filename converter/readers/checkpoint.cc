@@ -14,7 +14,7 @@ namespace {
 constexpr uint64_t kDropAfter = uint64_t{32} << 20;
 
 Result<void> check_extents(const std::string& file, std::span<const std::byte> bytes,
-                           std::span<const TensorInfo> tensors) {
+                           std::span<const TensorInfo> tensors, Checkpoint::Sharing sharing) {
   std::vector<const TensorInfo*> order;
   for (const TensorInfo& t : tensors)
     if (!t.bytes.empty()) order.push_back(&t);
@@ -23,12 +23,12 @@ Result<void> check_extents(const std::string& file, std::span<const std::byte> b
   const std::byte* end = bytes.data();
   const TensorInfo* before = nullptr;
   for (const TensorInfo* t : order) {
-    if (t->bytes.data() < end)
+    const bool overlaps = t->bytes.data() < (sharing == Checkpoint::Sharing::kAllowed ? bytes.data() : end);
+    if (overlaps)
       return fail(ErrorCode::kInvalidFile,
                   strf("'{}': tensor '{}' overlaps {}: the file is damaged", file, t->name,
                        before ? "'" + before->name + "'" : std::string("the header")));
-    end = t->bytes.data() + t->bytes.size();
-    before = t;
+    if (const std::byte* own = t->bytes.data() + t->bytes.size(); own > end) end = own, before = t;
   }
   if (end > bytes.data() + bytes.size())
     return fail(ErrorCode::kInvalidFile,
@@ -49,9 +49,9 @@ const TensorInfo* Checkpoint::find(const std::string& name) const {
   return it == tensors_.end() ? nullptr : &it->second;
 }
 
-Result<void> Checkpoint::add_file(std::string name, format::MappedFile file,
-                                  std::vector<TensorInfo> tensors) {
-  LINNET_TRY(check_extents(name, file.bytes(), tensors));
+Result<void> Checkpoint::add_file(std::string name, format::MappedFile file, std::vector<TensorInfo> tensors,
+                                  Sharing sharing) {
+  LINNET_TRY(check_extents(name, file.bytes(), tensors, sharing));
   std::set<std::string_view> seen;
   for (const TensorInfo& t : tensors) {
     if (!seen.insert(t.name).second)
@@ -70,8 +70,7 @@ Result<void> Checkpoint::add_file(std::string name, format::MappedFile file,
   return {};
 }
 
-Result<std::span<const std::byte>> Checkpoint::row_bytes(const TensorInfo& tensor, int64_t begin,
-                                                         int64_t count) const {
+Result<void> Checkpoint::check_rows(const TensorInfo& tensor, int64_t begin, int64_t count) const {
   const int64_t rows = tensor.rows();
   if (begin < 0 || count < 0 || begin > rows || count > rows - begin)
     return fail(ErrorCode::kInternal, strf("'{}': rows {} to {} of '{}' were asked for, it has {}",
@@ -79,6 +78,12 @@ Result<std::span<const std::byte>> Checkpoint::row_bytes(const TensorInfo& tenso
   if (auto unchanged = files_[tensor.file].check_unchanged(); !unchanged)
     return fail(unchanged.error().code, strf("'{}' cannot be converted: {}; start again", file_name(tensor),
                                              unchanged.error().message));
+  return {};
+}
+
+Result<std::span<const std::byte>> Checkpoint::row_bytes(const TensorInfo& tensor, int64_t begin,
+                                                         int64_t count) const {
+  LINNET_TRY(check_rows(tensor, begin, count));
   const EncodingInfo& info = encoding_info(tensor.encoding);
   const size_t row = static_cast<size_t>(tensor.columns() / info.block_values) * info.block_bytes;
   return tensor.bytes.subspan(static_cast<size_t>(begin) * row, static_cast<size_t>(count) * row);
@@ -93,6 +98,21 @@ void Checkpoint::forget_pages(size_t just_read) const {
 }
 
 Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64_t count, float* out) const {
+  if (!tensor.strides.empty()) {
+    LINNET_TRY(check_rows(tensor, begin, count));
+    const int64_t columns = tensor.columns();
+    const size_t bytes = encoding_info(tensor.encoding).block_bytes;
+    for (int64_t i = 0; i < count; ++i, out += columns) {
+      int64_t at = 0, rest = begin + i;  // the row's index in each dimension before the last
+      for (size_t d = tensor.shape.size() - 1; d-- > 0; rest /= tensor.shape[d])
+        at += rest % tensor.shape[d] * tensor.strides[d];
+      for (int64_t c = 0; c < columns; ++c)
+        decode_blocks(tensor.encoding,
+                      tensor.bytes.data() + static_cast<size_t>(at + c * tensor.strides.back()) * bytes, 1,
+                      out + c);
+    }
+    return {};
+  }
   LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, begin, count));
   const auto blocks = static_cast<int64_t>(bytes.size() / encoding_info(tensor.encoding).block_bytes);
   decode_blocks(tensor.encoding, bytes.data(), blocks, out);
@@ -106,13 +126,14 @@ std::optional<DType> Checkpoint::lossless_dtype(const TensorInfo& tensor) {
 }
 
 Result<void> Checkpoint::read_groups(const TensorInfo& tensor, int64_t begin, int64_t count,
-                                     std::byte* out) const {
+                                     format::BlockGroup* out) const {
   if (!lossless_dtype(tensor))
     return fail(ErrorCode::kInternal,
                 strf("'{}': tensor '{}' is stored as {}, which has no groups to take over", file_name(tensor),
                      tensor.name, encoding_info(tensor.encoding).name));
   LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, begin, count));
-  if (!bytes.empty()) std::memcpy(out, bytes.data(), bytes.size());
+  const auto blocks = static_cast<int64_t>(bytes.size() / encoding_info(tensor.encoding).block_bytes);
+  take_blocks_apart(tensor.encoding, bytes.data(), blocks, out);
   forget_pages(bytes.size());
   return {};
 }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "format/block_group.h"
 #include "format/file.h"
 #include "linnet/result.h"
 #include "runtime/core/dtype.h"
@@ -32,7 +33,7 @@ struct EncodingInfo {
   int64_t block_values;  // values of one block
   size_t block_bytes;
   DType nearest;  // says what the encoding says, or close to it
-  bool groups;    // its blocks are the groups of that type
+  bool groups;    // its blocks are groups of that type
   int ggml;       // number in ggml's enum ggml_type; -1: not in GGUF files
 };
 const EncodingInfo& encoding_info(Encoding encoding);
@@ -40,6 +41,8 @@ const EncodingInfo& encoding_info(Encoding encoding);
 std::optional<Encoding> encoding_of_ggml(uint32_t type);
 // Decodes `blocks` consecutive blocks into f32. `bytes` may have any alignment.
 void decode_blocks(Encoding encoding, const std::byte* bytes, int64_t blocks, float* out);
+// The same as groups of the encoding's nearest type. Only for encodings with `groups`.
+void take_blocks_apart(Encoding encoding, const std::byte* bytes, int64_t blocks, format::BlockGroup* out);
 
 // Dimensions as people read them: "[320, 64]".
 std::string shape_name(std::span<const int64_t> shape);
@@ -49,7 +52,10 @@ struct TensorInfo {
   Encoding encoding = Encoding::kF32;
   std::vector<int64_t> shape;        // the product of its non-zero dimensions fits
   std::span<const std::byte> bytes;  // in the mapping
-  size_t file = 0;                   // which of the checkpoint's files
+  // Elements from one index of a dimension to the next, where the elements do not follow each other (torch's
+  // views); empty: they do. Only for encodings without blocks.
+  std::vector<int64_t> strides;
+  size_t file = 0;  // which of the checkpoint's files
 
   int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   int64_t elements() const {
@@ -74,13 +80,17 @@ class Checkpoint {
   // The block format a tensor's rows can be imported in without loss.
   static std::optional<DType> lossless_dtype(const TensorInfo& tensor);
   // The same rows as the groups that format::pack_panel_from_groups takes. Only with a lossless_dtype().
-  Result<void> read_groups(const TensorInfo& tensor, int64_t begin, int64_t count, std::byte* out) const;
+  Result<void> read_groups(const TensorInfo& tensor, int64_t begin, int64_t count,
+                           format::BlockGroup* out) const;
 
   // Adds a file, all of it or nothing; used by the readers. The tensors' bytes are spans of the mapping.
-  // Errors: a name that is there already, overlapping or outlying tensors.
-  Result<void> add_file(std::string name, format::MappedFile file, std::vector<TensorInfo> tensors);
+  // Errors: a name that is there already, outlying tensors, overlapping ones unless they may share bytes.
+  enum class Sharing : uint8_t { kRefused, kAllowed };
+  Result<void> add_file(std::string name, format::MappedFile file, std::vector<TensorInfo> tensors,
+                        Sharing sharing = Sharing::kRefused);
 
  private:
+  Result<void> check_rows(const TensorInfo& tensor, int64_t begin, int64_t count) const;
   Result<std::span<const std::byte>> row_bytes(const TensorInfo& tensor, int64_t begin, int64_t count) const;
   void forget_pages(size_t just_read) const;
 

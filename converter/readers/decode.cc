@@ -65,11 +65,10 @@ constexpr EncodingInfo kInfo[] = {
 static_assert(
     [] {
       for (const EncodingInfo& info : kInfo)
-        if (info.groups && (info.block_values != kGroupSize || info.block_bytes != group_bytes(info.nearest)))
-          return false;
+        if (info.groups && (info.block_values % kGroupSize != 0 || !is_quantized(info.nearest))) return false;
       return true;
     }(),
-    "encodings.def: blocks of another size cannot be taken over as groups");
+    "encodings.def: only blocks of whole groups can be taken over as groups");
 
 }  // namespace
 
@@ -124,8 +123,19 @@ void decode_blocks(Encoding encoding, const std::byte* bytes, int64_t blocks, fl
       break;
   }
   const EncodingInfo& info = encoding_info(encoding);
-  for (int64_t i = 0; i < blocks; ++i, p += info.block_bytes, out += info.block_values)
-    decode_ggml_block(encoding, p, out);
+  std::array<format::BlockGroup, kSuperBlock / kGroupSize> groups;
+  for (int64_t i = 0; i < blocks; ++i, p += info.block_bytes) {
+    take_ggml_block_apart(encoding, p, groups.data());
+    for (int64_t g = 0; g < info.block_values / kGroupSize; ++g, out += kGroupSize)
+      format::values_of(info.nearest, groups[static_cast<size_t>(g)], out);
+  }
+}
+
+void take_blocks_apart(Encoding encoding, const std::byte* bytes, int64_t blocks, format::BlockGroup* out) {
+  const auto* p = reinterpret_cast<const uint8_t*>(bytes);
+  const EncodingInfo& info = encoding_info(encoding);
+  for (int64_t i = 0; i < blocks; ++i, p += info.block_bytes, out += info.block_values / kGroupSize)
+    take_ggml_block_apart(encoding, p, out);
 }
 
 }  // namespace linnet::convert

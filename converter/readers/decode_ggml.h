@@ -7,7 +7,8 @@
 
 namespace linnet::convert {
 
-// Decodes one block of a block encoding (kQ4_0 and after) at `p` into its values at `y`.
-void decode_ggml_block(Encoding encoding, const uint8_t* p, float* y);
+// Takes one block of a block encoding (kQ4_0 and after) at `p` apart: block_values / 32 groups of its nearest
+// type.
+void take_ggml_block_apart(Encoding encoding, const uint8_t* p, format::BlockGroup* groups);
 
 }  // namespace linnet::convert

@@ -15,7 +15,7 @@ class CheckpointRows final : public RowSource {
     return checkpoint_.read_f32(tensor_, begin, count, out);
   }
   std::optional<DType> lossless() const override { return Checkpoint::lossless_dtype(tensor_); }
-  Result<void> read_groups(int64_t begin, int64_t count, std::byte* out) const override {
+  Result<void> read_groups(int64_t begin, int64_t count, format::BlockGroup* out) const override {
     return checkpoint_.read_groups(tensor_, begin, count, out);
   }
   std::optional<DType> stored() const override { return encoding_info(tensor_.encoding).nearest; }

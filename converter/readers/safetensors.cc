@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
-#include <map>
-#include <set>
 
 #include "converter/readers/json.h"
 #include "format/output_file.h"
@@ -12,8 +9,6 @@
 
 namespace linnet::convert {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr uint64_t kMostHeader = uint64_t{100} << 20;  // what the official library accepts
 constexpr size_t kMostRank = 8;
@@ -114,33 +109,6 @@ Result<void> check_no_holes(std::span<const TensorInfo> tensors, std::span<const
   return {};
 }
 
-// A file name of the index, which must lie beside it.
-bool is_plain_name(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." && fs::path(name).filename().string() == name;
-}
-
-Result<void> read_shards(const fs::path& folder, const fs::path& index, Checkpoint& checkpoint) {
-  LINNET_ASSIGN(Json json, read_json(index.string()));
-  const JsonRelease released(json);
-  const auto map = json.is_object() ? json.find("weight_map") : json.end();
-  if (map == json.end() || !map->is_object() || map->empty())
-    return fail(ErrorCode::kInvalidFile, strf("'{}' has no weight_map", index.string()));
-  std::set<std::string> files;
-  for (const auto& [tensor, file] : map->items()) {
-    if (!file.is_string() || !is_plain_name(file.get<std::string>()))
-      return fail(ErrorCode::kInvalidFile,
-                  strf("'{}': tensor '{}' is said to be in {}, expected a file of the same folder",
-                       index.string(), tensor, json_text(file, 200)));
-    files.insert(file.get<std::string>());
-  }
-  for (const std::string& file : files) LINNET_TRY(read_safetensors((folder / file).string(), checkpoint));
-  for (const auto& [tensor, file] : map->items())
-    if (!checkpoint.find(tensor))
-      return fail(ErrorCode::kInvalidFile, strf("'{}' lists tensor '{}' in {}, which does not have it",
-                                                index.string(), tensor, json_text(file, 200)));
-  return {};
-}
-
 }  // namespace
 
 Result<std::vector<TensorInfo>> parse_safetensors(std::span<const std::byte> file, const std::string& name) {
@@ -174,24 +142,6 @@ Result<void> read_safetensors(const std::string& path, Checkpoint& checkpoint) {
   LINNET_ASSIGN(format::MappedFile file, format::MappedFile::open(path));
   LINNET_ASSIGN(std::vector<TensorInfo> tensors, parse_safetensors(file.bytes(), path));
   return checkpoint.add_file(path, std::move(file), std::move(tensors));
-}
-
-Result<void> read_safetensors_folder(const std::string& path, const std::string& name,
-                                     Checkpoint& checkpoint) {
-  const fs::path folder(path);
-  const fs::path single = folder / (name + ".safetensors"),
-                 index = folder / (name + ".safetensors.index.json");
-  std::error_code ignored;
-  if (fs::exists(single, ignored)) return read_safetensors(single.string(), checkpoint);
-  if (fs::exists(index, ignored)) return read_shards(folder, index, checkpoint);
-  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"})
-    if (fs::exists(folder / pickle, ignored))
-      return fail(ErrorCode::kUnsupported,
-                  strf("'{}' has its weights in {}, a format that can run code when it is read: load it with "
-                       "transformers and save it with model.save_pretrained(folder, safe_serialization=True)",
-                       path, pickle));
-  return fail(ErrorCode::kNotFound, strf("'{}' has neither {} nor {}", path, single.filename().string(),
-                                         index.filename().string()));
 }
 
 Result<void> write_safetensors(const std::string& path, std::span<const OutputTensor> tensors,

@@ -15,11 +15,6 @@ namespace linnet::convert {
 // Adds a file's tensors to `checkpoint`. Errors: kNotFound, kIo, kInvalidFile (damaged, hostile),
 // kUnsupported (a dtype Linnet cannot read); all name file and tensor.
 Result<void> read_safetensors(const std::string& path, Checkpoint& checkpoint);
-// The weights of a Hugging Face folder: NAME.safetensors, or the shards of NAME.safetensors.index.json.
-// `name` is "model" for language models. Errors also: kNotFound with what was looked for; kUnsupported for
-// pytorch_model.bin, with the way to convert it; a shard or a listed tensor that is missing.
-Result<void> read_safetensors_folder(const std::string& folder, const std::string& name,
-                                     Checkpoint& checkpoint);
 // The tensors of a file in memory, spans of it; `name` is for messages. Public for fuzzing.
 Result<std::vector<TensorInfo>> parse_safetensors(std::span<const std::byte> file, const std::string& name);
 

@@ -46,9 +46,8 @@ DType QuantizePolicy::choose(const WeightPlan& weight) const {
   }
   // Codes of four bits that are rounded to other codes of four bits lose a quarter of the perplexity of a
   // small model (docs/performance.md, "Perplexity"); as they are they lose nothing and take half a bit more.
-  if (const auto stored = weight.rows->lossless(); stored && coarse &&
-                                                   code_bits(*stored) == code_bits(*asked_) &&
-                                                   has_minimum(*stored) && !has_minimum(*asked_))
+  if (const auto stored = weight.rows->lossless();
+      stored && coarse && code_bits(*stored) <= code_bits(*asked_))
     return *stored;
   // A matrix narrower than a group would be mostly padding.
   if (is_quantized(*asked_) && weight.rows->columns < kGroupSize) return DType::kF16;

@@ -1,7 +1,7 @@
 // Element types and the block formats of quantised weights, as runtime/core/dtypes.def lists them.
 //
-// A *group* is 32 consecutive inputs (columns) of one output row. Group size 32 is fixed: at 4 bits it is
-// clearly better than 128 and it is what GGUF's Q8_0, Q4_0 and Q4_1 use, so those import without loss.
+// A *group* is 32 consecutive inputs (columns) of one output row; some formats give each half of it, 16
+// inputs, a scale of its own.
 //
 // Included by the files that each instruction set's flags compile (backends/cpu): what they use of this at
 // run time would be compiled with those flags for everybody, so they use it in constant expressions only.
@@ -22,11 +22,56 @@ enum class DType : uint8_t {
 };
 inline constexpr int64_t kGroupSize = 32;
 
-// How a code of a block format is read.
-enum class CodeKind : uint8_t { kNone, kSigned, kUnsigned };
-// How the scale or the minimum of a group is stored; kNone: there is none.
-enum class FactorKind : uint8_t { kNone, kF16 };
-constexpr size_t factor_bits(FactorKind kind) { return kind == FactorKind::kF16 ? 16 : 0; }
+// How a code of a block format is read. kE2M1: four-bit floats (OCP FP4), in halves; kIq4: ggml's 16 levels.
+enum class CodeKind : uint8_t { kNone, kSigned, kUnsigned, kE2M1, kIq4 };
+constexpr bool is_table(CodeKind kind) { return kind == CodeKind::kE2M1 || kind == CodeKind::kIq4; }
+// What the 16 codes of a table stand for.
+inline constexpr int8_t kE2M1Steps[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+inline constexpr int8_t kIq4Steps[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                         1,    13,   25,  38,  53,  69,  89,  113};
+constexpr const int8_t (&steps_of_table(CodeKind kind))[16] {
+  return kind == CodeKind::kE2M1 ? kE2M1Steps : kIq4Steps;
+}
+
+// How the scale or the minimum of a group is stored; kNone: there is none. The kSuper kinds are integers that
+// multiply an f16 of the *super-block*, 256 values of a row (a minimum is taken away: -f16 * integer):
+// unsigned, or signed (of 6 bits, stored plus 32), or none (the f16 itself). kE8M0: a power of two, halved;
+// kE4M3: a float of 8 bits without a sign, halved (as the steps of kE2M1 are doubled).
+enum class FactorKind : uint8_t {
+  kNone,
+  kF16,
+  kSuper,
+  kSuper4,
+  kSuper6,
+  kSuperSigned6,
+  kSuperSigned8,
+  kE8M0,
+  kE4M3,
+};
+inline constexpr int64_t kSuperBlock = 256;
+constexpr bool is_super(FactorKind kind) {
+  return kind >= FactorKind::kSuper && kind <= FactorKind::kSuperSigned8;
+}
+// Bits of a group's own factor.
+constexpr size_t factor_bits(FactorKind kind) {
+  switch (kind) {
+    case FactorKind::kNone:
+    case FactorKind::kSuper:
+      return 0;
+    case FactorKind::kF16:
+      return 16;
+    case FactorKind::kSuper4:
+      return 4;
+    case FactorKind::kSuper6:
+    case FactorKind::kSuperSigned6:
+      return 6;
+    case FactorKind::kSuperSigned8:
+    case FactorKind::kE8M0:
+    case FactorKind::kE4M3:
+      return 8;
+  }
+  return 0;
+}
 
 // What a type can be asked for; DTypeInfo::uses has one bit for each.
 enum DTypeUse : uint8_t { kWeights = 1, kCaches = 2, kStates = 4 };
@@ -81,20 +126,29 @@ constexpr bool is_coarse(DType dtype) {
 constexpr size_t element_bytes(DType dtype) {
   return is_valid(dtype) && !is_quantized(dtype) ? info_of(dtype).bits / 8 : 0;
 }
-// Bytes of the scales, or of the minima, of 32 values of a row; 0 where there are none.
+// How often 32 values of a row have a scale of their own: 1, or 2 for groups of 16.
+constexpr size_t scales_of_32(DType dtype) {
+  return is_quantized(dtype) ? static_cast<size_t>(kGroupSize / info_of(dtype).group) : 0;
+}
+// How many f16 a row has for each super-block: the scale's and the minimum's.
+constexpr size_t super_halves(DType dtype) {
+  if (!is_quantized(dtype)) return 0;
+  return (is_super(info_of(dtype).scale) ? 1u : 0u) + (is_super(info_of(dtype).minimum) ? 1u : 0u);
+}
+// Bits of the scales and minima of 32 values of a row, besides what stands in the super-block.
+constexpr size_t factors_bits(DType dtype) {
+  if (!is_quantized(dtype)) return 0;
+  return scales_of_32(dtype) * (factor_bits(info_of(dtype).scale) + factor_bits(info_of(dtype).minimum));
+}
+// Bytes of the scale of a cache's group (q8), which lie before its codes.
 constexpr size_t scale_bytes(DType dtype) {
   if (!is_quantized(dtype)) return 0;
-  return static_cast<size_t>(kGroupSize / info_of(dtype).group) * factor_bits(info_of(dtype).scale) / 8;
+  return scales_of_32(dtype) * factor_bits(info_of(dtype).scale) / 8;
 }
-constexpr size_t minimum_bytes(DType dtype) {
-  if (!is_quantized(dtype)) return 0;
-  return static_cast<size_t>(kGroupSize / info_of(dtype).group) * factor_bits(info_of(dtype).minimum) / 8;
-}
-// Bytes of one row's group of 32 values: scales, minima, codes.
+// Bytes of one row's group of 32 values, without what stands in the super-block: scales, minima, codes.
 constexpr size_t group_bytes(DType dtype) {
   if (!is_valid(dtype)) return 0;
-  return scale_bytes(dtype) + minimum_bytes(dtype) +
-         info_of(dtype).bits * static_cast<size_t>(kGroupSize) / 8;
+  return (factors_bits(dtype) + info_of(dtype).bits * static_cast<size_t>(kGroupSize)) / 8;
 }
 
 // Types in the order of the table.
@@ -119,6 +173,7 @@ inline constexpr DTypeList kWeightTypes = types_used_as(kWeights),
 
 // IEEE binary16 and bfloat16, round to nearest even; NaN stays NaN.
 float f16_to_f32(uint16_t bits);
+constexpr bool f16_is_finite(uint16_t bits) { return (bits & 0x7C00u) != 0x7C00u; }
 uint16_t f32_to_f16(float value);
 inline float bf16_to_f32(uint16_t bits) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);

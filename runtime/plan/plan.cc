@@ -26,12 +26,36 @@ int64_t bounded_elements(const std::vector<fb::Dim>& shape, const std::vector<in
   return elements;
 }
 
+// What writes to a ring writes a row for each token of the run and no more: the ring has places for those,
+// and the position moves on by them.
+Result<void> check_ring_rows(const fb::NodeT& node, const fb::MethodT& method, const fb::ModelT& model,
+                             const Bounds& bounds) {
+  const std::vector<fb::Dim>& shape = method.values[static_cast<size_t>(node.inputs[0])]->shape;
+  const int tokens = graph::find_symbol(model, names::kTokens);
+  if (graph::find_symbol(model, names::kContext) < 0)
+    return fail(ErrorCode::kInvalidFile,
+                strf("node '{}' of method '{}' keeps keys and values, and the file has no symbol '{}' that "
+                     "bounds them: the file is damaged",
+                     node.name, method.name, names::kContext));
+  const auto is_tokens = [&](const fb::Dim& rows) {
+    if (graph::is_fixed(rows))
+      return rows.add() == (tokens < 0 ? 1 : bounds.symbols[static_cast<size_t>(tokens)]);
+    return rows.symbol() == tokens && rows.mul() == rows.div() && rows.add() == 0;
+  };
+  if (shape.size() == 2 && is_tokens(shape[0])) return {};
+  return fail(ErrorCode::kInvalidFile,
+              strf("node '{}' of method '{}' has {} rows for its keys and values, expected one for each "
+                   "token: the file is damaged",
+                   node.name, method.name, graph::shape_text(model, shape)));
+}
+
 Result<void> plan_states(const fb::ModelT& model, const Bounds& bounds, Plan& plan) {
   plan.states.resize(model.states.size());
   for (const auto& method : model.methods) {
     for (const auto& node : method->nodes) {
       const std::optional<Ring> ring = ring_of(*node, model, bounds);
       if (!ring) continue;
+      LINNET_TRY(check_ring_rows(*node, *method, model, bounds));
       for (const int state : node->states) {
         std::optional<Ring>& own = plan.states[static_cast<size_t>(state)].ring;
         if (own && *own != *ring)
@@ -153,7 +177,7 @@ std::optional<Ring> ring_of(const fb::NodeT& node, const fb::ModelT& model, cons
     const int symbol = graph::find_symbol(model, name);
     return symbol < 0 ? int64_t{1} : bounds.symbols[static_cast<size_t>(symbol)];
   };
-  const int64_t tokens = bound_of(names::kTokens), context = bound_of(names::kContext);
+  const int64_t tokens = bound_of(names::kTokens), context = std::max(tokens, bound_of(names::kContext));
   // Every token of a chunk is written before the first of them attends, so the ring holds a chunk more than
   // the window: the oldest token of the chunk still finds its whole window.
   const AttentionBounds& attention = bounds.attention;

@@ -30,8 +30,8 @@ TEST_CASE("every encoding reads back as the gguf package dequantizes it") {
   REQUIRE_MESSAGE(file, message(file));
   Checkpoint expected;
   REQUIRE(read_safetensors(golden("blocks.safetensors"), expected));
-  REQUIRE(expected.tensors().size() == 17);
-  CHECK(file->checkpoint().tensors().size() == 17);
+  REQUIRE(expected.tensors().size() == 20);
+  CHECK(file->checkpoint().tensors().size() == 20);
   for (const auto& [name, tensor] : expected.tensors()) {
     CAPTURE(name);
     const TensorInfo* found = file->checkpoint().find(name);
@@ -40,8 +40,8 @@ TEST_CASE("every encoding reads back as the gguf package dequantizes it") {
     const std::vector<float> want = values(expected, tensor), got = values(file->checkpoint(), *found);
     check_truth(name, want);
     CHECK(largest_magnitude(want) > 0.01);
-    // The same products in f32; the order of the sum with a minimum may round differently.
-    check_below(name, relative_difference(got, want), 1e-6);
+    // Bit for bit: the same products, and one sum where there is a minimum.
+    CHECK(got == want);
   }
 }
 
@@ -59,29 +59,38 @@ TEST_CASE("rows are read in any portion") {
   CHECK_FALSE(file->checkpoint().read_f32(tensor, -1, 1, row.data()));
 }
 
-TEST_CASE("groups of Q8_0, Q4_0 and Q4_1 pack into panels that hold the same values") {
+TEST_CASE("every block encoding packs into panels that hold the same values in as many bytes") {
   const auto file = Gguf::open(golden("blocks.gguf"));
   REQUIRE(file);
-  const std::pair<const char*, DType> cases[] = {
-      {"t.Q8_0", DType::kQ8}, {"t.Q4_0", DType::kQ4}, {"t.Q4_1", DType::kQ4A}};
-  for (const auto& [name, dtype] : cases) {
+  size_t seen = 0;
+  for (const auto& [name, tensor] : file->checkpoint().tensors()) {
     CAPTURE(name);
-    const TensorInfo& tensor = *file->checkpoint().find(name);
-    REQUIRE(Checkpoint::lossless_dtype(tensor) == dtype);
-    std::vector<std::byte> groups(tensor.bytes.size()), panel(format::panel_bytes(dtype, 512));
-    REQUIRE(file->checkpoint().read_groups(tensor, 0, 3, groups.data()));
-    format::pack_panel_from_groups(dtype, groups.data(), 3, 512, panel.data());
-    const std::vector<float> want = values(file->checkpoint(), tensor);
-    std::vector<float> row(512);
-    for (int64_t r = 0; r < 3; ++r) {
-      format::unpack_panel_row(dtype, panel.data(), r, 512, row.data());
-      CHECK(std::equal(row.begin(), row.end(), want.begin() + r * 512));
+    if (encoding_info(tensor.encoding).block_values == 1) {
+      CHECK_FALSE(Checkpoint::lossless_dtype(tensor));
+      std::vector<format::BlockGroup> none(64);
+      CHECK_FALSE(file->checkpoint().read_groups(tensor, 0, 1, none.data()));
+      continue;
     }
+    ++seen;
+    const auto dtype = Checkpoint::lossless_dtype(tensor);
+    REQUIRE(dtype);
+    const int64_t columns = tensor.columns(), rows = tensor.rows();
+    std::vector<format::BlockGroup> groups(static_cast<size_t>(rows * columns / 32));
+    std::vector<std::byte> panel(format::panel_bytes(*dtype, columns));
+    REQUIRE(file->checkpoint().read_groups(tensor, 0, rows, groups.data()));
+    format::pack_panel_from_groups(*dtype, groups.data(), rows, columns, panel.data());
+    const std::vector<float> want = values(file->checkpoint(), tensor);
+    std::vector<float> row(static_cast<size_t>(columns));
+    for (int64_t r = 0; r < rows; ++r) {
+      format::unpack_panel_row(*dtype, panel.data(), r, columns, row.data());
+      CHECK(std::equal(row.begin(), row.end(), want.begin() + r * columns));
+    }
+    // Bytes of a whole panel beside those of 16 such rows; ternary digits take two bits instead of 1.6.
+    const double source = static_cast<double>(tensor.bytes.size()) / static_cast<double>(rows) * 16;
+    const double most = tensor.encoding == Encoding::kTQ1_0 ? 1.23 : 1.02;
+    CHECK(static_cast<double>(panel.size()) <= most * source);
   }
-  const TensorInfo& other = *file->checkpoint().find("t.Q5_0");
-  CHECK_FALSE(Checkpoint::lossless_dtype(other));
-  std::vector<std::byte> groups(other.bytes.size());
-  CHECK_FALSE(file->checkpoint().read_groups(other, 0, 3, groups.data()));
+  CHECK(seen == 16);
 }
 
 TEST_CASE("metadata of every type") {

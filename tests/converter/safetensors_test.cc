@@ -1,4 +1,5 @@
 #include "converter/readers/safetensors.h"
+#include "converter/readers/weights_folder.h"
 
 #include <doctest/doctest.h>
 
@@ -115,7 +116,7 @@ TEST_CASE("shards are found through the index") {
   const auto read = [&](const std::string& index) {
     folder.write("model.safetensors.index.json", index);
     Checkpoint checkpoint;
-    const auto result = read_safetensors_folder(folder.path(), "model", checkpoint);
+    const auto result = read_weights_folder(folder.path(), "model", checkpoint);
     if (result) CHECK(checkpoint.tensors().size() == 2);
     return message(result);
   };
@@ -132,15 +133,12 @@ TEST_CASE("shards are found through the index") {
                  "tensor 'a' is in"));
 }
 
-TEST_CASE("a folder without safetensors says what it has") {
+TEST_CASE("a folder without weights says what was looked for") {
   const TempFolder folder;
   Checkpoint checkpoint;
-  CHECK(contains(message(read_safetensors_folder(folder.path(), "model", checkpoint)),
-                 "neither model.safetensors nor"));
-  folder.write("pytorch_model.bin", "x");
-  const auto pickle = read_safetensors_folder(folder.path(), "model", checkpoint);
-  CHECK(contains(message(pickle), "save_pretrained"));
-  CHECK(pickle.error().code == ErrorCode::kUnsupported);
+  const std::string nothing = message(read_weights_folder(folder.path(), "model", checkpoint));
+  CHECK(contains(nothing, "neither model.safetensors nor"));
+  CHECK(contains(nothing, "pytorch_model.bin"));
 }
 
 TEST_CASE("what is written is read back, and what cannot be written leaves nothing") {

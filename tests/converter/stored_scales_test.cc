@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "converter/readers/safetensors.h"
+#include "converter/readers/weights_folder.h"
 #include "tests/converter/files.h"
 
 using namespace linnet;
@@ -13,7 +14,7 @@ using namespace linnet::testing;
 
 TEST_CASE("FP8 and int8 weights are multiplied by their scales, whatever the scales cover") {
   Checkpoint stored, expected;
-  REQUIRE(read_safetensors_folder(golden("fp8"), "model", stored));
+  REQUIRE(read_weights_folder(golden("fp8"), "model", stored));
   REQUIRE(read_safetensors(golden("fp8_f32.safetensors"), expected));
   const auto config = read_json(golden("fp8/config.json"));
   REQUIRE(config);
@@ -38,7 +39,7 @@ TEST_CASE("FP8 and int8 weights are multiplied by their scales, whatever the sca
 
 TEST_CASE("scales are no weights") {
   Checkpoint stored;
-  REQUIRE(read_safetensors_folder(golden("fp8"), "model", stored));
+  REQUIRE(read_weights_folder(golden("fp8"), "model", stored));
   int weights = 0;
   for (const auto& [name, tensor] : stored.tensors()) weights += !is_stored_scale(stored, name);
   CHECK(weights == 6);

@@ -131,11 +131,12 @@ TEST_CASE("names and sizes") {
     CHECK((element_bytes(dtype) == 0) == is_quantized(dtype));
   }
   CHECK(dtype_name(static_cast<DType>(200)) == "?");
-  CHECK_FALSE(dtype_from_name("q5"));
+  CHECK_FALSE(dtype_from_name("q7"));
   CHECK_FALSE(dtype_from_name(""));
   CHECK(group_bytes(DType::kQ8) == 34);
   CHECK(group_bytes(DType::kQ4) == 18);
   CHECK(group_bytes(DType::kQ4A) == 20);
+  CHECK(group_bytes(DType::kMXFP4) == 17);
   CHECK(group_bytes(DType::kF32) == 128);
   CHECK(group_bytes(DType::kBF16) == 64);
 }

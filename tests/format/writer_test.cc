@@ -217,7 +217,7 @@ TEST_CASE("wrong calls are errors that stay") {
   wrong("cannot be stored: type q8",
         [&](ModelWriter& w) { return w.begin_weight("w", DType::kQ8, fb::Layout::RowMajor, {32}); });
   const auto no_rows = [](int64_t, int64_t, float*) -> Result<void> { return {}; };
-  const auto no_groups = [](int64_t, int64_t, std::byte*) -> Result<void> { return {}; };
+  const auto no_groups = [](int64_t, int64_t, BlockGroup*) -> Result<void> { return {}; };
   wrong("2 or 3 dimensions",
         [&](ModelWriter& w) { return w.pack_and_write_matrix("w", DType::kF32, {4}, no_rows); });
   wrong("2 or 3 dimensions",
@@ -284,12 +284,12 @@ TEST_CASE("experts are matrices one after another, from floats and from groups")
                                         }));
   // Every group of row r: scale 1, codes r % 16 in the low halves and 8 (zero) in the high ones.
   REQUIRE(writer->pack_and_write_groups("groups", DType::kQ4, {kExperts, kRows, kWidth},
-                                        [&](int64_t first, int64_t rows, std::byte* out) -> Result<void> {
-                                          for (int64_t g = 0; g < rows * 2; ++g, out += 18) {
-                                            const uint16_t one = 0x3C00;
-                                            std::memcpy(out, &one, 2);
-                                            const auto low = static_cast<int>((first + g / 2) % 16);
-                                            std::memset(out + 2, 0x80 | low, 16);
+                                        [&](int64_t first, int64_t rows, BlockGroup* out) -> Result<void> {
+                                          for (int64_t g = 0; g < rows * 2; ++g, ++out) {
+                                            out->scale = 0x3C00;
+                                            out->codes.fill(8);
+                                            const auto low = static_cast<uint8_t>((first + g / 2) % 16);
+                                            std::fill_n(out->codes.begin(), 16, low);
                                           }
                                           return {};
                                         }));

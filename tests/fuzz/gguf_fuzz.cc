@@ -27,7 +27,7 @@ void read_all_of(const Checkpoint& checkpoint) {
     if (rows > 0 && !checkpoint.read_f32(tensor, tensor.rows() - rows, rows, values.data())) std::abort();
     for (const float v : values) sum = sum + v;
     if (rows > 0 && Checkpoint::lossless_dtype(tensor)) {
-      std::vector<std::byte> groups(tensor.bytes.size());
+      std::vector<format::BlockGroup> groups(static_cast<size_t>(tensor.elements() / kGroupSize));
       if (!checkpoint.read_groups(tensor, 0, tensor.rows(), groups.data())) std::abort();
     }
   }

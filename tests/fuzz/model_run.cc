@@ -16,7 +16,7 @@ namespace linnet::fuzz {
 namespace {
 
 // More is slow and tests nothing else.
-constexpr size_t kMostMemory = size_t{16} << 20;
+constexpr size_t kMostMemory = size_t{4} << 20;
 constexpr size_t kMostNodes = 400;
 constexpr int64_t kTokens = 5;
 

@@ -33,20 +33,21 @@ TEST_CASE("activations round to the nearest of 255 levels and carry their sums")
       for (float& v : x) v = std::exp(3 * normal(random)) * (normal(random) < 0 ? -1.0f : 1.0f);
       const auto groups = quantize(target, x);
       for (size_t g = 0; g < groups.size(); ++g) {
-        int sum = 0;
+        int sum = 0, halves[2] = {};
         float largest = 0;
         for (size_t i = 0; i < 32; ++i) {
           const float v = g * 32 + i < k ? x[g * 32 + i] : 0.0f;
           largest = std::max(largest, std::abs(v));
           sum += groups[g].q[i];
+          halves[i / 16] += groups[g].q[i];
           // Half a step, and what the float products before the rounding may add to it.
           CHECK(std::abs(v - groups[g].d * static_cast<float>(groups[g].q[i])) <= 0.50005f * groups[g].d);
           CHECK(groups[g].q[i] >= -127);
         }
         CHECK(groups[g].d == largest / 127.0f);
         CHECK(groups[g].sum == groups[g].d * static_cast<float>(sum));
-        CHECK(groups[g].bias128 == -128 * sum);
         CHECK(groups[g].bias8 == -8 * sum);
+        for (size_t h = 0; h < 2; ++h) CHECK(groups[g].half_sum[h] == halves[h]);
       }
     }
 }

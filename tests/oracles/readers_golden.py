@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 SEED = 20250
 ENCODINGS = ['F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K',
-             'IQ4_NL', 'IQ4_XS', 'MXFP4']
+             'IQ4_NL', 'IQ4_XS', 'MXFP4', 'NVFP4', 'TQ1_0', 'TQ2_0']
 # Byte offsets of the f16 scales in a block of the encodings that gguf cannot quantize to.
 SCALES = {'Q2_K': (80, 82), 'Q3_K': (108,), 'Q4_K': (0, 2), 'Q5_K': (0, 2), 'Q6_K': (208,), 'IQ4_NL': (0,), 'IQ4_XS': (0,)}
 
@@ -35,6 +35,10 @@ def blocks(rng, name, rows, columns):
         return values.view(np.uint8)
     if name == 'F16':
         return values.astype(np.float16).view(np.uint8)
+    if name == 'NVFP4':  # gguf cannot quantize to it: random codes under every scale that is a number
+        data = rng.integers(0, 256, (rows * columns // 64, 36), dtype=np.uint8)
+        data[:, :4] %= 0x7F
+        return data.reshape(rows, -1)
     if name not in SCALES:
         return quants.quantize(values, kind)
     size, size_bytes = GGML_QUANT_SIZES[kind]

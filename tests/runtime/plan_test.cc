@@ -93,6 +93,10 @@ fb::ModelT one_layer(int window) {
   auto node = std::make_unique<fb::NodeT>();
   node->args.Set(std::move(args));
   node->states = {0, 1};
+  node->inputs = {0};
+  model.methods[0]->values.push_back(std::make_unique<fb::ValueT>());
+  model.methods[0]->values[0]->name = "queries";
+  model.methods[0]->values[0]->shape = {fb::Dim(0, 1, 1, 0), fb::Dim(-1, 1, 1, 64)};
   model.methods[0]->nodes.push_back(std::move(node));
   return model;
 }
@@ -122,6 +126,28 @@ TEST_CASE("the ring follows the attention mode") {
   REQUIRE(own);
   CHECK(own->sinks == 0);
   CHECK(own->window == 100);
+}
+
+TEST_CASE("keys and values are one row for each token, and bounded") {
+  const plan::Bounds bounds{{16, 5000}, {}, DType::kF32};
+  const auto refusal = [&](const fb::ModelT& model) {
+    const auto plan = plan::make_plan(model, bounds, no_scratch);
+    return plan ? std::string() : plan.error().message;
+  };
+  CHECK(refusal(one_layer(0)).empty());
+  for (const fb::Dim rows :
+       {fb::Dim(1, 1, 1, 0), fb::Dim(0, 2, 1, 0), fb::Dim(0, 1, 1, 3), fb::Dim(-1, 1, 1, 17)}) {
+    fb::ModelT model = one_layer(0);
+    model.methods[0]->values[0]->shape[0] = rows;
+    CHECK(refusal(model).find("expected one for each token") != std::string::npos);
+  }
+  fb::ModelT unbounded = one_layer(0);
+  unbounded.symbols[1]->name = "other";
+  CHECK(refusal(unbounded).find("no symbol 'context'") != std::string::npos);
+  // A context shorter than a chunk: the ring still holds the chunk.
+  const auto small = plan::make_plan(one_layer(0), {{16, 5}, {}, DType::kF32}, no_scratch);
+  REQUIRE(small);
+  CHECK(small->states[0].shape[0] == 16);
 }
 
 TEST_CASE("bounds that cannot be are refused with their numbers") {

@@ -28,11 +28,15 @@ float larger(float most, float a) { return a > most || isnan(a) ? a : most; }
 // At least the largest magnitude of the inputs [32 b, 32 b + 32) of a row, from its scales.
 #define LARGEST_WEIGHT(name, words, DTYPE)                                                      \
   float name(uint panel, uint r, uint b) {                                                      \
-    uint at = (panel * ((p.k + GROUP_INPUTS - 1u) / GROUP_INPUTS) + b) * BLOCK_WORDS(DTYPE);    \
-    float step = FACTOR(words, at, r);                                                          \
-    if (!HAS_MINIMUM(DTYPE)) return abs(step) * MOST_STEPS(DTYPE);                              \
-    float least = FACTOR(words, at + MINIMA_AT(DTYPE), r);                                      \
-    return larger(abs(least), abs(MOST_STEPS(DTYPE) * step + least));                           \
+    uint first = panel * panel_words(DTYPE, (p.k + GROUP_INPUTS - 1u) / GROUP_INPUTS);          \
+    float most = 0.0;                                                                           \
+    for (uint h = 0u; h < HALVES(DTYPE); ++h) {                                                 \
+      float step = SCALE_OF(words, DTYPE, first, b, r, h);                                      \
+      float least = LEAST_OF(words, DTYPE, first, b, r, h);                                     \
+      most = larger(most, HAS_MINIMUM(DTYPE) ? larger(abs(least), abs(float(MOST_STEPS(DTYPE)) * step + least)) \
+                                             : abs(step) * float(MOST_STEPS(DTYPE)));                  \
+    }                                                                                           \
+    return most;                                                                                \
   }
 LARGEST_WEIGHT(largest0, w0, DTYPE0)
 LARGEST_WEIGHT(largest1, w1, DTYPE1)

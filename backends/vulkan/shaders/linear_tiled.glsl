@@ -58,19 +58,26 @@ int dot_4x8(int a, int b, spirv_literal int packed_format);
 shared int inputs[8][ROW], weights[8][OUTPUTS];
 shared float input_step[ROW], input_sum[ROW], weight_step[OUTPUTS], weight_least[OUTPUTS];
 
-// Row r of a group of 32 inputs: x = step * integer + least.
+// Row r of a group of 32 inputs: x = step * integer + least. (Types with a scale for each half of a group do not come
+// here.)
+uint integers_of(uint t, uint codes) {
+  if (!IN_TABLE(t)) return codes;
+  uint word = 0u;
+  for (uint j = 0u; j < 4u; ++j) word |= (uint(int(step_of_code(t, codes >> 8u * j & 0xFFu))) & 0xFFu) << 8u * j;
+  return word;
+}
 #define LOAD_INTEGERS(name, words, DTYPE)                                                               \
   void name(uint panel, uint r, uint b, uint row) {                                                     \
-    uint at = (panel * ((p.k + GROUP_INPUTS - 1u) / GROUP_INPUTS) + b) * BLOCK_WORDS(DTYPE);            \
-    float step = FACTOR(words, at, r);                                                                  \
+    uint first = panel * panel_words(DTYPE, (p.k + GROUP_INPUTS - 1u) / GROUP_INPUTS);                  \
+    float step = SCALE_OF(words, DTYPE, first, b, r, 0u);                                               \
     weight_step[row] = step;                                                                            \
-    weight_least[row] = HAS_MINIMUM(DTYPE) ? FACTOR(words, at + MINIMA_AT(DTYPE), r)                    \
-                        : CODE_ZERO(DTYPE) != 0.0 ? -CODE_ZERO(DTYPE) * step : 0.0;                     \
-    at += CODES_AT(DTYPE) + r;                                                                          \
-    for (uint i = 0u; i < CODE_LINES(DTYPE); ++i) {                                                     \
-      uint word = words[at + i * PANEL_ROWS];                                                           \
-      for (uint h = 0u; h < CODE_PARTS(DTYPE); ++h)                                                     \
-        weights[FIRST_OF_PART(i, h) / 4u][row] = int(codes_in(DTYPE, word, h));                         \
+    weight_least[row] = HAS_MINIMUM(DTYPE) ? LEAST_OF(words, DTYPE, first, b, r, 0u)                    \
+                        : CODE_ZERO(DTYPE) != 0u ? -float(CODE_ZERO(DTYPE)) * step : 0.0;                     \
+    uint at = first + block_at(DTYPE, b) + CODES_AT(DTYPE) + r;                                         \
+    for (uint i = 0u; i < 8u; ++i) {                                                                    \
+      uint low = words[at + LOW_LINE(DTYPE, i) * PANEL_ROWS];                                           \
+      uint high = HAS_HIGH(DTYPE) ? words[at + HIGH_LINE(DTYPE, i) * PANEL_ROWS] : 0u;                  \
+      weights[i][row] = int(integers_of(DTYPE, codes_of(DTYPE, low, high, i)));                         \
     }                                                                                                   \
   }
 LOAD_INTEGERS(integers0, w0, DTYPE0)

@@ -18,19 +18,21 @@ void MATRIX_LOAD(uint panel, uint r, uint b, uint k, out float w[32]) {
       w[2u * i + 1u] = MATRIX_DTYPE == DTYPE_F16 ? half_to_float(word >> 16) : uintBitsToFloat(word & 0xFFFF0000u);
     }
   } else {
-    uint at = (panel * ((k + GROUP_INPUTS - 1u) / GROUP_INPUTS) + b) * BLOCK_WORDS(MATRIX_DTYPE);
-    float d = FACTOR(MATRIX_WORDS, at, r);
-    float m = HAS_MINIMUM(MATRIX_DTYPE) ? FACTOR(MATRIX_WORDS, at + MINIMA_AT(MATRIX_DTYPE), r) : 0.0;
-    at += CODES_AT(MATRIX_DTYPE) + r;
-    for (uint i = 0u; i < CODE_LINES(MATRIX_DTYPE); ++i) {
-      uint word = MATRIX_WORDS[at + i * PANEL_ROWS];
-      for (uint h = 0u; h < CODE_PARTS(MATRIX_DTYPE); ++h) {
-        uint codes = codes_in(MATRIX_DTYPE, word, h);
+    uint first = panel * panel_words(MATRIX_DTYPE, (k + GROUP_INPUTS - 1u) / GROUP_INPUTS);
+    uint at = first + block_at(MATRIX_DTYPE, b) + CODES_AT(MATRIX_DTYPE) + r;
+    for (uint h = 0u; h < HALVES(MATRIX_DTYPE); ++h) {
+      float d = SCALE_OF(MATRIX_WORDS, MATRIX_DTYPE, first, b, r, h);
+      float m = LEAST_OF(MATRIX_WORDS, MATRIX_DTYPE, first, b, r, h);
+      for (uint n = 0u; n < 8u / HALVES(MATRIX_DTYPE); ++n) {
+        uint i = h * 4u + n;
+        uint low = MATRIX_WORDS[at + LOW_LINE(MATRIX_DTYPE, i) * PANEL_ROWS];
+        uint high = HAS_HIGH(MATRIX_DTYPE) ? MATRIX_WORDS[at + HIGH_LINE(MATRIX_DTYPE, i) * PANEL_ROWS] : 0u;
+        uint codes = codes_of(MATRIX_DTYPE, low, high, i);
         for (uint j = 0u; j < 4u; ++j) {
           // Rounded twice, as the host does it.
           precise float a = d * steps_of(MATRIX_DTYPE, codes, j);
           precise float a_m = a + m;
-          w[FIRST_OF_PART(i, h) + j] = HAS_MINIMUM(MATRIX_DTYPE) ? a_m : a;
+          w[4u * i + j] = HAS_MINIMUM(MATRIX_DTYPE) ? a_m : a;
         }
       }
     }

@@ -15,11 +15,29 @@ vec4 quad_of_halves(uvec4 words, uint c) {
 }
 
 // Inputs come in units of eight, four to a group of 32: first_input to first_input + 3, and the four that begin
-// input_step later: with codes of 4 bits a word has inputs of both halves of its group. A unit is of CODE_BITS / 4 lines.
-#define UNIT_LINES(t) (CODE_BITS(t) / 4u)
+// input_step later: with codes of fewer than 8 bits a word has inputs of both halves of its group, and a unit has four of
+// each.
 uint units(uint k) { return (k + GROUP_INPUTS - 1u) / GROUP_INPUTS * 4u; }
-uint first_input(uint dtype, uint n) { return CODE_BITS(dtype) == 4u ? n / 4u * 32u + n % 4u * 4u : n * 8u; }
-uint input_step(uint dtype) { return CODE_BITS(dtype) == 4u ? 16u : 4u; }
+bool in_halves(uint dtype) { return IN_BLOCKS(dtype) && CODE_BITS(dtype) < 8u; }
+uint first_input(uint dtype, uint n) { return in_halves(dtype) ? n / 4u * 32u + n % 4u * 4u : n * 8u; }
+uint input_step(uint dtype) { return in_halves(dtype) ? 16u : 4u; }
+
+// Word `at` of words of four.
+#define WORD_OF(words, at) words[(at) / 4u][(at) % 4u]
+#define QUAD_NUMBERS(numbers, words, t, at, c, h) \
+  numbers(t, WORD_OF(words, (at) + LOW_FACTOR(t, c, h)), WORD_OF(words, (at) + HIGH_FACTOR(t, c)), c, h)
+#define QUAD_HALVES(words, at, c) quad_of_halves(words[(at) / 4u + (c) / 2u], c)
+// SCALE_OF and LEAST_OF of four rows.
+#define SCALE_QUAD(words, t, panel, b, c, h)                                                             \
+  ((FLOAT_SCALES(t)   ? uintBitsToFloat(words[(panel) / 4u + (c)])                                       \
+    : POWER_SCALES(t) ? vec4(1.0)                                                                        \
+                      : QUAD_HALVES(words, (panel) + SCALES_AT(t, b), c)) *                              \
+   (IN_NUMBERS(t) ? QUAD_NUMBERS(scale_numbers, words, t, (panel) + factors_at(t, b), c, h) : vec4(1.0)))
+#define LEAST_QUAD(words, t, panel, b, c, h)                                                             \
+  (!HAS_MINIMUM(t)  ? vec4(0.0)                                                                          \
+   : HALF_SCALES(t) ? QUAD_HALVES(words, (panel) + factors_at(t, b) + MINIMA_AT(t), c)                   \
+                    : -QUAD_HALVES(words, (panel) + head_at(t, b) + 8u, c) *                             \
+                          QUAD_NUMBERS(least_numbers, words, t, (panel) + factors_at(t, b), c, h))
 
 #endif
 
@@ -39,20 +57,24 @@ void MATRIX_LOAD(uint panel, uint c, uint n, uint k, out vec4 w[8]) {
       w[2u * i + 1u] = MATRIX_DTYPE == DTYPE_F16 ? halves(words >> 16) : uintBitsToFloat(words & 0xFFFF0000u);
     }
   } else {
-    uint at = (panel * (units(k) / 4u) + n / 4u) * (BLOCK_WORDS(MATRIX_DTYPE) / 4u);
-    vec4 d = quad_of_halves(MATRIX_WORDS[at + c / 2u], c), m = vec4(0.0);
-    if (HAS_MINIMUM(MATRIX_DTYPE)) m = quad_of_halves(MATRIX_WORDS[at + MINIMA_AT(MATRIX_DTYPE) / 4u + c / 2u], c);
-    at += CODES_AT(MATRIX_DTYPE) / 4u + n % 4u * UNIT_LINES(MATRIX_DTYPE) * (PANEL_ROWS / 4u) + c;
-    for (uint i = 0u; i < UNIT_LINES(MATRIX_DTYPE); ++i) {
-      uvec4 words = MATRIX_WORDS[at + i * (PANEL_ROWS / 4u)];
-      for (uint h = 0u; h < CODE_PARTS(MATRIX_DTYPE); ++h) {
-        uvec4 codes = codes_in(MATRIX_DTYPE, words, h);
-        for (uint j = 0u; j < 4u; ++j) {
-          // Rounded twice, as the host does it.
-          precise vec4 a = d * steps_of(MATRIX_DTYPE, codes, j);
-          precise vec4 a_m = a + m;
-          w[4u * (i + h) + j] = HAS_MINIMUM(MATRIX_DTYPE) ? a_m : a;
-        }
+    uint b = n / 4u, first = panel * panel_words(MATRIX_DTYPE, units(k) / 4u);
+    uint at = (first + block_at(MATRIX_DTYPE, b) + CODES_AT(MATRIX_DTYPE)) / 4u + c;
+    vec4 d = SCALE_QUAD(MATRIX_WORDS, MATRIX_DTYPE, first, b, c, 0u);
+    vec4 m = LEAST_QUAD(MATRIX_WORDS, MATRIX_DTYPE, first, b, c, 0u);
+    for (uint h = 0u; h < 2u; ++h) {
+      if (HALVES(MATRIX_DTYPE) == 2u && h == 1u) {
+        d = SCALE_QUAD(MATRIX_WORDS, MATRIX_DTYPE, first, b, c, 1u);
+        m = LEAST_QUAD(MATRIX_WORDS, MATRIX_DTYPE, first, b, c, 1u);
+      }
+      uint i = in_halves(MATRIX_DTYPE) ? n % 4u + 4u * h : n % 4u * 2u + h;
+      uvec4 low = MATRIX_WORDS[at + LOW_LINE(MATRIX_DTYPE, i) * (PANEL_ROWS / 4u)], high = uvec4(0u);
+      if (HAS_HIGH(MATRIX_DTYPE)) high = MATRIX_WORDS[at + HIGH_LINE(MATRIX_DTYPE, i) * (PANEL_ROWS / 4u)];
+      uvec4 codes = codes_of(MATRIX_DTYPE, low, high, i);
+      for (uint j = 0u; j < 4u; ++j) {
+        // Rounded twice, as the host does it.
+        precise vec4 a = d * steps_of(MATRIX_DTYPE, codes, j);
+        precise vec4 a_m = a + m;
+        w[4u * h + j] = HAS_MINIMUM(MATRIX_DTYPE) ? a_m : a;
       }
     }
   }
