@@ -7,14 +7,24 @@ namespace {
 
 class CheckpointTensors final : public TensorSet {
  public:
-  CheckpointTensors(std::shared_ptr<const Checkpoint> checkpoint, StoredScales scales, std::string origin)
-      : checkpoint_(std::move(checkpoint)), scales_(scales), origin_(std::move(origin)) {}
-  bool has(const std::string& name) const override { return checkpoint_->find(name) != nullptr; }
+  CheckpointTensors(std::shared_ptr<const Checkpoint> checkpoint, StoredScales scales, PackedWeights packed,
+                    std::string origin)
+      : checkpoint_(std::move(checkpoint)),
+        scales_(std::move(scales)),
+        packed_(std::move(packed)),
+        origin_(std::move(origin)) {}
+  bool has(const std::string& name) const override {
+    return packed_.matrices().contains(name) || (checkpoint_->find(name) && !packed_.is_part(name));
+  }
   std::vector<int64_t> shape(const std::string& name) const override {
+    if (const auto it = packed_.matrices().find(name); it != packed_.matrices().end())
+      return it->second.shape;
     const TensorInfo* tensor = checkpoint_->find(name);
     return tensor ? tensor->shape : std::vector<int64_t>{};
   }
   Result<Rows> rows(const std::string& name) const override {
+    if (const auto it = packed_.matrices().find(name); it != packed_.matrices().end())
+      return it->second.rows();
     const TensorInfo* tensor = checkpoint_->find(name);
     if (!tensor) return fail(ErrorCode::kNotFound, strf("'{}' has no tensor '{}'", origin_, name));
     return scaled_rows(*checkpoint_, *tensor, scales_);
@@ -22,7 +32,10 @@ class CheckpointTensors final : public TensorSet {
   std::vector<std::string> names() const override {
     std::vector<std::string> result;
     for (const auto& [name, tensor] : checkpoint_->tensors())
-      if (!is_stored_scale(*checkpoint_, name)) result.push_back(name);
+      if (!is_stored_scale(*checkpoint_, name) && !packed_.is_part(name) &&
+          !packed_.matrices().contains(name))
+        result.push_back(name);
+    for (const auto& [name, matrix] : packed_.matrices()) result.push_back(name);
     return result;
   }
   const std::string& origin() const override { return origin_; }
@@ -30,6 +43,7 @@ class CheckpointTensors final : public TensorSet {
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
   StoredScales scales_;
+  PackedWeights packed_;
   std::string origin_;
 };
 
@@ -56,8 +70,9 @@ class OverlayTensors final : public TensorSet {
 }  // namespace
 
 std::unique_ptr<TensorSet> checkpoint_tensors(std::shared_ptr<const Checkpoint> checkpoint,
-                                              StoredScales scales, std::string origin) {
-  return std::make_unique<CheckpointTensors>(std::move(checkpoint), scales, std::move(origin));
+                                              StoredScales scales, PackedWeights packed, std::string origin) {
+  return std::make_unique<CheckpointTensors>(std::move(checkpoint), std::move(scales), std::move(packed),
+                                             std::move(origin));
 }
 std::unique_ptr<TensorSet> overlay_tensors(std::unique_ptr<TensorSet> below,
                                            std::unique_ptr<TensorSet> above) {

@@ -33,7 +33,12 @@ Result<Source> open_folder(const fs::path& folder) {
   auto checkpoint = std::make_shared<Checkpoint>();
   LINNET_TRY(read_weights_folder(folder.string(), "model", *checkpoint));
   LINNET_TRY(refuse_quantised_tensors(*checkpoint, folder.string()));
-  source.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
+  LINNET_ASSIGN(PackedWeights packed, PackedWeights::find(*checkpoint, scales, folder.string()));
+  std::map<std::string, int> methods;
+  for (const auto& [name, matrix] : packed.matrices()) ++methods[matrix.method];
+  for (const auto& [method, count] : methods)
+    source.notes.push_back(strf("{} matrices in {}", count, method));
+  source.tensors = checkpoint_tensors(std::move(checkpoint), scales, std::move(packed), folder.string());
   LINNET_TRY(import_folder_text(folder.string(), source));
   LINNET_TRY(read_template_tokens(folder.string(), source));
   return source;

@@ -62,6 +62,9 @@ struct BlockCursor {
 
 // ---- codes ------------------------------------------------------------------------------------------------
 
+// On the lambdas of for_constants(): left to itself GCC keeps some as calls, and the sums in memory.
+#define LINNET_INLINE HWY_ATTR __attribute__((always_inline))
+
 // f<0>() ... f<Count - 1>(): loops whose index is a constant.
 template <size_t Count, size_t Index = 0, class Function>
 HWY_INLINE void for_constants(const Function& f) {

@@ -92,12 +92,12 @@ struct Block : BlockLayout<Type> {
   template <size_t Rows, size_t Panels>
   static HWY_INLINE void dot(const std::byte* w, size_t panel_stride, const ActivationGroup* const (&x)[Rows],
                              VI32 (&out)[At::kHalves][Panels][Rows]) {
-    for_constants<At::kHalves>([&]<size_t H>() HWY_ATTR {
+    for_constants<At::kHalves>([&]<size_t H>() LINNET_INLINE {
 #if LINNET_I8MM
       if constexpr (Rows > 1) {
         LINNET_FOR (p, Panels) {
           VI8 weight[kSteps];
-          for_constants<kSteps>([&]<size_t I>() HWY_ATTR {
+          for_constants<kSteps>([&]<size_t I>() LINNET_INLINE {
             weight[I] = hn::BitCast(DI8(), Steps::template load<H * kSteps + I>(w + p * panel_stride));
           });
           dot_row_pairs<H * kSteps, kSteps, Rows>(weight, x, out[H][p]);
@@ -121,7 +121,7 @@ struct Block : BlockLayout<Type> {
     ByteDot::Accumulator acc[Panels][Rows];
     LINNET_FOR (r, Rows)
       LINNET_FOR (p, Panels) acc[p][r] = ByteDot::begin(bias(*x[r], H));
-    for_constants<kSteps>([&]<size_t I>() HWY_ATTR {
+    for_constants<kSteps>([&]<size_t I>() LINNET_INLINE {
       ByteDot::Weight weight[Panels];
       LINNET_FOR (p, Panels)
         weight[p] =
@@ -143,11 +143,11 @@ struct Block : BlockLayout<Type> {
                                       const ActivationGroup* const (&x)[Rows], VI32 (&out)[Panels][Rows]) {
     LINNET_FOR (r, Rows)
       LINNET_FOR (p, Panels) out[p][r] = bias(*x[r], H);
-    for_constants<kSteps / kSafeSteps>([&]<size_t C>() HWY_ATTR {
+    for_constants<kSteps / kSafeSteps>([&]<size_t C>() LINNET_INLINE {
       UnsignedDot::Accumulator acc[Panels][Rows];
       LINNET_FOR (r, Rows)
         LINNET_FOR (p, Panels) acc[p][r] = UnsignedDot::begin(out[p][r]);
-      for_constants<kSafeSteps>([&]<size_t I>() HWY_ATTR {
+      for_constants<kSafeSteps>([&]<size_t I>() LINNET_INLINE {
         constexpr size_t kAt = H * kSteps + in_turn(C * kSafeSteps + I);
         VU8 weight[Panels];
         LINNET_FOR (p, Panels) weight[p] = Steps::template load<kAt>(w + p * panel_stride);

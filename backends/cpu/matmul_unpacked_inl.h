@@ -37,7 +37,7 @@ struct UnpackedGroup {
 
   HWY_INLINE void unpack(const BlockCursor<Block::kType>& w) {
     const std::byte* codes = w.block + Block::kCodes;
-    for_constants<8>([&]<size_t I>() HWY_ATTR {
+    for_constants<8>([&]<size_t I>() LINNET_INLINE {
       LINNET_FOR (s, kParts)
         hn::Store(Block::Steps::template load<I>(codes + s * kVectorBytes), DU8(),
                   weights[I] + s * kVectorBytes);
@@ -80,7 +80,7 @@ struct UnpackedGroup<Block, true> {
     const std::byte* codes = w.block + Block::kCodes;
     LINNET_FOR (s, kParts) {
       VI32 sum = hn::Zero(DI32());
-      for_constants<8>([&]<size_t I>() HWY_ATTR {
+      for_constants<8>([&]<size_t I>() LINNET_INLINE {
         const VI8 v = hn::BitCast(DI8(), Block::Steps::template load<I>(codes + s * kVectorBytes));
         const VU8 size = hn::BitCast(DU8(), hn::Abs(v)), mask = hn::BitCast(DU8(), hn::BroadcastSignBit(v));
         hn::Store(size, DU8(), magnitude[I] + s * kVectorBytes);
@@ -206,7 +206,7 @@ class UnpackedTile {
   template <size_t Rows>
   static HWY_INLINE void add_group(const Group& group, const ActivationGroup* const (&x)[Rows],
                                    VF32 (&sum)[Rows][kParts]) {
-    for_constants<Block::kHalves>([&]<size_t H>() HWY_ATTR {
+    for_constants<Block::kHalves>([&]<size_t H>() LINNET_INLINE {
       VI32 dots[kParts][Rows];
       group.template dot<H, Rows>(x, dots);
       LINNET_FOR (r, Rows)

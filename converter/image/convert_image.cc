@@ -78,7 +78,8 @@ Result<Component> open_component(const fs::path& folder, const std::string& over
   const char* name = has_weights(folder, "diffusion_pytorch_model") ? "diffusion_pytorch_model" : "model";
   LINNET_TRY(read_weights_folder(folder.string(), name, *checkpoint));
   LINNET_TRY(refuse_quantised_tensors(*checkpoint, folder.string()));
-  c.tensors = checkpoint_tensors(std::move(checkpoint), scales, folder.string());
+  LINNET_ASSIGN(PackedWeights packed, PackedWeights::find(*checkpoint, scales, folder.string()));
+  c.tensors = checkpoint_tensors(std::move(checkpoint), scales, std::move(packed), folder.string());
   if (overlay.empty()) return c;
   auto trained = std::make_shared<Checkpoint>();
   LINNET_TRY(read_safetensors(overlay, *trained));
@@ -99,8 +100,8 @@ Result<Component> open_component(const fs::path& folder, const std::string& over
     else
       c.config[key] = value;
   }
-  c.tensors =
-      overlay_tensors(std::move(c.tensors), checkpoint_tensors(std::move(trained), StoredScales{}, overlay));
+  c.tensors = overlay_tensors(
+      std::move(c.tensors), checkpoint_tensors(std::move(trained), StoredScales{}, PackedWeights(), overlay));
   return c;
 }
 

@@ -120,6 +120,13 @@ Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64
   return {};
 }
 
+Result<std::span<const std::byte>> Checkpoint::read_bytes(const TensorInfo& tensor, int64_t begin,
+                                                          int64_t count) const {
+  LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, begin, count));
+  forget_pages(bytes.size());
+  return bytes;
+}
+
 std::optional<DType> Checkpoint::lossless_dtype(const TensorInfo& tensor) {
   const EncodingInfo& info = encoding_info(tensor.encoding);
   return info.groups ? std::optional(info.nearest) : std::nullopt;

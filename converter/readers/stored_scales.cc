@@ -1,7 +1,6 @@
 #include "converter/readers/stored_scales.h"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <optional>
 #include <string_view>
@@ -18,6 +17,12 @@ constexpr int64_t kUsualBlock = 128;  // DeepSeek-V3's, which everyone took over
 bool holds_codes(const TensorInfo* tensor) {
   return tensor && (tensor->encoding == Encoding::kF8E4M3 || tensor->encoding == Encoding::kF8E5M2 ||
                     tensor->encoding == Encoding::kI8);
+}
+
+// "x.weight" -> "x.SCB".
+std::string row_maxima_name(const std::string& weight) {
+  constexpr std::string_view kEnd = ".weight";
+  return weight.ends_with(kEnd) ? weight.substr(0, weight.size() - kEnd.size()) + ".SCB" : std::string();
 }
 
 // How many of n rows (columns) share each of m scales.
@@ -120,10 +125,7 @@ Result<void> find_quantization(const Json& config, const std::string& path, cons
 }  // namespace
 
 Result<void> refuse_quantised_folder(const std::string& folder) {
-  static constexpr const char* kFiles[][2] = {{"quantize_config.json", "GPTQ (AutoGPTQ)"},
-                                              {"quant_config.json", "AWQ (AutoAWQ)"},
-                                              {"hf_quant_config.json", "NVIDIA ModelOpt"},
-                                              {"quant_strategy.json", "EXL2 or a mixed scheme"},
+  static constexpr const char* kFiles[][2] = {{"quant_strategy.json", "EXL2 or a mixed scheme"},
                                               {"qmap.json", "optimum-quanto"},
                                               {"quantization_map.json", "optimum-quanto"}};
   for (const auto& [file, method] : kFiles) {
@@ -143,14 +145,7 @@ Result<void> refuse_quantised_folder(const std::string& folder) {
 Result<void> refuse_quantised_tensors(const Checkpoint& checkpoint, const std::string& where) {
   // A matrix packed into integers, its scales beside it under the names each tool gives them.
   static constexpr const char* kMarks[][3] = {
-      {".qweight", ".qzeros", "GPTQ or AWQ"},
-      {".weight", ".biases", "MLX (mlx-lm)"},
-      {".weight", ".weight.absmax", "bitsandbytes (4 bits)"},
-      {".weight", ".weight.nested_absmax", "bitsandbytes (4 bits)"},
-      {".weight", ".SCB", "bitsandbytes (8 bits)"},
-      {".weight_packed", ".weight_shape", "compressed-tensors (packed)"},
-      {".q_weight", ".q_scale", "EXL2"},
-      {".W_q", ".meta", "HQQ"}};
+      {".weight", ".biases", "MLX (mlx-lm)"}, {".q_weight", ".q_scale", "EXL2"}, {".W_q", ".meta", "HQQ"}};
   for (const auto& [name, tensor] : checkpoint.tensors())
     for (const auto& [codes, mark, method] : kMarks)
       if (name.ends_with(mark) &&
@@ -178,12 +173,36 @@ Result<StoredScales> read_stored_scales(const Json& config, const std::string& w
     return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
   };
   const std::string method = text(*it, "quant_method"), format = text(*it, "format");
-  constexpr std::array<std::string_view, 3> kMethods = {"fp8", "fbgemm_fp8", "compressed-tensors"};
-  constexpr std::array<std::string_view, 5> kFormats = {"", "dense", "float-quantized", "int-quantized",
-                                                        "naive-quantized"};
-  const bool known = (method.empty() && it->contains("weight_block_size")) ||
-                     std::count(kMethods.begin(), kMethods.end(), method) > 0;
-  if (!known || std::count(kFormats.begin(), kFormats.end(), format) == 0)
+  constexpr std::string_view kMethods[] = {"fp8", "fbgemm_fp8",   "compressed-tensors", "modelopt", "gptq",
+                                           "awq", "bitsandbytes", "fp_quant",           "mxfp4"};
+  constexpr std::string_view kFormats[] = {"",
+                                           "dense",
+                                           "float-quantized",
+                                           "int-quantized",
+                                           "naive-quantized",
+                                           "pack-quantized",
+                                           "nvfp4-pack-quantized",
+                                           "mxfp4-pack-quantized",
+                                           "mxfp8-quantized",
+                                           "mixed-precision"};
+  const auto among = [](const auto& list, std::string_view what) {
+    return std::find(std::begin(list), std::end(list), what) != std::end(list);
+  };
+  const bool known = (method.empty() && it->contains("weight_block_size")) || among(kMethods, method);
+  // AWQ's other packings lie in the same tensors.
+  const std::string version = text(*it, "version");
+  if (method == "awq" && !version.empty() && version != "gemm")
+    return fail(
+        ErrorCode::kUnsupported,
+        strf("'{}' says the weights are packed by AWQ for '{}': Linnet reads 'gemm'", where, version));
+  const auto number = [&](const char* key) {
+    return it->contains(key) ? integer_of((*it)[key], 1, 1 << 20).value_or(0) : 0;
+  };
+  stored.bits = number("bits");
+  stored.group_size = number("group_size");
+  stored.zeros_as_stored = text(*it, "checkpoint_format") == "gptq_v2";
+  stored.forward_dtype = text(*it, "forward_dtype");
+  if (!known || (method == "compressed-tensors" && !among(kFormats, format)))
     return fail(
         ErrorCode::kUnsupported,
         strf("'{}' says the weights are stored by '{}'{}, which Linnet cannot read: convert the model's "
@@ -204,6 +223,8 @@ bool is_stored_scale(const Checkpoint& checkpoint, const std::string& name) {
   const auto without = [&](std::string_view end) { return name.substr(0, name.size() - end.size()); };
   for (const std::string_view end : {"_scale_inv", "_scale"})
     if (name.ends_with(end) && holds_codes(checkpoint.find(without(end)))) return true;
+  for (const std::string_view end : {".SCB", ".weight_format"})
+    if (name.ends_with(end) && holds_codes(checkpoint.find(without(end) + ".weight"))) return true;
   // Of activations and caches, which Linnet computes in float.
   for (const std::string_view end : {".input_scale", ".output_scale"})
     if (name.ends_with(end) && holds_codes(checkpoint.find(without(end) + ".weight"))) return true;
@@ -218,7 +239,16 @@ Result<Rows> scaled_rows(const Checkpoint& checkpoint, const TensorInfo& tensor,
   if (!holds_codes(&tensor)) return codes;
   const TensorInfo* scale = checkpoint.find(tensor.name + "_scale_inv");
   if (!scale) scale = checkpoint.find(tensor.name + "_scale");
+  // bitsandbytes: one for each row, for codes up to 127.
+  const TensorInfo* rows127 = scale ? nullptr : checkpoint.find(row_maxima_name(tensor.name));
+  if (rows127) scale = rows127;
   if (!scale) return codes;
+  // Bytes are powers of two (OCP microscaling).
+  TensorInfo powers = *scale;
+  if (scale->encoding == Encoding::kU8) {
+    powers.encoding = Encoding::kF8E8M0;
+    scale = &powers;
+  }
   const auto grid = fit(tensor, *scale, stored);
   if (!grid)
     return fail(ErrorCode::kInvalidFile,
@@ -226,6 +256,8 @@ Result<Rows> scaled_rows(const Checkpoint& checkpoint, const TensorInfo& tensor,
                      scale->name, shape_name(scale->shape), tensor.name, shape_name(tensor.shape)));
   std::vector<float> scales(static_cast<size_t>(scale->elements()));
   LINNET_TRY(checkpoint.read_f32(*scale, 0, scale->rows(), scales.data()));
+  for (float& s : scales)
+    if (rows127) s /= 127;
   return std::make_shared<ScaledRows>(std::move(codes), *grid, std::move(scales));
 }
 

@@ -1,4 +1,5 @@
-// Checkpoints published in 8 bits: weights as FP8 or int8 codes, their scales in tensors beside them.
+// What config.json says about quantised weights, and weights as FP8 or int8 codes whose scales lie in tensors
+// beside them (packed codes: packed_weights.h).
 #pragma once
 
 #include "converter/architectures/row_source.h"
@@ -10,10 +11,13 @@ namespace linnet::convert {
 // What config.json says about how its weights are stored.
 struct StoredScales {
   int64_t block_rows = 0, block_columns = 0;  // one scale for so many; 0: not said
+  int64_t bits = 0, group_size = 0;           // of integers in groups; 0: not said
+  bool zeros_as_stored = false;               // GPTQ: zero points are not stored less one (gptq_v2)
+  std::string forward_dtype = {};                  // FP-Quant: "mxfp4" or "nvfp4"
 };
 // Reads quantization_config (also `quantization` and compression_config), wherever it stands in `config`.
-// Errors: kUnsupported for a scheme whose weights Linnet cannot read (gptq, awq, bitsandbytes, MLX, ...), by
-// name. `where` is the file, for messages.
+// Errors: kUnsupported for a scheme whose weights Linnet cannot read (MLX, torchao, ...), by name. `where` is
+// the file, for messages.
 Result<StoredScales> read_stored_scales(const Json& config, const std::string& where);
 
 // Refuse by name what config.json does not tell: files that quantisers leave in a folder, and packed tensors.

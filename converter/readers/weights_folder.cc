@@ -49,8 +49,9 @@ Result<void> read_shards(const fs::path& folder, const fs::path& index, ReadFile
 Result<void> read_weights_folder(const std::string& path, const std::string& name, Checkpoint& checkpoint) {
   const fs::path folder(path);
   // In this order: a folder often has both forms of the same weights.
-  const std::pair<std::string, ReadFile> forms[] = {{name + ".safetensors", &read_safetensors},
-                                                    {"pytorch_" + name + ".bin", &read_torch}};
+  const std::pair<std::string, ReadFile> forms[] = {
+      {name + ".safetensors", &read_safetensors},
+      {name == "model" ? "pytorch_model.bin" : name + ".bin", &read_torch}};
   std::error_code ignored;
   std::string looked_for;
   for (const auto& [file, read] : forms) {

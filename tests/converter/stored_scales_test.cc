@@ -90,11 +90,14 @@ TEST_CASE("schemes that cannot be read are refused by name") {
       refusal(
           R"({"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}})") ==
       "");
-  CHECK(contains(refusal(R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})"), "'gptq'"));
+  CHECK(refusal(R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})") == "");
+  CHECK(refusal(R"({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}})") == "");
+  CHECK(contains(refusal(R"({"quantization_config": {"quant_method": "torchao"}})"), "'torchao'"));
+  CHECK(
+      contains(refusal(R"({"quantization_config": {"quant_method": "awq", "version": "gemv"}})"), "'gemv'"));
   CHECK(contains(
-      refusal(
-          R"({"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}})"),
-      "'pack-quantized'"));
+      refusal(R"({"quantization_config": {"quant_method": "compressed-tensors", "format": "marlin-24"}})"),
+      "'marlin-24'"));
   CHECK(
       contains(refusal(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [0, 128]}})"),
                "weight_block_size is [0,128]"));

@@ -78,7 +78,7 @@ void check_case(const Json& entry, const Json& models, Count& count) {
   }
 }
 
-void check_folder(const std::string& folder) {
+void check_options_of(const std::string& folder) {
   const Json models = Json::parse(text::read_bytes(folder + "/models.json"));
   std::ifstream lines(folder + "/cases.jsonl");
   REQUIRE(lines);
@@ -218,10 +218,10 @@ void check_fields(const std::string& part, const Json& sample, const std::set<st
 
 }  // namespace
 
-TEST_CASE("random options give the library's ids and texts") { check_folder(LINNET_GOLDEN "/text/options"); }
+TEST_CASE("random options give the library's ids and texts") { check_options_of(LINNET_GOLDEN "/text/options"); }
 
 TEST_CASE("another folder of random options does") {
-  if (const char* folder = std::getenv("LINNET_TEXT_OPTIONS")) check_folder(folder);
+  if (const char* folder = std::getenv("LINNET_TEXT_OPTIONS")) check_options_of(folder);
 }
 
 TEST_CASE("every field of the library's schema is honoured or refused by name") {

@@ -164,6 +164,11 @@ void check_both_ways(const OpCase& op, double scale, const char* ability,
   if (std::ranges::count(with(true)->device().abilities, ability) > 0) CHECK(none.outputs != all.outputs);
 }
 
+// One of each kind that the shaders tell apart (every type runs in linear_test and logits_test): pipelines
+// take most of this file's time.
+constexpr DType kKindsOfTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8,
+                                   DType::kQ4A, DType::kQ6K, DType::kIQ4XS};
+
 }  // namespace
 
 TEST_CASE(
@@ -172,7 +177,7 @@ TEST_CASE(
   if (!with(false)) return;
   const bool integers = std::ranges::count(with(true)->device().abilities, "integer_dot") > 0;
   if (!integers) skipped("the Vulkan device lacks integer_dot");
-  for (const DType dtype : kWeightTypes)
+  for (const DType dtype : kKindsOfTypes)
     for (const int64_t tokens : {15, 16, 32, 33, 70}) {
       CAPTURE(dtype_name(dtype));
       CAPTURE(tokens);
@@ -241,7 +246,7 @@ TEST_CASE("gates and residuals in tiles, matrices of different types") {
 
 TEST_CASE("matrix units: rows of any magnitude, beyond what f16 holds") {
   if (!with_units()) return;
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kKindsOfTypes) {
     if (dtype != DType::kF16 && !is_quantized(dtype)) continue;  // those that matrix units take
     CAPTURE(dtype_name(dtype));
     // Each row by itself: its outputs are held to its own magnitude.
@@ -294,9 +299,9 @@ TEST_CASE("what is not finite stays so with integers and f16, and only in its ro
   }
 }
 
-TEST_CASE("products of few tokens: slices added up by subgroups and without them, every type") {
+TEST_CASE("products of few tokens: slices added up by subgroups and without them, every kind of type") {
   if (!with(false)) return;
-  for (const DType dtype : kWeightTypes)
+  for (const DType dtype : kKindsOfTypes)
     for (const int64_t tokens : {1, 3, 11})
       for (const bool whole : {false, true}) {
         CAPTURE(dtype_name(dtype));
