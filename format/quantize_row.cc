@@ -59,8 +59,7 @@ class Codes {
   uint8_t nearest(float steps) const {
     // Clamped as a float first: a subnormal f16 scale can be far below the exact one.
     const float t = std::clamp(steps, -1000.0f, 1000.0f);
-    if (!is_table(kind_))
-      return static_cast<uint8_t>(std::clamp(round_to_int(t) + zero_, low_, high_));
+    if (!is_table(kind_)) return static_cast<uint8_t>(std::clamp(round_to_int(t) + zero_, low_, high_));
     size_t at = 0;
     for (size_t i = 1; i < 16; ++i) at += 2 * t > step(order_[i - 1]) + step(order_[i]) ? 1 : 0;
     return order_[at];
@@ -79,8 +78,8 @@ struct Fit {
   float error = std::numeric_limits<float>::infinity();
 };
 
-// (Here and below codes are passed by value where bytes are written: a reference would be read again after each.)
-// Codes of `x` at a scale and a minimum; returns the squared error.
+// (Here and below codes are passed by value where bytes are written: a reference would be read again after
+// each.) Codes of `x` at a scale and a minimum; returns the squared error.
 float round_codes(const Codes codes, std::span<const float> x, float scale, float minimum, uint8_t* out) {
   const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
   float error = 0;
@@ -125,7 +124,8 @@ Fit fit_scale(const Codes& codes, std::span<const float> x) {
   return best;
 }
 
-// With a minimum that is not above 0: the range of the values, or somewhat less, each fitted by least squares.
+// With a minimum that is not above 0: the range of the values, or somewhat less, each fitted by least
+// squares.
 Fit fit_range(const Codes& codes, std::span<const float> x) {
   float low = std::min(0.0f, x[0]), high = x[0];
   for (const float v : x) low = std::min(low, v), high = std::max(high, v);
@@ -312,7 +312,8 @@ void round_factors(DType dtype, const Codes& codes, const float* x, size_t size,
 // `x`: up to 256 values, padded with zeros to whole groups.
 void quantize_super(DType dtype, const Codes& codes, const float* x, size_t groups, BlockGroup* out) {
   const DTypeInfo& info = info_of(dtype);
-  const auto size = info.scale == FactorKind::kSuper ? groups * kGroupValues : static_cast<size_t>(info.group);
+  const auto size =
+      info.scale == FactorKind::kSuper ? groups * kGroupValues : static_cast<size_t>(info.group);
   const size_t parts = groups * kGroupValues / size;
   std::vector<Fit> fits(parts);
   std::vector<float> scales(parts), minima(parts);

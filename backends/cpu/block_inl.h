@@ -10,13 +10,13 @@
 namespace linnet::cpu {
 namespace {
 
-// Where the parts of a panel lie. (The functions of panel_layout.h are for constants alone: one that was compiled
-// with this file's flags could come to serve everybody.)
+// Where the parts of a panel lie. (The functions of panel_layout.h are for constants alone: one that was
+// compiled with this file's flags could come to serve everybody.)
 template <DType Type>
 struct BlockLayout {
   static constexpr DTypeInfo kInfo = info_of(Type);
-  static constexpr size_t kMinima = format::panel_block(Type).minima, kCodes = format::panel_block(Type).codes,
-                          kBytes = format::panel_block(Type).bytes;
+  static constexpr size_t kMinima = format::panel_block(Type).minima,
+                          kCodes = format::panel_block(Type).codes, kBytes = format::panel_block(Type).bytes;
   static constexpr size_t kHeadBytes = format::panel_head_bytes(Type);
   static constexpr size_t kHeadHalves = format::head_halves_bytes(Type);
   static constexpr size_t kFactorBytes = format::panel_factor_bytes(Type);
@@ -77,7 +77,8 @@ HWY_INLINE void for_constants(const Function& f) {
 // The bits Mask << From of every byte, moved to Mask << To.
 template <size_t From, size_t To, uint8_t Mask>
 HWY_INLINE VU8 move_bits(VU8 v) {
-  const hn::RepartitionToWide<DU8> d16;  // there are no shifts of bytes; what comes from the next one is masked out
+  const hn::RepartitionToWide<DU8>
+      d16;  // there are no shifts of bytes; what comes from the next one is masked out
   if constexpr (From > To) v = hn::BitCast(DU8(), hn::ShiftRight<From - To>(hn::BitCast(d16, v)));
   if constexpr (From < To) v = hn::BitCast(DU8(), hn::ShiftLeft<To - From>(hn::BitCast(d16, v)));
   return hn::And(v, hn::Set(DU8(), static_cast<uint8_t>(Mask << To)));
@@ -174,7 +175,8 @@ HWY_INLINE VI32 row_pairs_of_bits(const std::byte* p, size_t s) {
   return hn::And(hn::BitCast(DI32(), moved), hn::Set(DI32(), 3));
 }
 
-// What a block has for the rows of part s: `head` and `block` are a BlockCursor's head and factors, half 0 or 1.
+// What a block has for the rows of part s: `head` and `block` are a BlockCursor's head and factors, half 0
+// or 1.
 template <DType Type>
 struct BlockFactors {
   using At = BlockLayout<Type>;
@@ -185,7 +187,8 @@ struct BlockFactors {
     if constexpr (kScale == FactorKind::kF16) {
       return load_halfs(block + halfs);
     } else if constexpr (kScale == FactorKind::kE8M0) {
-      // The bits of a float, 2^(e - 127), halved; 255 becomes an infinity, what would be subnormal may be taken as zero.
+      // The bits of a float, 2^(e - 127), halved; 255 becomes an infinity, what would be subnormal may be
+      // taken as zero.
       const VF32 power = hn::BitCast(DF32(), hn::ShiftLeft<23>(row_bytes(block, s)));
       return hn::Mul(power, hn::Set(DF32(), 0.5f));
     } else if constexpr (kScale == FactorKind::kE4M3) {

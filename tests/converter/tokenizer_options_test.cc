@@ -218,7 +218,9 @@ void check_fields(const std::string& part, const Json& sample, const std::set<st
 
 }  // namespace
 
-TEST_CASE("random options give the library's ids and texts") { check_options_of(LINNET_GOLDEN "/text/options"); }
+TEST_CASE("random options give the library's ids and texts") {
+  check_options_of(LINNET_GOLDEN "/text/options");
+}
 
 TEST_CASE("another folder of random options does") {
   if (const char* folder = std::getenv("LINNET_TEXT_OPTIONS")) check_options_of(folder);
