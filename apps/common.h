@@ -33,6 +33,7 @@ void add_run(CommandLine& line);
 void add_inspect(CommandLine& line);
 void add_bench(CommandLine& line);
 void add_convert(CommandLine& line);
+void add_eval(CommandLine& line);
 void add_image(CommandLine& line);
 
 // Backends by name (backends/registry), with progress shown while weights go to a device. Errors:

@@ -23,7 +23,7 @@ namespace {
 
 struct ConvertArguments {
   convert::ConvertOptions convert;
-  std::vector<std::string> keep;
+  std::vector<std::string> sources, keep;
   bool no_self_test = false, force = false, verbose = false;
 };
 
@@ -43,14 +43,15 @@ Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<
 
 // What can be known to be wrong before any work.
 Result<void> check_paths(const ConvertArguments& options) {
-  const std::string& source = options.convert.source;
   const std::string& output = options.convert.output;
   std::error_code error;
-  if (access(source.c_str(), R_OK) != 0)
-    return fail(ErrorCode::kNotFound,
-                strf("cannot read the checkpoint '{}': {}", source, std::strerror(errno)));
-  if (std::filesystem::equivalent(source, output, error))
-    return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
+  for (const std::string& source : options.sources) {
+    if (access(source.c_str(), R_OK) != 0)
+      return fail(ErrorCode::kNotFound,
+                  strf("cannot read the checkpoint '{}': {}", source, std::strerror(errno)));
+    if (std::filesystem::equivalent(source, output, error))
+      return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
+  }
   return format::check_output(output, {.replace = options.force});
 }
 
@@ -76,6 +77,8 @@ int run(ConvertArguments options) {
   if (!keep) return complain(keep.error());
   if (auto checked = check_paths(options); !checked) return complain_input(checked.error());
   convert::ConvertOptions& convert = options.convert;
+  convert.source = options.sources.front();
+  convert.others.assign(options.sources.begin() + 1, options.sources.end());
   convert.keep = std::move(*keep);
   convert.replace = options.force;
   convert.self_test = !options.no_self_test;
@@ -108,8 +111,10 @@ void add_convert(CommandLine& line) {
   Command command = line.command(
       "convert", "Turn a checkpoint (Hugging Face or diffusers folder, GGUF file) into a Linnet file");
   command
-      .option("SOURCE", options->convert.source,
-              "a folder with config.json (or model_index.json) and safetensors, or a .gguf file")
+      .option(
+          "SOURCE", options->sources,
+          "a folder with config.json (or model_index.json) and its weights, or a .gguf file; several with "
+          "--combine")
       .required();
   command.option("-o,--output", options->convert.output, "the Linnet file to write").required();
   std::vector<std::string> precisions = names_of(kWeightTypes);
@@ -128,6 +133,10 @@ void add_convert(CommandLine& line) {
       .one_of({"liger", "lolcats", "window"});
   command.option("--lora", options->convert.lora,
                  "folder of an adapter (PEFT's, or one of models/), merged before quantising");
+  command.option("--combine", options->convert.combine,
+                 "add up several checkpoints: a coefficient for each (1.9,-1.4,0.5), or a JSON file with a "
+                 "list, or with "
+                 "lists by pattern of tensors");
   command.option("--linear-attention", options->convert.linear_attention,
                  "trained linear attention (safetensors) that takes the place of a DiT's or PixArt's own");
   command.option("--chat-template", options->convert.chat_template,

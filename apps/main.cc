@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
     app::add_inspect(line);
     app::add_bench(line);
     app::add_convert(line);
+    app::add_eval(line);
     const int code = line.run(argc, argv);
     if (code == app::kOk)
       if (auto written = app::flush_stdout(); !written) return app::complain(written.error());

@@ -1,6 +1,7 @@
 #include "converter/convert.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -11,6 +12,7 @@
 #include "converter/self_test.h"
 #include "converter/source.h"
 #include "converter/template_facts.h"
+#include "converter/transforms/combine.h"
 #include "converter/transforms/linearize.h"
 #include "converter/transforms/quantize.h"
 #include "converter/write_weights.h"
@@ -24,6 +26,10 @@
 
 namespace linnet::convert {
 namespace {
+
+// A KL divergence, nats a token, above which answers are another model's: q4 of SmolLM2-135M, the least that
+// its users call good, has 0.3 (docs/performance.md).
+constexpr double kTellingKl = 0.5;
 
 // Some buffers are saved although no computation reads them.
 bool harmless(const std::string& name) {
@@ -81,11 +87,44 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   if (!(comparison.mean_kl < 1e6))  // NaN too
     return fail(ErrorCode::kNumeric,
                 strf("the self test of '{}' gave logits that are not finite", options.output));
+  if (comparison.mean_kl > kTellingKl && options.warn)
+    options.warn(strf(
+        "the file answers otherwise than the checkpoint: KL divergence {} nats a token, where {} is much: "
+        "keep more bits (--quantize q6k or q8, or --keep for single tensors)",
+        std::round(1000 * comparison.mean_kl) / 1000, kTellingKl));
   if (options.progress) options.progress("self test", 1, 1);
   return {};
 }
 
+// Puts the combination of its own tensors and the other checkpoints' in the place of the source's.
+Result<void> combine(const ConvertOptions& options, Source& source) {
+  LINNET_ASSIGN(Coefficients coefficients, read_coefficients(options.combine, 1 + options.others.size()));
+  std::vector<std::unique_ptr<TensorSet>> sets;
+  sets.push_back(std::move(source.tensors));
+  const std::string type = source.config.value("model_type", "");
+  for (const std::string& path : options.others) {
+    LINNET_ASSIGN(Source other, open_source(path));
+    if (const std::string own = other.config.value("model_type", ""); own != type)
+      return fail(ErrorCode::kInvalidArgument,
+                  strf("'{}' is a {} and '{}' a {}: only checkpoints of one model are combined",
+                       options.source, type, path, own));
+    sets.push_back(std::move(other.tensors));
+  }
+  double sum = 0;
+  for (const double c : coefficients.front().second) sum += c;
+  source.notes.push_back(strf("{} checkpoints combined; the coefficients sum to {}", sets.size(), sum));
+  LINNET_ASSIGN(source.tensors, combined_tensors(std::move(sets), std::move(coefficients)));
+  return {};
+}
+
 Result<ConvertReport> convert_checked(const ConvertOptions& options) {
+  if (options.combine.empty() != options.others.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                options.combine.empty()
+                    ? "several checkpoints were given: --combine says how they are added up"
+                    : "--combine needs several checkpoints, and one was given");
+  if (!options.combine.empty() && is_image_folder(options.source))
+    return fail(ErrorCode::kUnsupported, "--combine takes language models; image folders are not combined");
   if (is_image_folder(options.source)) return convert_image(options);
   if (!options.linear_attention.empty())
     return fail(
@@ -96,6 +135,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
     LINNET_ASSIGN(source.chat_template, read_text(options.chat_template, 1 << 20));
   }
   LINNET_TRY(check_chat_template(source, options.source));
+  if (!options.combine.empty()) LINNET_TRY(combine(options, source));
   if (!options.linearize.empty() || !options.lora.empty())
     LINNET_TRY(linearize(source, options.linearize, options.lora));
   ConvertReport report;

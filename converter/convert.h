@@ -18,6 +18,10 @@ namespace linnet::convert {
 
 struct ConvertOptions {
   std::string source;  // a Hugging Face or diffusers folder, or a GGUF file
+  // More checkpoints of the same architecture, and the coefficients of all (transforms/combine.h).
+  // Configuration and tokenizer are the first's. Empty: none.
+  std::vector<std::string> others;
+  std::string combine;
   std::string output;
   bool replace = true;  // false: an output that is there is refused
   // Precision of matrices. Empty: as stored, when that is one of Linnet's block formats or f16/bf16, else

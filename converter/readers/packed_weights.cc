@@ -1,5 +1,6 @@
 #include "converter/readers/packed_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string_view>
@@ -28,10 +29,20 @@ class PackedFinder {
       if (const auto base = base_of(".weight.absmax")) LINNET_TRY(bits_and_bytes(*base, tensor));
       if (const auto base = base_of("_blocks")) LINNET_TRY(mx_experts(*base, tensor));
     }
+    if (found_.matrices_.empty() && !stored_.packed_by.empty() && !has_row_maxima())
+      return fail(ErrorCode::kInvalidFile,
+                  strf("'{}' says that its weights are packed by '{}', and none of its tensors is: take "
+                       "quantization_config out of config.json if the weights are plain",
+                       where_, stored_.packed_by));
     return std::move(found_);
   }
 
  private:
+  // bitsandbytes' 8 bits, which stored_scales.h reads.
+  bool has_row_maxima() const {
+    return std::any_of(checkpoint_.tensors().begin(), checkpoint_.tensors().end(),
+                       [](const auto& tensor) { return tensor.first.ends_with(".SCB"); });
+  }
   const TensorInfo* part(const std::string& name) {
     const TensorInfo* tensor = checkpoint_.find(name);
     if (tensor) found_.parts_.insert(name);

@@ -198,6 +198,7 @@ Result<StoredScales> read_stored_scales(const Json& config, const std::string& w
   const auto number = [&](const char* key) {
     return it->contains(key) ? integer_of((*it)[key], 1, 1 << 20).value_or(0) : 0;
   };
+  if (method == "gptq" || method == "awq" || method == "bitsandbytes") stored.packed_by = method;
   stored.bits = number("bits");
   stored.group_size = number("group_size");
   stored.zeros_as_stored = text(*it, "checkpoint_format") == "gptq_v2";

@@ -12,8 +12,9 @@ namespace linnet::convert {
 struct StoredScales {
   int64_t block_rows = 0, block_columns = 0;  // one scale for so many; 0: not said
   int64_t bits = 0, group_size = 0;           // of integers in groups; 0: not said
-  bool zeros_as_stored = false;               // GPTQ: zero points are not stored less one (gptq_v2)
-  std::string forward_dtype = {};             // FP-Quant: "mxfp4" or "nvfp4"
+  std::string packed_by = {};    // "gptq", "awq" or "bitsandbytes", which pack every matrix; empty: not said
+  bool zeros_as_stored = false;  // GPTQ: zero points are not stored less one (gptq_v2)
+  std::string forward_dtype = {};  // FP-Quant: "mxfp4" or "nvfp4"
 };
 // Reads quantization_config (also `quantization` and compression_config), wherever it stands in `config`.
 // Errors: kUnsupported for a scheme whose weights Linnet cannot read (MLX, torchao, ...), by name. `where` is

@@ -122,6 +122,15 @@ TEST_CASE("GPTQ of 8 bits becomes q8 without loss") {
   CHECK(through_panels(**rows) == want);
 }
 
+TEST_CASE("a configuration that speaks of packed weights where there are none is refused") {
+  Checkpoint plain;
+  REQUIRE(read_safetensors(golden("packed/values.safetensors"), plain));
+  StoredScales scales;
+  CHECK(PackedWeights::find(plain, scales, "folder"));
+  scales.packed_by = "gptq";
+  CHECK(contains(message(PackedWeights::find(plain, scales, "folder")), "packed by 'gptq'"));
+}
+
 TEST_CASE("packed tensors that do not fit each other are refused by name") {
   const TempFolder folder;
   const std::vector<std::byte> bytes(1 << 14, std::byte{0x22});
