@@ -21,7 +21,7 @@ one_by_one() {
 }
 try "the test command, kernels of every instruction set" env LINNET_ALL_TARGETS=1 scripts/test.sh
 try "every file compiled by itself" one_by_one
-try "AddressSanitizer and UndefinedBehaviorSanitizer" scripts/sanitize.sh
+try "AddressSanitizer and UndefinedBehaviorSanitizer" env LINNET_SANITIZE_ALL=1 scripts/sanitize.sh
 try "ThreadSanitizer" scripts/tsan.sh
 try "fuzzing, $seconds s a target" scripts/fuzz.sh "$seconds"
 try "soak" scripts/soak.sh

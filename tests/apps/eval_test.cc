@@ -1,0 +1,115 @@
+// linnet eval: figures that agree with each other, and with the file they are said of.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "tests/apps/command.h"
+
+namespace linnet::test {
+namespace {
+
+std::string text_file() {
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "A linnet is a small bird, number " + std::to_string(i * i) + ".\n";
+  const auto path = scratch() / "eval.txt";
+  write_file(path, text);
+  return path.string();
+}
+
+nlohmann::json eval(std::vector<std::string> args) {
+  args.insert(args.begin(), {"eval"});
+  args.emplace_back("--json");
+  const Outcome outcome = linnet_command(args);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return nlohmann::json::parse(outcome.out);
+}
+
+std::string quantised() {
+  const auto path = (scratch() / "eval-q4k.lnt").string();
+  const Outcome outcome = linnet_command({"convert", LINNET_GOLDEN "/language/llama/model", "-o", path,
+                                          "--quantize", "q4k", "--force", "--no-self-test"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("perplexity and bits a byte are of the same sum, and windows score every token but their first") {
+  const auto all = eval({tiny_model(), "--text", text_file(), "--context", "100000"});
+  const double tokens = all["tokens"], bytes = all["bytes"],
+               loss = tokens * std::log(all["perplexity"].get<double>());
+  CHECK(all["bits_per_byte"].get<double>() == doctest::Approx(loss / std::log(2.0) / bytes));
+  CHECK(bytes == static_cast<double>(read_file(text_file()).size()));
+  CHECK(all["perplexity"].get<double>() > 1);
+  CHECK_FALSE(all.contains("against"));
+  const auto windows = eval({tiny_model(), "--text", text_file(), "--context", "64"});
+  const auto count = static_cast<int64_t>(tokens) + 1;
+  CHECK(windows["tokens"] == count - (count + 63) / 64);
+  // Half a window to go by: every token but the very first is scored.
+  const auto sliding = eval({tiny_model(), "--text", text_file(), "--context", "64", "--stride", "32"});
+  CHECK(sliding["tokens"] == count - 1);
+  // The same on more threads.
+  CHECK(eval({tiny_model(), "--text", text_file(), "--context", "64", "--threads", "2"})["perplexity"] ==
+        windows["perplexity"]);
+  CHECK(eval({tiny_model(), "--text", text_file(), "--context", "64", "--tokens", "50"})["tokens"] == 49);
+}
+
+TEST_CASE("a file is no distance from itself, and some from a coarser one") {
+  const auto self = eval({tiny_model(), "--text", text_file(), "--against", tiny_model()})["against"];
+  CHECK(self["largest_kl"].get<double>() < 1e-12);
+  CHECK(self["same_token"] == 1.0);
+  const std::string coarse = quantised();
+  const auto far = eval({coarse, "--text", text_file(), "--against", tiny_model()});
+  const auto& against = far["against"];
+  CHECK(against["mean_kl"].get<double>() > 1e-4);
+  CHECK(against["largest_kl"].get<double>() >= against["kl_99"].get<double>());
+  CHECK(against["kl_99"].get<double>() >= against["median_kl"].get<double>());
+  CHECK(against["same_token"].get<double>() < 1.0);
+  // Each side's perplexity is what it has alone.
+  CHECK(against["perplexity"].get<double>() ==
+        doctest::Approx(eval({tiny_model(), "--text", text_file()})["perplexity"].get<double>()));
+  CHECK(far["perplexity"].get<double>() ==
+        doctest::Approx(eval({coarse, "--text", text_file()})["perplexity"].get<double>()));
+}
+
+TEST_CASE("evaluations that cannot be are refused") {
+  const auto refused = [](const std::vector<std::string>& args, const std::string& said) {
+    const Outcome outcome = linnet_command(args);
+    INFO(outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK(outcome.out.empty());
+    CHECK(contains(outcome.err, said));
+  };
+  const auto empty = (scratch() / "empty.txt").string();
+  write_file(empty, "");
+  refused({"eval", tiny_model(), "--text", empty}, "too short");
+  refused({"eval", tiny_model(), "--text", "/no/such/text"}, "/no/such/text");
+  refused({"eval", tiny_model()}, "--text");
+  refused({"eval", tiny_model(), "--text", text_file(), "--context", "64", "--stride", "65"}, "--stride 65");
+  const auto binary = (scratch() / "binary.txt").string();
+  write_file(binary, "\xff\xfe");
+  refused({"eval", tiny_model(), "--text", binary}, "UTF-8");
+  refused({"convert", LINNET_GOLDEN "/language/llama/model", LINNET_GOLDEN "/language/llama/model", "-o",
+           (scratch() / "two.lnt").string()},
+          "--combine says how");
+  refused({"convert", LINNET_GOLDEN "/language/llama/model", "--combine", "1", "-o",
+           (scratch() / "one.lnt").string()},
+          "needs several checkpoints");
+}
+
+TEST_CASE("a checkpoint combined with itself is itself") {
+  const std::string model = LINNET_GOLDEN "/language/llama/model",
+                    out = (scratch() / "combined.lnt").string();
+  const Outcome outcome =
+      linnet_command({"convert", model, model, "--combine", "0.75,0.25", "-o", out, "--quantize", "f32"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK(contains(outcome.err, "2 checkpoints combined; the coefficients sum to 1"));
+  const auto distance = eval({out, "--text", text_file(), "--against", tiny_model()})["against"];
+  CHECK(distance["largest_kl"].get<double>() < 1e-9);
+}
+
+}  // namespace linnet::test
