@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -25,6 +26,8 @@ struct ConvertArguments {
   convert::ConvertOptions convert;
   std::vector<std::string> sources, keep;
   bool no_self_test = false, force = false, verbose = false;
+
+  bool dry_run() const { return convert.dry_run; }
 };
 
 Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<std::string>& texts) {
@@ -52,6 +55,10 @@ Result<void> check_paths(const ConvertArguments& options) {
     if (std::filesystem::equivalent(source, output, error))
       return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
   }
+  if (options.dry_run()) return {};
+  if (output.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "--output says which file to write and is missing (--dry-run writes none)");
   return format::check_output(output, {.replace = options.force});
 }
 
@@ -70,6 +77,36 @@ void print(const ConvertArguments& options, const convert::ConvertReport& report
         "self test against the unquantised weights: KL divergence %.3g nats per token, largest logit error "
         "%.3g, same most likely token at %.1f%% of the positions\n",
         report.mean_kl, report.largest_error, 100 * report.agreement);
+}
+
+// What would be written: each type's tensors, bytes and error, and the tensors that lose most.
+void print_dry_run(const ConvertArguments& options, const convert::ConvertReport& report) {
+  std::printf("%s, %s parameters: %s of weights, %s bits a weight; nothing was written\n",
+              text::printable_line(report.architecture).c_str(), human_count(report.parameters).c_str(),
+              human_bytes(report.file_bytes).c_str(),
+              fixed(8.0 * static_cast<double>(report.file_bytes) / static_cast<double>(report.parameters), 2)
+                  .c_str());
+  for (const std::string& note : report.notes) std::printf("  %s\n", text::printable(note).c_str());
+  std::vector<convert::ConvertReport::Tensor> tensors = report.tensors;
+  for (const DType dtype : kWeightTypes) {
+    uint64_t bytes = 0;
+    int count = 0;
+    double most = 0;
+    for (const auto& t : tensors)
+      if (t.dtype == dtype) bytes += t.bytes, ++count, most = std::max(most, t.error);
+    if (count > 0)
+      std::printf("  %-6s %4d tensors, %10s, error of the worst %.2g of its square\n",
+                  std::string(dtype_name(dtype)).c_str(), count, human_bytes(bytes).c_str(), most);
+  }
+  if (!options.verbose) {
+    std::stable_sort(tensors.begin(), tensors.end(),
+                     [](const auto& a, const auto& b) { return a.error > b.error; });
+    tensors.resize(std::min<size_t>(tensors.size(), 5));
+    std::printf("those that lose most (--verbose lists all):\n");
+  }
+  for (const auto& t : tensors)
+    std::printf("  %-6s %10s  %.2g  %s\n", std::string(dtype_name(t.dtype)).c_str(),
+                human_bytes(t.bytes).c_str(), t.error, text::printable_line(t.name).c_str());
 }
 
 int run(ConvertArguments options) {
@@ -100,7 +137,10 @@ int run(ConvertArguments options) {
   const auto report = convert::convert(convert);
   bar.clear();
   if (!report) return complain(report.error());
-  print(options, *report);
+  if (options.dry_run())
+    print_dry_run(options, *report);
+  else
+    print(options, *report);
   return kOk;
 }
 
@@ -116,7 +156,7 @@ void add_convert(CommandLine& line) {
           "a folder with config.json (or model_index.json) and its weights, or a .gguf file; several with "
           "--combine")
       .required();
-  command.option("-o,--output", options->convert.output, "the Linnet file to write").required();
+  command.option("-o,--output", options->convert.output, "the Linnet file to write");
   std::vector<std::string> precisions = names_of(kWeightTypes);
   precisions.emplace_back("keep");
   command
@@ -142,6 +182,9 @@ void add_convert(CommandLine& line) {
   command.option("--chat-template", options->convert.chat_template,
                  "file with a Jinja template that takes the place of the checkpoint's; empty: none");
   command.option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
+  command.flag(
+      "--dry-run", options->convert.dry_run,
+      "write nothing: say which type each tensor would get, its bytes and the error of its rounding");
   command.flag("--no-self-test", options->no_self_test,
                "do not compare the result with the unquantised weights");
   command.flag("--verbose", options->verbose,

@@ -125,6 +125,8 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
                     : "--combine needs several checkpoints, and one was given");
   if (!options.combine.empty() && is_image_folder(options.source))
     return fail(ErrorCode::kUnsupported, "--combine takes language models; image folders are not combined");
+  if (options.dry_run && is_image_folder(options.source))
+    return fail(ErrorCode::kUnsupported, "--dry-run takes language models; image folders are not measured");
   if (is_image_folder(options.source)) return convert_image(options);
   if (!options.linear_attention.empty())
     return fail(
@@ -164,6 +166,15 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
 
   LINNET_ASSIGN(QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
   policy.look_at(graph.weights());
+  if (options.dry_run) {
+    LINNET_ASSIGN(const std::vector<Measured> measured, measure_weights(options, policy, graph.weights()));
+    for (const Measured& m : measured) {
+      report.tensors.push_back({m.name, m.dtype, m.bytes, m.error});
+      report.file_bytes += m.bytes;
+    }
+    for (const WeightPlan& w : graph.weights()) report.parameters += w.rows->rows * w.rows->columns;
+    return report;
+  }
   LINNET_ASSIGN(format::ModelWriter writer,
                 format::ModelWriter::create(options.output, {.replace = options.replace}));
   LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));

@@ -38,6 +38,8 @@ struct ConvertOptions {
   // DiT and PixArt: a safetensors file of trained linear attention, whose tensors take the places of the
   // folder's (LiT's weight inheritance). Empty: none.
   std::string linear_attention;
+  // Writes nothing: the report says what each tensor would become (ConvertReport::tensors).
+  bool dry_run = false;
   // Loads the result and compares it with the unquantised weights on a fixed input. Needs both backends.
   bool self_test = true;
   const Backend* reference = nullptr;  // runs the unquantised weights
@@ -54,6 +56,14 @@ struct ConvertReport {
   std::vector<std::string>
       details;  // where what stands around the weights was read: "eos: '</s>' (2), from ..."
   std::vector<std::string> notes;  // such as "120 tensors imported without loss (q4a)"
+  // Of a dry run.
+  struct Tensor {
+    std::string name;
+    DType dtype;
+    uint64_t bytes = 0;
+    double error = 0;  // squared, as a share of the tensor's square
+  };
+  std::vector<Tensor> tensors;
   // Self test: logits of the file against the unquantised weights over the test input.
   bool tested = false;
   double mean_kl = 0;        // nats per token

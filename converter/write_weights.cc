@@ -1,5 +1,6 @@
 #include "converter/write_weights.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "format/panel.h"
@@ -61,6 +62,49 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
     LINNET_TRY(step(0));
   }
   return written;
+}
+
+Result<std::vector<Measured>> measure_weights(const ConvertOptions& options, const QuantizePolicy& policy,
+                                              std::span<const WeightPlan> weights) {
+  std::vector<Measured> all;
+  uint64_t total = 0, done = 0;
+  for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
+  std::vector<float> values, rounded;
+  std::vector<std::byte> panel;
+  for (const WeightPlan& w : weights) {
+    const int64_t rows = w.rows->rows, columns = w.rows->columns;
+    const bool plain = w.layout == fb::Layout::RowMajor;
+    Measured m{w.name, plain ? DType::kF32 : policy.choose(w), 0, 0};
+    m.bytes = plain ? static_cast<uint64_t>(rows * columns) * sizeof(float)
+                    : format::matrix_bytes(m.dtype, rows, columns);
+    const bool whole = plain || m.dtype == DType::kF32 || w.rows->lossless() == m.dtype;
+    double error = 0, square = 0;
+    for (int64_t first = 0; first < rows && !whole; first += format::kPanelRows) {
+      const int64_t count = std::min(format::kPanelRows, rows - first);
+      values.resize(static_cast<size_t>(count * columns));
+      rounded.resize(static_cast<size_t>(columns));
+      panel.resize(format::panel_bytes(m.dtype, columns));
+      LINNET_TRY(w.rows->read(first, count, values.data()));
+      format::pack_panel(m.dtype, values.data(), count, columns, panel.data(),
+                         w.rows->lossless() ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone);
+      for (int64_t r = 0; r < count; ++r) {
+        format::unpack_panel_row(m.dtype, panel.data(), r, columns, rounded.data());
+        for (int64_t c = 0; c < columns; ++c) {
+          const auto x = static_cast<double>(values[static_cast<size_t>(r * columns + c)]),
+                     e = x - static_cast<double>(rounded[static_cast<size_t>(c)]);
+          square += x * x;
+          error += e * e;
+        }
+      }
+      const auto now = done + static_cast<uint64_t>((first + count) * columns);
+      if (options.progress && !options.progress("measuring", now, total))
+        return fail(ErrorCode::kCancelled, "stopped");
+    }
+    m.error = square > 0 ? error / square : 0;
+    done += static_cast<uint64_t>(rows * columns);
+    all.push_back(std::move(m));
+  }
+  return all;
 }
 
 std::vector<std::string> describe(const Written& written) {

@@ -15,8 +15,8 @@ namespace linnet::convert {
 // the size stays finer, as users of other runtimes found necessary: gates, routers and low-rank pairs never
 // go below 8 bits, nor do a separate embedding table and head when 4 bits are asked for. Vectors, norms,
 // convolutions and decays are always f32. A tensor that is stored in a block format already is taken over
-// without loss when its format is the one asked for, or when nothing was asked, and stays q4a when q4 is
-// asked for (`keep` forces it); but low-rank pairs that lie in 16 or 32 bits beside matrices in block formats
+// without loss when its format is the one asked for, or when nothing was asked, and stays as it is where few
+// bits are asked for and its codes have no more (`keep` forces another); but low-rank pairs that lie in 16 or 32 bits beside matrices in block formats
 // (llama.cpp leaves RWKV-7's in f32) become q8: they are a fifth of what is read for a token, and their error
 // is far below that of the matrices (docs/models.md). The few projections of an image model that carry time,
 // caption and output stay at 16 bits, and where q8 is asked for the first layer of its text encoder does too:
