@@ -11,8 +11,12 @@ namespace {
 
 // GGUF architecture -> model_type of config.json.
 const std::map<std::string, std::string>& architectures() {
-  static const std::map<std::string, std::string> kNames = {
-      {"llama", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}, {"gemma2", "gemma2"}};
+  static const std::map<std::string, std::string> kNames = {{"llama", "llama"},
+                                                            {"qwen2", "qwen2"},
+                                                            {"qwen3", "qwen3"},
+                                                            {"gemma2", "gemma2"},
+                                                            {"gemma3", "gemma3_text"}};
+
   return kNames;
 }
 
@@ -30,6 +34,8 @@ void read_rope_scaling(const GgufKeys& keys, Json& config) {
   keys.copy<int64_t>(scaling, "original_max_position_embeddings", "rope.scaling.original_context_length");
   config["rope_scaling"] = scaling;
 }
+
+bool is_gemma(const std::string& type) { return type == "gemma2" || type == "gemma3_text"; }
 
 std::string replaced(std::string text, const std::vector<std::pair<std::string, std::string>>& names) {
   for (const auto& [from, to] : names)
@@ -60,7 +66,7 @@ std::string hugging_face_name(const std::string& name, const std::string& type) 
         {"post_attention_norm", "post_attention_layernorm"},
         {"ffn_norm", "pre_feedforward_layernorm"},
         {"post_ffw_norm", "post_feedforward_layernorm"}};
-    inner = replaced(rest, type == "gemma2" ? kGemma : kPlain);
+    inner = replaced(rest, is_gemma(type) ? kGemma : kPlain);
   }
   return inner.empty() ? inner : "model.layers." + name.substr(4, dot - 4) + "." + inner;
 }
@@ -83,7 +89,7 @@ void softmax_layout(const Gguf& gguf, const Json& config, GgufLayout& layout) {
     const bool q = hf.find("self_attn.q_proj.") != std::string::npos,
                k = hf.find("self_attn.k_proj.") != std::string::npos;
     if (type == "llama" && (q || k)) change = turned_back(q ? heads : kv_heads, hf.ends_with(".bias"));
-    if (type == "gemma2" && hf.ends_with("norm.weight")) change = each_value([](double w) { return w - 1; });
+    if (is_gemma(type) && hf.ends_with("norm.weight")) change = each_value([](double w) { return w - 1; });
     layout.map(hf, name, {}, std::move(change));
   }
   layout.finish(1 << 20);
@@ -165,7 +171,14 @@ Result<Json> gguf_config(const Gguf& gguf, const std::string& path) {
   keys.copy<double>(config, "final_logit_softcapping", "final_logit_softcapping");
   config["attention_bias"] =
       gguf.checkpoint().find("blk.0.attn_q.bias") != nullptr && type->second != "qwen2";
-  if (type->second == "gemma2") config["hidden_act"] = "gelu_pytorch_tanh";
+  if (is_gemma(type->second)) {
+    config["hidden_act"] = "gelu_pytorch_tanh";
+    // The files do not say it; llama.cpp knows the models of 27B, whose queries are scaled by the hidden
+    // size, by their layers.
+    const int64_t layers = keys.integer("block_count"), heads = keys.integer("attention.head_count");
+    if (layers == (type->second == "gemma2" ? 46 : 62) && heads > 0)
+      config["query_pre_attn_scalar"] = keys.integer("embedding_length") / heads;
+  }
   return complete();
 }
 

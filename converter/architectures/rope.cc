@@ -69,18 +69,8 @@ float scale_yarn(Importer& in, const Json& scaling, double theta, int64_t dim, s
   return static_cast<float>(field(in, scaling, "attention_factor", inferred));
 }
 
-}  // namespace
-
-fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta,
-                               double default_fraction) {
-  const Json none = Json::object();
-  const Json* given = &none;
-  for (const char* key : {"rope_parameters", "rope_scaling"})
-    if (in.has_key(key) && in.config()[key].is_object()) given = &in.config()[key];
-  const Json& scaling = *given;
-  const double theta = field(in, scaling, "rope_theta", in.number("rope_theta", default_theta));
-  const double fraction =
-      field(in, scaling, "partial_rotary_factor", in.number("partial_rotary_factor", default_fraction));
+fb::RotaryEmbeddingT make_rope(Importer& in, const Json& scaling, int64_t head_dim, double theta,
+                               double fraction) {
   // Negated so that NaN fails too.
   if (!(fraction >= 0 && fraction <= 1) || head_dim > 65536) {
     in.fail(
@@ -118,6 +108,33 @@ fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_th
                  type));
   }
   return rope;
+}
+
+}  // namespace
+
+fb::RotaryEmbeddingT read_rope(Importer& in, int64_t head_dim, double default_theta,
+                               double default_fraction) {
+  const Json none = Json::object();
+  const Json* given = &none;
+  for (const char* key : {"rope_parameters", "rope_scaling"})
+    if (in.has_key(key) && in.config()[key].is_object()) given = &in.config()[key];
+  const double theta = field(in, *given, "rope_theta", in.number("rope_theta", default_theta));
+  const double fraction =
+      field(in, *given, "partial_rotary_factor", in.number("partial_rotary_factor", default_fraction));
+  return make_rope(in, *given, head_dim, theta, fraction);
+}
+
+fb::RotaryEmbeddingT read_rope_of(Importer& in, const char* layers, const char* theta_key,
+                                  double default_theta, bool scaled, int64_t head_dim) {
+  const Json none = Json::object();
+  const Json* given = &none;
+  if (scaled && in.has_key("rope_scaling") && in.config()["rope_scaling"].is_object())
+    given = &in.config()["rope_scaling"];
+  if (in.has_key("rope_parameters") && in.config()["rope_parameters"].is_object() &&
+      in.config()["rope_parameters"].contains(layers) && in.config()["rope_parameters"][layers].is_object())
+    given = &in.config()["rope_parameters"][layers];
+  const double theta = field(in, *given, "rope_theta", in.number(theta_key, default_theta));
+  return make_rope(in, *given, head_dim, theta, field(in, *given, "partial_rotary_factor", 1));
 }
 
 fb::RotaryEmbeddingT plain_rope(int64_t head_dim, double theta) {

@@ -100,6 +100,31 @@ TEST_CASE("evaluations that cannot be are refused") {
           "needs several checkpoints");
 }
 
+TEST_CASE("a dry run says what would be written, and writes nothing") {
+  const auto out = scratch() / "dry.lnt";
+  const std::string model = LINNET_GOLDEN "/language/llama/model";
+  const Outcome dry =
+      linnet_command({"convert", model, "--dry-run", "--quantize", "q4k", "-o", out.string()});
+  INFO(dry.err);
+  REQUIRE(dry.code == 0);
+  CHECK_FALSE(std::filesystem::exists(out));
+  CHECK(contains(dry.out, "nothing was written"));
+  CHECK(contains(dry.out, "  q4k "));
+  CHECK(contains(dry.out, "those that lose most"));
+  const Outcome all = linnet_command({"convert", model, "--dry-run", "--quantize", "q4k", "--verbose"});
+  REQUIRE(all.code == 0);
+  CHECK(contains(all.out, "model.layers.0.self_attn.q_proj.weight"));
+  // The bits a weight that a conversion says.
+  const std::string real =
+      linnet_command({"convert", model, "--quantize", "q4k", "-o", out.string(), "--no-self-test"}).err;
+  const size_t at = real.find(" bits a weight"), begin = real.rfind(' ', at - 1) + 1;
+  REQUIRE(at != std::string::npos);
+  CHECK(contains(dry.out, " " + real.substr(begin, at - begin)));
+  const Outcome missing = linnet_command({"convert", model});
+  CHECK(missing.code == 2);
+  CHECK(contains(missing.err, "--output"));
+}
+
 TEST_CASE("a checkpoint combined with itself is itself") {
   const std::string model = LINNET_GOLDEN "/language/llama/model",
                     out = (scratch() / "combined.lnt").string();
