@@ -124,10 +124,10 @@ Fit fit_scale(const Codes& codes, std::span<const float> x) {
   return best;
 }
 
-// With a minimum that is not above 0: the range of the values, or somewhat less, each fitted by least
-// squares.
-Fit fit_range(const Codes& codes, std::span<const float> x) {
-  float low = std::min(0.0f, x[0]), high = x[0];
+// With a minimum, which is not above 0 unless it may have any sign: the range of the values, or somewhat
+// less, each fitted by least squares.
+Fit fit_range(const Codes& codes, std::span<const float> x, bool any_sign = false) {
+  float low = any_sign ? x[0] : std::min(0.0f, x[0]), high = x[0];
   for (const float v : x) low = std::min(low, v), high = std::max(high, v);
   if (high <= low) return {0, low, round_codes(codes, x, 0, low, std::array<uint8_t, kGroupValues>{}.data())};
   const float most = codes.highest();
@@ -145,7 +145,7 @@ Fit fit_range(const Codes& codes, std::span<const float> x) {
     const float determinant = n * ss - s * s;
     if (determinant <= 0) continue;
     float scale = (n * sx - s * sum) / determinant, minimum = (ss * sum - s * sx) / determinant;
-    if (minimum > 0) minimum = 0, scale = sx / ss;
+    if (minimum > 0 && !any_sign) minimum = 0, scale = sx / ss;
     if (scale <= 0) continue;
     const float error = round_codes(codes, x, scale, minimum, q.data());
     if (error < best.error) best = {scale, minimum, error};
@@ -240,8 +240,18 @@ BlockGroup quantize_above_minimum(DType dtype, const Codes& codes, const float* 
   group.scale = f32_to_f16(high / steps - low / steps);
   group.minimum = f32_to_f16(low);
   if (!f16_is_finite(group.scale) || !f16_is_finite(group.minimum)) return not_representable(dtype);
-  quantize_codes(codes, x, f16_to_f32(group.minimum), f16_to_f32(group.scale), group);
-  return group;
+  const auto error_of = [&](BlockGroup& tried) {
+    return round_codes(codes, {x, kGroupValues}, f16_to_f32(tried.scale), f16_to_f32(tried.minimum),
+                       tried.codes.data());
+  };
+  const float error = error_of(group);
+  const Fit fit = fit_range(codes, {x, kGroupValues}, true);
+  BlockGroup fitted;
+  fitted.scale = f32_to_f16(fit.scale);
+  fitted.minimum = f32_to_f16(fit.minimum);
+  const bool better =
+      f16_is_finite(fitted.scale) && f16_is_finite(fitted.minimum) && error_of(fitted) < error;
+  return better ? fitted : group;
 }
 
 BlockGroup quantize_own_scale(DType dtype, const Codes& codes, const float* x, size_t count,
