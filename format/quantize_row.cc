@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "format/block_group.h"
+#include "format/fit.h"
 
 namespace linnet::format {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 constexpr auto kGroupValues = static_cast<size_t>(kGroupSize);
 constexpr auto kSuperGroups = static_cast<size_t>(kSuperBlock / kGroupSize);
 constexpr uint16_t kHalfNan = 0x7E00;
-
-// Round to nearest even for |x| < 2^22 with one addition, which vectorises on the SSE2 baseline where
-// nearbyint() is a call. Larger or NaN values give a meaningless integer; callers clamp it.
-int32_t round_to_int(float x) { return std::bit_cast<int32_t>(x + 12582912.0f) - 0x4B400000; }
 
 // Damage stays visible: a scale that is no number makes every weight of the group NaN.
 BlockGroup not_representable(DType dtype) {
@@ -34,124 +31,6 @@ bool has_bad_value(std::span<const float> x) {
   float probe = 0;
   for (const float v : x) probe += v * 0.0f;
   return probe != 0.0f;
-}
-
-int32_t largest_code(DType dtype) {
-  const size_t signs = info_of(dtype).codes == CodeKind::kSigned ? 1 : 0;
-  return (int32_t{1} << (code_bits(dtype) - signs)) - 1;
-}
-
-// The codes of a format: which is nearest to a number of steps.
-class Codes {
- public:
-  explicit Codes(DType dtype) : dtype_(dtype), kind_(info_of(dtype).codes) {
-    high_ = largest_code(dtype);
-    low_ = kind_ == CodeKind::kSigned ? -high_ : 0;
-    zero_ = info_of(dtype).zero;
-    if (!is_table(kind_)) return;
-    for (uint8_t code = 0; code < 16; ++code) order_[code] = code;
-    std::stable_sort(order_.begin(), order_.end(), [&](uint8_t a, uint8_t b) { return step(a) < step(b); });
-  }
-  float step(uint8_t code) const { return step_of(dtype_, code); }
-  // The ends of the steps.
-  float lowest() const { return is_table(kind_) ? step(order_[0]) : static_cast<float>(low_ - zero_); }
-  float highest() const { return is_table(kind_) ? step(order_[15]) : static_cast<float>(high_ - zero_); }
-  uint8_t nearest(float steps) const {
-    // Clamped as a float first: a subnormal f16 scale can be far below the exact one.
-    const float t = std::clamp(steps, -1000.0f, 1000.0f);
-    if (!is_table(kind_)) return static_cast<uint8_t>(std::clamp(round_to_int(t) + zero_, low_, high_));
-    size_t at = 0;
-    for (size_t i = 1; i < 16; ++i) at += 2 * t > step(order_[i - 1]) + step(order_[i]) ? 1 : 0;
-    return order_[at];
-  }
-
- private:
-  DType dtype_;
-  CodeKind kind_;
-  int32_t low_, high_, zero_;
-  std::array<uint8_t, 16> order_{};  // of a table, by steps
-};
-
-// The scale and the minimum of some values, and the squared error with the nearest codes.
-struct Fit {
-  float scale = 0, minimum = 0;
-  float error = std::numeric_limits<float>::infinity();
-};
-
-// (Here and below codes are passed by value where bytes are written: a reference would be read again after
-// each.) Codes of `x` at a scale and a minimum; returns the squared error.
-float round_codes(const Codes codes, std::span<const float> x, float scale, float minimum, uint8_t* out) {
-  const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
-  float error = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    out[i] = codes.nearest((x[i] - minimum) * inverse);
-    const float e = x[i] - (scale * codes.step(out[i]) + minimum);
-    error += e * e;
-  }
-  return error;
-}
-
-// The scale that fits the codes best (least squares), without a minimum; 0 where all codes mean 0.
-float fitted_scale(const Codes codes, std::span<const float> x, const uint8_t* q) {
-  float xq = 0, qq = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const float step = codes.step(q[i]);
-    xq += x[i] * step;
-    qq += step * step;
-  }
-  return qq > 0 ? xq / qq : 0;
-}
-
-// Without a minimum: the extreme value at the end of the codes on its side or on the other (with a negative
-// scale), or up to a fifth before and beyond it, each fitted.
-Fit fit_scale(const Codes& codes, std::span<const float> x) {
-  float low = 0, high = 0;
-  for (const float v : x) low = std::min(low, v), high = std::max(high, v);
-  const float extreme = -low > high ? low : high;
-  Fit best;
-  if (extreme == 0) return {0, 0, 0};
-  std::array<uint8_t, kGroupValues> q;
-  for (const float end : {codes.lowest(), codes.highest()})
-    for (int i = -6; i <= 6; ++i) {
-      const float scale = extreme / (end * (1 + 0.03f * static_cast<float>(i)));
-      round_codes(codes, x, scale, 0, q.data());
-      const float fitted = fitted_scale(codes, x, q.data());
-      const float error = round_codes(codes, x, fitted, 0, q.data());
-      if (error < best.error) best = {fitted, 0, error};
-    }
-  // Squares beyond the floats: a scale that its f16 will refuse.
-  if (!std::isfinite(best.error)) best.scale = extreme / codes.lowest();
-  return best;
-}
-
-// With a minimum, which is not above 0 unless it may have any sign: the range of the values, or somewhat
-// less, each fitted by least squares.
-Fit fit_range(const Codes& codes, std::span<const float> x, bool any_sign = false) {
-  float low = any_sign ? x[0] : std::min(0.0f, x[0]), high = x[0];
-  for (const float v : x) low = std::min(low, v), high = std::max(high, v);
-  if (high <= low) return {0, low, round_codes(codes, x, 0, low, std::array<uint8_t, kGroupValues>{}.data())};
-  const float most = codes.highest();
-  const auto n = static_cast<float>(x.size());
-  Fit best;
-  std::array<uint8_t, kGroupValues> q;
-  for (int i = -8; i <= 8; ++i) {
-    const float first = (high - low) / (most * (1 + 0.04f * static_cast<float>(i)));
-    round_codes(codes, x, first, low, q.data());
-    float s = 0, ss = 0, sx = 0, sum = 0;
-    for (size_t j = 0; j < x.size(); ++j) {
-      const float step = codes.step(q[j]);
-      s += step, ss += step * step, sx += step * x[j], sum += x[j];
-    }
-    const float determinant = n * ss - s * s;
-    if (determinant <= 0) continue;
-    float scale = (n * sx - s * sum) / determinant, minimum = (ss * sum - s * sx) / determinant;
-    if (minimum > 0 && !any_sign) minimum = 0, scale = sx / ss;
-    if (scale <= 0) continue;
-    const float error = round_codes(codes, x, scale, minimum, q.data());
-    if (error < best.error) best = {scale, minimum, error};
-  }
-  if (!std::isfinite(best.error)) best = {(high - low) / most, low, 0};
-  return best;
 }
 
 // ---- an f16 for each group ------------------------------------------------------------------------------
@@ -299,7 +178,7 @@ void round_factors(DType dtype, const Codes& codes, const float* x, size_t size,
   const auto near = [](float wanted, uint16_t half_bits, Range range) {
     const float d = f16_to_f32(half_bits);
     const float t = d == 0 ? 0.0f : std::clamp(wanted / d, -1000.0f, 1000.0f);
-    return std::clamp(round_to_int(t), range.low, range.high);
+    return std::clamp(nearest_integer(t), range.low, range.high);
   };
   const int32_t scale = near(fit.scale, group.scale, scales);
   const int32_t least = has_minimum(dtype) ? near(-fit.minimum, group.minimum, minima) : 0;

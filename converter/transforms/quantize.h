@@ -16,11 +16,11 @@ namespace linnet::convert {
 // go below 8 bits, nor do a separate embedding table and head when 4 bits are asked for. Vectors, norms,
 // convolutions and decays are always f32. A tensor that is stored in a block format already is taken over
 // without loss when its format is the one asked for, or when nothing was asked, and stays as it is where few
-// bits are asked for and its codes have no more (`keep` forces another); but low-rank pairs that lie in 16 or 32 bits beside matrices in block formats
-// (llama.cpp leaves RWKV-7's in f32) become q8: they are a fifth of what is read for a token, and their error
-// is far below that of the matrices (docs/models.md). The few projections of an image model that carry time,
-// caption and output stay at 16 bits, and where q8 is asked for the first layer of its text encoder does too:
-// they cost the picture most (docs/models.md).
+// bits are asked for and its codes have no more (`keep` forces another); but low-rank pairs that lie in 16 or
+// 32 bits beside matrices in block formats (llama.cpp leaves RWKV-7's in f32) become q8: they are a fifth of
+// what is read for a token, and their error is far below that of the matrices (docs/models.md). The few
+// projections of an image model that carry time, caption and output stay at 16 bits, and where q8 is asked
+// for the first layer of its text encoder does too: they cost the picture most (docs/models.md).
 class QuantizePolicy {
  public:
   // `quantize`: a dtype name, or "" / "keep" for "as stored". `keep`: exceptions by pattern (with * and ?),
