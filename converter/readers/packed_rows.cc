@@ -1,6 +1,7 @@
 #include "converter/readers/packed_rows.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 

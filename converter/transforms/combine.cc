@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <set>
 
+#include "converter/readers/checkpoint.h"
 #include "converter/readers/json.h"
 #include "converter/transforms/quantize.h"
 #include "converter/write_weights.h"
