@@ -74,6 +74,9 @@ class PackedFinder {
     if (!scales || !is_matrix(codes) || !is_matrix(*scales))
       return misfit(name, strf("has no matrix of scales beside '{}'", codes.name));
     Fp4Matrix m{&codes, scales, codes.shape[0], codes.shape[1] * 2, group, scales->shape[1], row_scale};
+    if (encoding_info(scales->encoding).block_bytes != 1)
+      return misfit(name,
+                    strf("has scales of type {}, expected 8 bits", encoding_info(scales->encoding).name));
     if (scales->shape[0] < m.rows || scales->shape[1] * group < m.columns)
       return misfit(name, strf("{} has scales {}, expected one for each {} values",
                                shape_name({{m.rows, m.columns}}), shape_name(scales->shape), group));
@@ -134,6 +137,10 @@ class PackedFinder {
                                shape_name(codes.shape), m.rows, m.columns));
     m.zero = 1 << (m.bits - 1);
     m.zeros = checkpoint_.find(base + ".weight_zero_point");
+    const int64_t words = (m.rows * m.bits + 31) / 32;
+    if (m.zeros && (m.zeros->encoding != Encoding::kI32 || m.zeros->elements() != words * scales->columns()))
+      return misfit(name, strf("has zero points {} and scales {}", shape_name(m.zeros->shape),
+                               shape_name(scales->shape)));
     return add_integers(name, strf("compressed-tensors, {} bits", m.bits), std::move(m),
                         checkpoint_.find(base + ".weight_g_idx"), 0);
   }
@@ -226,6 +233,9 @@ class PackedFinder {
     // NVFP4 has a scale for each 16 values; padding may make either look longer.
     const bool nv = stored_.forward_dtype == "nvfp4" ||
                     (stored_.forward_dtype.empty() && scales->shape[1] * 16 == columns);
+    constexpr int64_t kMostTurned = 1024;
+    if (size > kMostTurned)
+      return misfit(name, strf("is turned by {} values at a time, at most {} are read", size, kMostTurned));
     if (columns % size != 0) return misfit(name, strf("has {} inputs, turned by {}", columns, size));
     std::vector<float> signs(static_cast<size_t>(size * size));
     LINNET_TRY(checkpoint_.read_f32(*hadamard, 0, size, signs.data()));
@@ -307,8 +317,8 @@ class PackedFinder {
     m.scales.resize(static_cast<size_t>(absmax.elements()));
     LINNET_TRY(checkpoint_.read_f32(absmax, 0, absmax.rows(), m.scales.data()));
     if (nested) {  // the scales are codes of 8 bits themselves
-      if (!nested_table || nested_table->elements() != 256 || !nested_block ||
-          !json.contains("nested_offset") || !json["nested_offset"].is_number() ||
+      if (absmax.encoding != Encoding::kU8 || !nested_table || nested_table->elements() != 256 ||
+          !nested_block || !json.contains("nested_offset") || !json["nested_offset"].is_number() ||
           nested->elements() != (absmax.elements() + *nested_block - 1) / *nested_block)
         return misfit(name, "has scales of scales that do not fit");
       std::vector<float> codebook(256), outer(static_cast<size_t>(nested->elements()));

@@ -172,6 +172,27 @@ TEST_CASE("packed tensors that do not fit each other are refused by name") {
   CHECK(contains(refusal({tensor("a.weight_packed", "I32", {4, 8}), tensor("a.weight_scale", "F16", {4, 2}),
                           tensor("a.weight_shape", "I64", {2})}),
                  "only 4 and 8 bits"));
+  // Scales of four bytes where bytes are read, zero points that are too few, scales of scales that are no
+  // codes.
+  CHECK(contains(refusal({tensor("a.weight_packed", "U8", {4, 32}), tensor("a.weight_scale", "F32", {4, 2})}),
+                 "scales of type F32"));
+  const std::vector<int64_t> sizes = {4, 64};
+  std::vector<OutputTensor> few = {tensor("a.weight_packed", "I32", {4, 8}),
+                                   tensor("a.weight_scale", "F16", {4, 2}),
+                                   tensor("a.weight_zero_point", "I32", {1, 1}),
+                                   {"a.weight_shape", "I64", {2}, std::as_bytes(std::span(sizes))}};
+  CHECK(contains(refusal(few), "zero points [1, 1]"));
+  const std::string state = R"({"blocksize":64,"shape":[2,64],"nested_blocksize":256,"nested_offset":0.5})";
+  std::vector<OutputTensor> nested = {tensor("a.weight", "U8", {64, 1}),
+                                      tensor("a.weight.absmax", "F32", {2}),
+                                      tensor("a.weight.nested_absmax", "F32", {1}),
+                                      tensor("a.weight.nested_quant_map", "F32", {256}),
+                                      tensor("a.weight.quant_map", "F32", {16}),
+                                      {"a.weight.quant_state.bitsandbytes__nf4",
+                                       "U8",
+                                       {static_cast<int64_t>(state.size())},
+                                       std::as_bytes(std::span(state))}};
+  CHECK(contains(refusal(nested), "scales of scales"));
   CHECK(contains(refusal({tensor("a.weight", "U8", {64, 1}), tensor("a.weight.absmax", "F32", {2})}),
                  "its table"));
   CHECK(contains(refusal({tensor("a_blocks", "U8", {2, 4, 2, 16}), tensor("a_scales", "U8", {2, 4, 3})}),

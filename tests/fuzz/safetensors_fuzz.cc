@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "converter/readers/packed_weights.h"
 #include "converter/readers/safetensors.h"
 #include "tests/fuzz/fuzz_file.h"
 
@@ -11,6 +12,33 @@ using namespace linnet;
 using namespace linnet::convert;
 
 namespace {
+
+constexpr int64_t kMostPacked =
+    1 << 16;  // values of a packed matrix that are read: more of the same tests nothing
+
+// What quantisers pack, taken apart both ways.
+void read_packed(const Checkpoint& checkpoint) {
+  for (const int64_t bits : {4, 8}) {
+    StoredScales scales;
+    scales.bits = bits;
+    const auto packed = PackedWeights::find(checkpoint, scales, "input");
+    if (!packed) {
+      if (packed.error().message.empty()) std::abort();
+      continue;
+    }
+    for (const auto& [name, matrix] : packed->matrices()) {
+      const auto rows = matrix.rows();
+      if (!rows || (*rows)->columns < 1 || (*rows)->columns > kMostPacked) continue;
+      const int64_t count = std::min((*rows)->rows, kMostPacked / (*rows)->columns),
+                    first = (*rows)->rows - count;
+      std::vector<float> values(static_cast<size_t>(count * (*rows)->columns));
+      (void)(*rows)->read(first, count, values.data());
+      if (!(*rows)->lossless()) continue;
+      std::vector<format::BlockGroup> groups(static_cast<size_t>(count * (*rows)->columns / kGroupSize));
+      (void)(*rows)->read_groups(first, count, groups.data());
+    }
+  }
+}
 
 void read(std::span<const uint8_t> bytes) {
   const auto tensors = parse_safetensors(std::as_bytes(bytes), "input");
@@ -29,6 +57,7 @@ void read(std::span<const uint8_t> bytes) {
   const FuzzFile file(bytes);
   Checkpoint checkpoint;
   if (!read_safetensors(file.path(), checkpoint)) return;
+  read_packed(checkpoint);
   volatile float sum = 0;
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     if (tensor.elements() == 0) continue;
