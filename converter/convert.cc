@@ -167,11 +167,8 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   LINNET_ASSIGN(QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
   policy.look_at(graph.weights());
   if (options.dry_run) {
-    LINNET_ASSIGN(const std::vector<Measured> measured, measure_weights(options, policy, graph.weights()));
-    for (const Measured& m : measured) {
-      report.tensors.push_back({m.name, m.dtype, m.bytes, m.error});
-      report.file_bytes += m.bytes;
-    }
+    LINNET_ASSIGN(report.tensors, measure_weights(options, policy, graph.weights()));
+    for (const ConvertReport::Tensor& t : report.tensors) report.file_bytes += t.bytes;
     for (const WeightPlan& w : graph.weights()) report.parameters += w.rows->rows * w.rows->columns;
     return report;
   }

@@ -61,7 +61,7 @@ struct ConvertReport {
     std::string name;
     DType dtype;
     uint64_t bytes = 0;
-    double error = 0;  // squared, as a share of the tensor's square
+    double error = 0;  // squared, as a share of the tensor's square; 0 for what comes over without loss
   };
   std::vector<Tensor> tensors;
   // Self test: logits of the file against the unquantised weights over the test input.

@@ -64,9 +64,10 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
   return written;
 }
 
-Result<std::vector<Measured>> measure_weights(const ConvertOptions& options, const QuantizePolicy& policy,
-                                              std::span<const WeightPlan> weights) {
-  std::vector<Measured> all;
+Result<std::vector<ConvertReport::Tensor>> measure_weights(const ConvertOptions& options,
+                                                           const QuantizePolicy& policy,
+                                                           std::span<const WeightPlan> weights) {
+  std::vector<ConvertReport::Tensor> all;
   uint64_t total = 0, done = 0;
   for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
   std::vector<float> values, rounded;
@@ -74,7 +75,7 @@ Result<std::vector<Measured>> measure_weights(const ConvertOptions& options, con
   for (const WeightPlan& w : weights) {
     const int64_t rows = w.rows->rows, columns = w.rows->columns;
     const bool plain = w.layout == fb::Layout::RowMajor;
-    Measured m{w.name, plain ? DType::kF32 : policy.choose(w), 0, 0};
+    ConvertReport::Tensor m{w.name, plain ? DType::kF32 : policy.choose(w), 0, 0};
     m.bytes = plain ? static_cast<uint64_t>(rows * columns) * sizeof(float)
                     : format::matrix_bytes(m.dtype, rows, columns);
     const bool whole = plain || m.dtype == DType::kF32 || w.rows->lossless() == m.dtype;

@@ -20,16 +20,10 @@ struct Written {
   uint64_t bytes = 0;  // of all tensors as stored; experts' padding to whole panels not counted
 };
 
-// What a tensor would become.
-struct Measured {
-  std::string name;
-  DType dtype;
-  uint64_t bytes = 0;
-  double error = 0;  // squared, as a share of the tensor's square; 0 for what comes over without loss
-};
 // The same without writing: every tensor's type, bytes and the error of its rounding.
-Result<std::vector<Measured>> measure_weights(const ConvertOptions& options, const QuantizePolicy& policy,
-                                              std::span<const WeightPlan> weights);
+Result<std::vector<ConvertReport::Tensor>> measure_weights(const ConvertOptions& options,
+                                                           const QuantizePolicy& policy,
+                                                           std::span<const WeightPlan> weights);
 
 Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
                               format::ModelWriter& writer, std::span<const WeightPlan> weights);

@@ -209,7 +209,7 @@ void quantize_super(DType dtype, const Codes& codes, const float* x, size_t grou
   for (size_t p = 0; p < parts; ++p) {
     const std::span values(x + p * size, size);
     if (info.scale == FactorKind::kSuper) {
-      // One scale for all: the fit of whole super-blocks, in pieces a group long.
+      // One scale for the whole super-block.
       float best = std::numeric_limits<float>::infinity(), extreme = 0;
       for (const float v : values) extreme = std::max(extreme, std::abs(v));
       std::vector<uint8_t> q(size);

@@ -6,9 +6,11 @@
 // matrices.
 //
 // Both kinds have the same three steps, so that a kernel is written once:
-//   begin(bias)      an accumulator; `bias` is -128 * sum(x) (ByteDot) or what the sum begins with
-//   (UnsignedDot) step(acc, w, x)  adds w . x of each lane; w from prepare() or 0..63, x the same four inputs
-//   in each lane end(acc, bias)   int32 per lane
+//   begin(bias)      an accumulator; `bias` is -128 * sum(x) for ByteDot, for UnsignedDot what it begins with
+//
+//   step(acc, w, x)  adds w . x of each lane; w from prepare() or 0..63, x the same four inputs in each lane
+//
+//   end(acc, bias)   int32 per lane
 #pragma once
 
 #include <cstddef>

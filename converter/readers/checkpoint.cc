@@ -120,16 +120,15 @@ Result<void> Checkpoint::read_f32(const TensorInfo& tensor, int64_t begin, int64
   return {};
 }
 
-Result<std::span<const std::byte>> Checkpoint::read_bytes(const TensorInfo& tensor, int64_t begin,
-                                                          int64_t count) const {
+Result<std::span<const std::byte>> Checkpoint::read_bytes(const TensorInfo& tensor, size_t touched) const {
   if (!tensor.strides.empty())
     return fail(
         ErrorCode::kUnsupported,
         strf("'{}': the packed tensor '{}' is a view whose elements do not follow each other: save it "
              "with .contiguous()",
              file_name(tensor), tensor.name));
-  LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, begin, count));
-  forget_pages(bytes.size());
+  LINNET_ASSIGN(const std::span<const std::byte> bytes, row_bytes(tensor, 0, tensor.rows()));
+  forget_pages(touched);
   return bytes;
 }
 

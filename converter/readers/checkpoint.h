@@ -77,8 +77,9 @@ class Checkpoint {
   // Rows [begin, begin + count) as f32, row-major [count, columns()]. Pages that were read are given back to
   // the system now and then, so a checkpoint larger than memory can be read through.
   Result<void> read_f32(const TensorInfo& tensor, int64_t begin, int64_t count, float* out) const;
-  // Rows as they lie in the file, for readers of packed codes. Only of tensors without strides.
-  Result<std::span<const std::byte>> read_bytes(const TensorInfo& tensor, int64_t begin, int64_t count) const;
+  // A whole tensor as it lies in the file, for readers of packed codes, who are about to read `touched` bytes
+  // of it. Only of tensors without strides.
+  Result<std::span<const std::byte>> read_bytes(const TensorInfo& tensor, size_t touched) const;
   // The block format a tensor's rows can be imported in without loss.
   static std::optional<DType> lossless_dtype(const TensorInfo& tensor);
   // The same rows as the groups that format::pack_panel_from_groups takes. Only with a lossless_dtype().

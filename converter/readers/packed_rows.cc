@@ -45,8 +45,9 @@ class Fp4Rows final : public RowSource {
   DType type() const { return m_.group == 16 ? DType::kNVFP4 : DType::kMXFP4; }
 
   Result<void> read_row(int64_t row, BlockGroup* out) const {
-    LINNET_ASSIGN(const auto codes, checkpoint_.read_bytes(*m_.codes, 0, m_.codes->rows()));
-    LINNET_ASSIGN(const auto scales, checkpoint_.read_bytes(*m_.scales, 0, m_.scales->rows()));
+    LINNET_ASSIGN(const auto codes, checkpoint_.read_bytes(*m_.codes, static_cast<size_t>(columns / 2)));
+    LINNET_ASSIGN(const auto scales,
+                  checkpoint_.read_bytes(*m_.scales, static_cast<size_t>(m_.scale_stride)));
     const auto* q = reinterpret_cast<const uint8_t*>(codes.data()) + row * (columns / 2);
     const auto* s = reinterpret_cast<const uint8_t*>(scales.data()) + row * m_.scale_stride;
     const int64_t halves = kGroupSize / m_.group;
@@ -184,7 +185,7 @@ class IntegerRows final : public RowSource {
   }
 
   Result<void> read_zeros() {
-    LINNET_ASSIGN(const auto bytes, checkpoint_.read_bytes(*m_.zeros, 0, m_.zeros->rows()));
+    LINNET_ASSIGN(const auto bytes, checkpoint_.read_bytes(*m_.zeros, m_.zeros->bytes.size()));
     // Packed over outputs: [groups, words], or [words, groups] where scales are by row.
     const int64_t words = (rows + per_word() - 1) / per_word();
     for (int64_t r = 0; r < rows; ++r)
@@ -197,7 +198,8 @@ class IntegerRows final : public RowSource {
 
   template <typename F>
   Result<void> by_code(int64_t begin, int64_t count, const F& f) const {
-    LINNET_ASSIGN(const auto bytes, checkpoint_.read_bytes(*m_.codes, 0, m_.codes->rows()));
+    LINNET_ASSIGN(const auto bytes,
+                  checkpoint_.read_bytes(*m_.codes, static_cast<size_t>(count * columns * m_.bits / 8)));
     using Packing = IntegerMatrix::Packing;
     const int64_t words = m_.packing == Packing::kInputsAlong ? (columns + per_word() - 1) / per_word()
                                                               : rows / per_word();  // of a line
@@ -226,11 +228,11 @@ class TableRows final : public RowSource {
     columns = m_.columns;
     name = own_name;
   }
-  std::optional<DType> stored() const override {
-    return DType::kQ6K;
-  }  // its levels are no multiples of a step
+  // Its levels are no multiples of a step.
+  std::optional<DType> stored() const override { return DType::kQ6K; }
   Result<void> read(int64_t begin, int64_t count, float* out) const override {
-    LINNET_ASSIGN(const auto bytes, checkpoint_.read_bytes(*m_.codes, 0, m_.codes->rows()));
+    LINNET_ASSIGN(const auto bytes,
+                  checkpoint_.read_bytes(*m_.codes, static_cast<size_t>(count * columns / 2)));
     for (int64_t i = begin * columns; i < (begin + count) * columns; ++i) {
       const auto byte = static_cast<unsigned>(bytes[static_cast<size_t>(i / 2)]);
       *out++ = m_.table[i % 2 == 0 ? byte >> 4 : byte & 15] * m_.scales[static_cast<size_t>(i / m_.block)];

@@ -137,10 +137,6 @@ class PackedFinder {
                                shape_name(codes.shape), m.rows, m.columns));
     m.zero = 1 << (m.bits - 1);
     m.zeros = checkpoint_.find(base + ".weight_zero_point");
-    const int64_t words = (m.rows * m.bits + 31) / 32;
-    if (m.zeros && (m.zeros->encoding != Encoding::kI32 || m.zeros->elements() != words * scales->columns()))
-      return misfit(name, strf("has zero points {} and scales {}", shape_name(m.zeros->shape),
-                               shape_name(scales->shape)));
     return add_integers(name, strf("compressed-tensors, {} bits", m.bits), std::move(m),
                         checkpoint_.find(base + ".weight_g_idx"), 0);
   }
@@ -151,8 +147,7 @@ class PackedFinder {
     const TensorInfo *scales = part(base + ".scales"), *zeros = part(base + ".qzeros"),
                      *order = part(base + ".g_idx");
     found_.parts_.insert(codes.name);
-    if (!scales || !zeros || !is_matrix(codes) || !is_matrix(*scales) || codes.encoding != Encoding::kI32 ||
-        zeros->encoding != Encoding::kI32)
+    if (!scales || !zeros || !is_matrix(codes) || !is_matrix(*scales) || codes.encoding != Encoding::kI32)
       return misfit(name, "lacks its scales or its zero points");
     IntegerMatrix m;
     m.codes = &codes;
@@ -177,9 +172,6 @@ class PackedFinder {
                                shape_name(codes.shape), shape_name(scales->shape)));
     }
     const bool gptq = m.packing == IntegerMatrix::Packing::kInputsDown;
-    if (zeros->elements() != scales->shape[0] * ((m.rows * bits + 31) / 32))
-      return misfit(name, strf("has zero points {} and scales {}", shape_name(zeros->shape),
-                               shape_name(scales->shape)));
     return add_integers(name, strf("{}, {} bits", gptq ? "GPTQ" : "AWQ", bits), std::move(m),
                         gptq ? order : nullptr, stored_.group_size);
   }
@@ -189,6 +181,10 @@ class PackedFinder {
     m.groups = m.scales_by_row ? m.scales->columns() : m.scales->shape[0];
     if (m.scales->elements() != m.rows * m.groups || m.groups < 1 || m.groups > m.columns)
       return misfit(name, strf("has scales {} for {} rows", shape_name(m.scales->shape), m.rows));
+    const int64_t words = (m.rows * m.bits + 31) / 32;  // of the zero points of a group
+    if (m.zeros && (m.zeros->encoding != Encoding::kI32 || m.zeros->elements() != words * m.groups))
+      return misfit(name, strf("has zero points {} and scales {}", shape_name(m.zeros->shape),
+                               shape_name(m.scales->shape)));
     int64_t size = (m.columns + m.groups - 1) / m.groups;
     if (group_size > 0 && (m.columns + group_size - 1) / group_size == m.groups) size = group_size;
     m.group_of.resize(static_cast<size_t>(m.columns));
@@ -290,7 +286,7 @@ class PackedFinder {
       if (const TensorInfo* found = part(name + kind)) state = found;
     if (!codes || codes->encoding != Encoding::kU8 || !table || table->elements() != 16 || !state)
       return misfit(name, "lacks its table or its state");
-    LINNET_ASSIGN(const auto text, checkpoint_.read_bytes(*state, 0, state->rows()));
+    LINNET_ASSIGN(const auto text, checkpoint_.read_bytes(*state, state->bytes.size()));
     LINNET_ASSIGN(Json json, parse_json({reinterpret_cast<const char*>(text.data()), text.size()},
                                         strf("'{}' of '{}'", state->name, where_)));
     const JsonRelease released(json);
