@@ -12,6 +12,7 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr size_t kMostValues = size_t{1} << 24;
+constexpr size_t kMostOfGlobal = 1024;  // bytes of "module name"
 
 class Machine {
  public:
@@ -71,6 +72,10 @@ class Machine {
   void push(PickleValue value) { stack_.push_back(make(std::move(value))); }
   void push_integer(int64_t n) { push({Kind::kInteger, n, {}, {}}); }
   void push_text(std::string s) { push({Kind::kText, 0, std::move(s), {}}); }
+  void push_global(const std::string& module, const std::string& name) {
+    if (module.size() + name.size() > kMostOfGlobal) return refuse("a class has an endless name");
+    push({Kind::kGlobal, 0, module + " " + name, {}});
+  }
   uint32_t pop() {
     const size_t floor = marks_.empty() ? 0 : marks_.back();
     if (stack_.size() <= floor) {
@@ -149,6 +154,12 @@ class Machine {
     }
     if (global && name == "collections OrderedDict") {
       PickleValue dict{Kind::kDict, 0, {}, {}};
+      // The only instruction that writes more than it read: a list given again and again would grow each
+      // time.
+      if (!items.empty()) {
+        copied_ += out_.values[items[0]].items.size();
+        if (copied_ > kMostValues || copied_ > in_.size()) return refuse("it copies lists again and again");
+      }
       if (!items.empty())  // a list of pairs
         for (const uint32_t pair : out_.values[items[0]].items)
           if (const auto& of = out_.values[pair].items; of.size() == 2) {
@@ -171,6 +182,7 @@ class Machine {
   std::vector<uint32_t> stack_;
   std::vector<size_t> marks_;  // sizes of the stack
   std::map<uint32_t, uint32_t> memo_;
+  size_t copied_ = 0;  // items of lists that became dicts
 };
 
 void Machine::step() {
@@ -259,13 +271,15 @@ void Machine::step() {
     case 'u':  // SETITEMS
       return extend(since_mark(), Kind::kDict);
     case 'c': {  // GLOBAL
-      std::string module = line();
-      return push({Kind::kGlobal, 0, module + " " + line(), {}});
+      const std::string module = line();
+      return push_global(module, line());
     }
     case 0x93: {  // STACK_GLOBAL
       const uint32_t name = pop(), module = pop();
       if (error_) return;
-      return push({Kind::kGlobal, 0, out_.at(module).text + " " + out_.at(name).text, {}});
+      if (out_.at(module).kind != Kind::kText || out_.at(name).kind != Kind::kText)
+        return refuse("a class is named by what is no text");
+      return push_global(out_.at(module).text, out_.at(name).text);
     }
     case 'q':
       return put(take<uint8_t>());

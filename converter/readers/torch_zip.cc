@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "converter/readers/pickle.h"
@@ -49,9 +50,13 @@ class Reader {
                   strf("'{}' has no tensors by name at its top or under {}: give a file with a state_dict",
                        name_, usual_names()));
     std::vector<TensorInfo> result;
+    std::set<std::string_view> names;
     for (size_t i = 0; i + 1 < state->items.size(); i += 2) {
       const PickleValue &key = pickle_.at(state->items[i]), &value = pickle_.at(state->items[i + 1]);
       if (key.kind != Kind::kText || value.kind != Kind::kTensor) continue;
+      if (!names.insert(key.text).second)
+        return fail(ErrorCode::kInvalidFile, strf("'{}' names tensor '{}' twice: the file is damaged", name_,
+                                                  std::string_view(key.text).substr(0, 200)));
       LINNET_ASSIGN(TensorInfo tensor, make(key.text, value));
       result.push_back(std::move(tensor));
     }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "converter/readers/pickle.h"
 #include "converter/readers/safetensors.h"
 #include "converter/readers/weights_folder.h"
 #include "tests/compare.h"
@@ -95,4 +96,27 @@ TEST_CASE("no truncation and no changed byte of a torch file is more than an err
                                        changed.data() + changed.size())));
     }
   CHECK(opened > 1000);  // numbers of tensors and names may change
+}
+
+// A program of a few bytes must not build what memory cannot hold.
+TEST_CASE("pickles that grow by repeating themselves are refused") {
+  const auto refused = [](const std::string& program) {
+    return message(read_pickle(as_bytes(program), "x.pth"));
+  };
+  std::string doubled = "X\x04";
+  doubled += std::string(3, '\0') + "name";
+  for (int i = 0; i < 40; ++i) doubled += "2\x93";  // DUP, STACK_GLOBAL: a class named by a class
+  CHECK(refused(doubled + ".").find("named by what is no text") != std::string::npos);
+
+  std::string lists = "ccollections\nOrderedDict\nq";
+  lists += '\0';
+  lists += "](NN\x86";
+  for (int i = 0; i < 200; ++i) lists += '2';  // a list of 200 pairs
+  lists += "e\x85q\x01";
+  for (int i = 0; i < 100; ++i) {
+    lists += 'h';
+    lists += '\0';
+    lists += "h\x01R";
+  }
+  CHECK(refused(lists + ".").find("again and again") != std::string::npos);
 }
