@@ -47,6 +47,15 @@ enum class ScaleSearch : uint8_t { kNone, kFitted };
 // Rounds a row to groups, one for each 32 values; those that the last group lacks are zeros. A group with
 // NaN, infinity or values beyond what its scale can hold becomes NaN as a whole (with super-blocks: its
 // super-block), never some plausible number.
-void quantize_row(DType dtype, std::span<const float> row, ScaleSearch search, BlockGroup* groups);
+// `importance`: how much the error of each column counts (format/fit.h), as long as the row; empty: all
+// alike.
+void quantize_row(DType dtype, std::span<const float> row, ScaleSearch search, BlockGroup* groups,
+                  std::span<const float> importance = {});
+
+// Chooses the factors of one group anew for other values of its own, under the scale (and minimum) of its
+// super-block or row, which stay. Of a format whose groups have scales of their own, all of it. Codes are the
+// nearest.
+void refit_group(DType dtype, std::span<const float, kGroupSize> values, std::span<const float> importance,
+                 BlockGroup& group);
 
 }  // namespace linnet::format

@@ -54,23 +54,29 @@ class Codes {
   std::array<uint8_t, 16> order_{};  // of a table, by steps
 };
 
+// How much the error of each value counts, as long as the values; empty: all alike. What multiplies a column
+// of a matrix on average squared is what its errors cost (converter/calibrate).
+using Importance = std::span<const float>;
+
 // The scale and the minimum of some values, and the squared error with the nearest codes.
 struct Fit {
   float scale = 0, minimum = 0;
   float error = std::numeric_limits<float>::infinity();
 };
 
-// Codes of `x` (a multiple of four values) at a scale and a minimum; returns the squared error. (Codes are
-// passed by value where bytes are written: a reference would be read again after each.)
-float round_codes(Codes codes, std::span<const float> x, float scale, float minimum, uint8_t* out);
+// Codes of `x` (a multiple of four values) at a scale and a minimum; returns the squared error, weighted.
+// (Codes are passed by value where bytes are written: a reference would be read again after each.)
+float round_codes(Codes codes, std::span<const float> x, float scale, float minimum, uint8_t* out,
+                  Importance importance = {});
 // The scale that fits the codes best (least squares), without a minimum; 0 where all codes mean 0.
-float fitted_scale(Codes codes, std::span<const float> x, const uint8_t* q);
+float fitted_scale(Codes codes, std::span<const float> x, const uint8_t* q, Importance importance = {});
 
 // Without a minimum: the extreme value at the end of the codes on its side or on the other (with a negative
 // scale), or up to a fifth before and beyond it, each fitted.
-Fit fit_scale(const Codes& codes, std::span<const float> x);
+Fit fit_scale(const Codes& codes, std::span<const float> x, Importance importance = {});
 // With a minimum, which is not above 0 unless it may have any sign: the range of the values, or somewhat
 // less, each fitted by least squares.
-Fit fit_range(const Codes& codes, std::span<const float> x, bool any_sign = false);
+Fit fit_range(const Codes& codes, std::span<const float> x, bool any_sign = false,
+              Importance importance = {});
 
 }  // namespace linnet::format

@@ -122,6 +122,10 @@ class PackedFinder {
     if (!scales || !shape || shape->elements() != 2 || codes.encoding != Encoding::kI32 || !is_matrix(codes))
       return misfit(name, "lacks its scales or its shape");
     LINNET_TRY(checkpoint_.read_f32(*shape, 0, shape->rows(), sizes));
+    // Of any type: also no number, or more than an integer holds.
+    constexpr auto kMost = static_cast<float>(1 << 30);
+    if (!(sizes[0] >= 1 && sizes[0] < kMost && sizes[1] >= 1 && sizes[1] < kMost))
+      return misfit(name, "has a weight_shape that is none");
     IntegerMatrix m;
     m.packing = IntegerMatrix::Packing::kInputsAlong;
     m.codes = &codes;
