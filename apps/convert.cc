@@ -25,7 +25,7 @@ namespace {
 struct ConvertArguments {
   convert::ConvertOptions convert;
   std::vector<std::string> sources, keep;
-  bool no_self_test = false, force = false, verbose = false;
+  bool no_self_test = false, no_error_feedback = false, force = false, verbose = false;
 
   bool dry_run() const { return convert.dry_run; }
 };
@@ -119,6 +119,7 @@ int run(ConvertArguments options) {
   convert.keep = std::move(*keep);
   convert.replace = options.force;
   convert.self_test = !options.no_self_test;
+  convert.error_feedback = !options.no_error_feedback;
   convert.reference = &reference_backend();
   const auto backend = cpu_backend();
   if (!backend) return complain(backend.error());
@@ -182,6 +183,26 @@ void add_convert(CommandLine& line) {
   command.option("--chat-template", options->convert.chat_template,
                  "file with a Jinja template that takes the place of the checkpoint's; empty: none");
   command.option("--name", options->convert.name, "name of the model (without it: the checkpoint's)");
+  command.option(
+      "--calibrate", options->convert.calibrate,
+      "a text like what the model will be used for: weights are rounded so that its answers change "
+      "least");
+  command.option("--calibration-tokens", options->convert.calibration_tokens, "how much of the text is used")
+      .between(int64_t{1024}, int64_t{1} << 24)
+      .shows_default();
+  command
+      .option(
+          "--budget", options->convert.budget,
+          "most bytes of all weights, such as 90M: every matrix gets the type that its bits are worth on the "
+          "text of --calibrate")
+      .bytes(1);
+  command.option("--bits", options->convert.bits, "the same, as bits a weight: 4.2").between(1.0, 16.0);
+  command.flag("--no-error-feedback", options->no_error_feedback,
+               "calibrate by how large the inputs are alone: less memory and time, and less gain");
+  options->convert.threads = default_threads();
+  command.option("--threads", options->convert.threads, "threads, this one included")
+      .between(1, 1024)
+      .shows_default();
   command.flag(
       "--dry-run", options->convert.dry_run,
       "write nothing: say which type each tensor would get, its bytes and the error of its rounding");

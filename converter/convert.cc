@@ -4,8 +4,11 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "backends/host/host_backend.h"
+#include "converter/calibration/calibration.h"
+#include "converter/calibration/mixed_precision.h"
 #include "converter/image/convert_image.h"
 #include "converter/readers/json.h"
 #include "converter/readers/reading.h"
@@ -68,10 +71,11 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   const std::vector<int32_t> ids = test_input(model, vocabulary);
   const auto count = static_cast<int64_t>(ids.size());
   if (options.progress) options.progress("self test", 0, 1);
-  LINNET_ASSIGN(const std::vector<float> expected, streamed_logits(model, weights, *streaming, ids, 2));
+  LINNET_ASSIGN(const std::vector<float> expected,
+                streamed_logits(model, weights, *streaming, ids, options.threads));
   EngineOptions engine_options;
   engine_options.symbols = {{names::kTokens, count}, {names::kLogitTokens, count}, {names::kContext, count}};
-  engine_options.threads = 2;
+  engine_options.threads = options.threads;
   LINNET_ASSIGN(const auto engine, Engine::create(file, *options.backend, engine_options));
   const auto m = static_cast<size_t>(forward);
   LINNET_TRY(engine->write_value(m, static_cast<size_t>(method.inputs[0]), std::as_bytes(std::span(ids))));
@@ -117,6 +121,68 @@ Result<void> combine(const ConvertOptions& options, Source& source) {
   return {};
 }
 
+// A text in the model's tokens.
+struct CalibrationText {
+  std::vector<int32_t> ids;
+  int32_t bos = -1;
+};
+
+Result<CalibrationText> read_calibration(const ConvertOptions& options, const Source& source) {
+  if (!source.tokenizer)
+    return fail(ErrorCode::kUnsupported,
+                strf("'{}' has no tokenizer: --calibrate cannot read a text without one", options.source));
+  LINNET_ASSIGN(const std::string text, read_text(options.calibrate));
+  LINNET_ASSIGN(const text::Tokenizer tokenizer, text::Tokenizer::create(text::from_fb(*source.tokenizer)));
+  CalibrationText result;
+  LINNET_ASSIGN(result.ids, tokenizer.encode(text));
+  result.bos = tokenizer.bos_id();
+  if (!result.ids.empty() && result.ids[0] == result.bos) result.ids.erase(result.ids.begin());
+  return result;
+}
+
+// How the weights are rounded, and to what.
+struct Plan {
+  QuantizePolicy policy;
+  std::optional<Calibration> calibration;
+  std::vector<std::string> notes;
+};
+
+Result<void> calibrate(const ConvertOptions& options, const Source& source, GraphBuilder& graph,
+                       host::ThreadPool& pool, Plan& plan) {
+  const auto* kernels = dynamic_cast<const host::HostBackend*>(options.backend);
+  if (!kernels) return fail(ErrorCode::kInvalidArgument, "a calibration needs a backend of the processor");
+  LINNET_ASSIGN(const CalibrationText text, read_calibration(options, source));
+  const auto progress = [&](const char* stage) -> std::function<bool(uint64_t, uint64_t)> {
+    if (!options.progress) return {};
+    return [&options, stage](uint64_t done, uint64_t total) { return options.progress(stage, done, total); };
+  };
+  CalibrationOptions how;
+  how.most = options.calibration_tokens;
+  how.covariances = options.error_feedback;
+  how.threads = options.threads;
+  how.progress = progress("calibrating");
+  LINNET_ASSIGN(plan.calibration,
+                Calibration::measure(graph.model(), graph.weights(), *kernels, text.ids, text.bos, how));
+  plan.notes.push_back(
+      strf("calibrated on {} tokens of '{}'", plan.calibration->tokens(), options.calibrate));
+  if (options.budget == 0 && options.bits == 0) return {};
+  MixedOptions mixed;
+  mixed.budget = options.budget;
+  if (options.bits > 0) {
+    double values = 0;
+    for (const WeightPlan& w : graph.weights()) values += static_cast<double>(w.rows->rows * w.rows->columns);
+    mixed.budget = static_cast<uint64_t>(values * options.bits / 8);
+  }
+  mixed.rounding = {.pool = &pool, .calibration = &*plan.calibration};
+  mixed.threads = options.threads;
+  mixed.progress = progress("measuring sensitivities");
+  LINNET_ASSIGN(MixedChoice choice, choose_types(graph.model(), graph.weights(), plan.policy, *kernels,
+                                                 text.ids, text.bos, mixed));
+  plan.notes.push_back(strf("types chosen by sensitivity for at most {} bytes of weights", mixed.budget));
+  plan.policy.assign(std::move(choice.types));
+  return {};
+}
+
 Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   if (options.combine.empty() != options.others.empty())
     return fail(ErrorCode::kInvalidArgument,
@@ -125,6 +191,23 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
                     : "--combine needs several checkpoints, and one was given");
   if (!options.combine.empty() && is_image_folder(options.source))
     return fail(ErrorCode::kUnsupported, "--combine takes language models; image folders are not combined");
+  const bool mixes = options.budget > 0 || options.bits > 0;
+  if (mixes && options.calibrate.empty())
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "--budget and --bits measure what each tensor's bits are worth: --calibrate names the text for it");
+  if (mixes && !options.quantize.empty())
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "--budget and --bits choose the types, and so does --quantize: leave one of them out (--keep names "
+        "exceptions)");
+  if (options.budget > 0 && options.bits > 0)
+    return fail(ErrorCode::kInvalidArgument,
+                "--budget and --bits both say how large the weights may be: give one");
+  if (!options.calibrate.empty() && is_image_folder(options.source))
+    return fail(
+        ErrorCode::kUnsupported,
+        "--calibrate takes language models: no text says what the weights of image folders are worth");
   if (options.dry_run && is_image_folder(options.source))
     return fail(ErrorCode::kUnsupported, "--dry-run takes language models; image folders are not measured");
   if (is_image_folder(options.source)) return convert_image(options);
@@ -164,17 +247,25 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
     return fail(ErrorCode::kInvalidFile,
                 strf("'{}' cannot be imported as {}:{}", options.source, type, listed(errors)));
 
-  LINNET_ASSIGN(QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
-  policy.look_at(graph.weights());
+  Plan plan;
+  const bool mixed = options.budget > 0 || options.bits > 0;
+  // What has no choice stays as fine as beside matrices of few bits.
+  LINNET_ASSIGN(plan.policy, QuantizePolicy::create(mixed ? "q4k" : options.quantize, options.keep));
+  plan.policy.look_at(graph.weights());
+  host::ThreadPool pool(options.threads);
+  if (!options.calibrate.empty()) LINNET_TRY(calibrate(options, source, graph, pool, plan));
+  const QuantizePolicy& policy = plan.policy;
+  const Rounding rounding{.pool = &pool, .calibration = plan.calibration ? &*plan.calibration : nullptr};
+  report.notes.insert(report.notes.end(), plan.notes.begin(), plan.notes.end());
   if (options.dry_run) {
-    LINNET_ASSIGN(report.tensors, measure_weights(options, policy, graph.weights()));
+    LINNET_ASSIGN(report.tensors, measure_weights(options, policy, rounding, graph.weights()));
     for (const ConvertReport::Tensor& t : report.tensors) report.file_bytes += t.bytes;
     for (const WeightPlan& w : graph.weights()) report.parameters += w.rows->rows * w.rows->columns;
     return report;
   }
   LINNET_ASSIGN(format::ModelWriter writer,
                 format::ModelWriter::create(options.output, {.replace = options.replace}));
-  LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));
+  LINNET_ASSIGN(const Written written, write_weights(options, policy, rounding, writer, graph.weights()));
 
   fb::ModelT& model = graph.model();
   const auto note = [&model](std::string key, std::string value) {

@@ -38,6 +38,16 @@ struct ConvertOptions {
   // DiT and PixArt: a safetensors file of trained linear attention, whose tensors take the places of the
   // folder's (LiT's weight inheritance). Empty: none.
   std::string linear_attention;
+  // A text file like what the model will be used for: it decides how weights are rounded
+  // (converter/calibration). Empty: none. Language models with a tokenizer.
+  std::string calibrate;
+  int64_t calibration_tokens = 16384;  // of the text, from its beginning
+  // Every matrix gets the type that a measurement on the text says its bits are worth, so that all weights
+  // take at most so many bytes, or bits a weight. 0: `quantize` says. Not both, and only with `calibrate`.
+  uint64_t budget = 0;
+  double bits = 0;
+  bool error_feedback = true;  // false: by the energies of the inputs alone
+  int threads = 2;             // of rounding, calibration and self test
   // Writes nothing: the report says what each tensor would become (ConvertReport::tensors).
   bool dry_run = false;
   // Loads the result and compares it with the unquantised weights on a fixed input. Needs both backends.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "format/panel.h"
 #include "runtime/core/strings.h"
@@ -9,7 +10,8 @@
 namespace linnet::convert {
 
 Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
-                              format::ModelWriter& writer, std::span<const WeightPlan> weights) {
+                              const Rounding& rounding, format::ModelWriter& writer,
+                              std::span<const WeightPlan> weights) {
   Written written;
   uint64_t total = 0, done = 0;
   for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
@@ -49,6 +51,19 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
       } else {
         const bool on_a_grid = w.rows->lossless().has_value();
         if (is_quantized(dtype) && on_a_grid) ++written.requantized;
+        if (is_quantized(dtype) && w.rows->columns % kGroupSize == 0) {
+          LINNET_ASSIGN(MatrixRounder rounder, MatrixRounder::create(rounding, w.name, dtype, w.rows));
+          if (!rounder.importance().empty()) ++written.calibrated;
+          LINNET_TRY(writer.pack_and_write_groups(
+              w.name, dtype, w.shape,
+              [&](int64_t first, int64_t rows, format::BlockGroup* groups) -> Result<void> {
+                LINNET_TRY(step(first));
+                return rounder.groups(first, rows, groups);
+              }));
+          done += elements;
+          LINNET_TRY(step(0));
+          continue;
+        }
         LINNET_TRY(writer.pack_and_write_matrix(
             w.name, dtype, w.shape,
             [&](int64_t first, int64_t rows, float* values) -> Result<void> {
@@ -66,12 +81,14 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
 
 Result<std::vector<ConvertReport::Tensor>> measure_weights(const ConvertOptions& options,
                                                            const QuantizePolicy& policy,
+                                                           const Rounding& rounding,
                                                            std::span<const WeightPlan> weights) {
   std::vector<ConvertReport::Tensor> all;
   uint64_t total = 0, done = 0;
   for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
   std::vector<float> values, rounded;
   std::vector<std::byte> panel;
+  std::vector<format::BlockGroup> groups;
   for (const WeightPlan& w : weights) {
     const int64_t rows = w.rows->rows, columns = w.rows->columns;
     const bool plain = w.layout == fb::Layout::RowMajor;
@@ -80,21 +97,36 @@ Result<std::vector<ConvertReport::Tensor>> measure_weights(const ConvertOptions&
                     : format::matrix_bytes(m.dtype, rows, columns);
     const bool whole = plain || m.dtype == DType::kF32 || w.rows->lossless() == m.dtype;
     double error = 0, square = 0;
+    const bool in_groups = is_quantized(m.dtype) && columns % kGroupSize == 0;
+    std::optional<MatrixRounder> rounder;
+    if (!whole && in_groups) {
+      LINNET_ASSIGN(MatrixRounder made, MatrixRounder::create(rounding, w.name, m.dtype, w.rows));
+      rounder.emplace(std::move(made));
+      groups.resize(static_cast<size_t>(format::kPanelRows * columns / kGroupSize));
+    }
+    const std::span<const float> importance = rounder ? rounder->importance() : std::span<const float>();
     for (int64_t first = 0; first < rows && !whole; first += format::kPanelRows) {
       const int64_t count = std::min(format::kPanelRows, rows - first);
       values.resize(static_cast<size_t>(count * columns));
       rounded.resize(static_cast<size_t>(columns));
       panel.resize(format::panel_bytes(m.dtype, columns));
       LINNET_TRY(w.rows->read(first, count, values.data()));
-      format::pack_panel(m.dtype, values.data(), count, columns, panel.data(),
-                         w.rows->lossless() ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone);
+      if (rounder) {
+        LINNET_TRY(rounder->groups(first, count, groups.data()));
+        format::pack_panel_from_groups(m.dtype, groups.data(), count, columns, panel.data());
+      } else {
+        format::pack_panel(m.dtype, values.data(), count, columns, panel.data(),
+                           w.rows->lossless() ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone);
+      }
       for (int64_t r = 0; r < count; ++r) {
         format::unpack_panel_row(m.dtype, panel.data(), r, columns, rounded.data());
         for (int64_t c = 0; c < columns; ++c) {
           const auto x = static_cast<double>(values[static_cast<size_t>(r * columns + c)]),
-                     e = x - static_cast<double>(rounded[static_cast<size_t>(c)]);
-          square += x * x;
-          error += e * e;
+                     e = x - static_cast<double>(rounded[static_cast<size_t>(c)]),
+                     weight =
+                         importance.empty() ? 1.0 : static_cast<double>(importance[static_cast<size_t>(c)]);
+          square += weight * x * x;
+          error += weight * e * e;
         }
       }
       const auto now = done + static_cast<uint64_t>((first + count) * columns);
@@ -115,6 +147,8 @@ std::vector<std::string> describe(const Written& written) {
     types += (types.empty() ? "" : ", ") + strf("{} {}", count, dtype);
   const double bits = 8.0 * static_cast<double>(written.bytes) / static_cast<double>(written.parameters);
   notes.push_back(strf("tensors: {}; {} bits a weight", types, std::round(100 * bits) / 100));
+  if (written.calibrated)
+    notes.push_back(strf("{} tensors rounded by what the calibration text asks of them", written.calibrated));
   if (written.lossless) notes.push_back(strf("{} tensors imported without loss", written.lossless));
   if (written.requantized)
     notes.push_back(strf("{} tensors requantised from another block format (some precision is lost)",

@@ -297,7 +297,8 @@ Result<ConvertReport> convert_folder(const ConvertOptions& options) {
   LINNET_ASSIGN(const QuantizePolicy policy, QuantizePolicy::create(options.quantize, options.keep));
   LINNET_ASSIGN(format::ModelWriter writer,
                 format::ModelWriter::create(options.output, {.replace = options.replace}));
-  LINNET_ASSIGN(const Written written, write_weights(options, policy, writer, graph.weights()));
+  host::ThreadPool pool(options.threads);
+  LINNET_ASSIGN(const Written written, write_weights(options, policy, {.pool = &pool, .calibration = nullptr}, writer, graph.weights()));
   const auto note = [&model](std::string key, std::string value) {
     model.metadata.push_back(std::make_unique<fb::KeyValueT>());
     model.metadata.back()->key = std::move(key);

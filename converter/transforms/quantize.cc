@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "format/panel.h"
 #include "runtime/core/dtype_names.h"
 #include "runtime/core/strings.h"
 
@@ -30,6 +31,7 @@ void QuantizePolicy::look_at(std::span<const WeightPlan> weights) {
 DType QuantizePolicy::choose(const WeightPlan& weight) const {
   for (auto it = keep_.rbegin(); it != keep_.rend(); ++it)
     if (matches(it->first, weight.name)) return it->second;
+  if (const auto found = assigned_.find(weight.name); found != assigned_.end()) return found->second;
   if (!asked_) {
     const DType stored = weight.rows->stored().value_or(DType::kF32);
     const bool wide = !is_quantized(stored) && weight.rows->columns % kGroupSize == 0;
@@ -52,6 +54,15 @@ DType QuantizePolicy::choose(const WeightPlan& weight) const {
   // A matrix narrower than a group would be mostly padding.
   if (is_quantized(*asked_) && weight.rows->columns < kGroupSize) return DType::kF16;
   return *asked_;
+}
+
+bool QuantizePolicy::excepts(const WeightPlan& weight) const {
+  return std::any_of(keep_.begin(), keep_.end(),
+                     [&](const auto& exception) { return matches(exception.first, weight.name); });
+}
+
+uint64_t weight_bytes(const WeightPlan& weight, DType dtype) {
+  return format::matrix_bytes(dtype, weight.rows->rows, weight.rows->columns);
 }
 
 bool matches(const std::string& pattern, const std::string& name) {

@@ -1,6 +1,7 @@
 // Which precision each tensor of a file gets.
 #pragma once
 
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -33,12 +34,20 @@ class QuantizePolicy {
 
   // For weights in panels.
   DType choose(const WeightPlan& weight) const;
+  // Whether the user named a type for it.
+  bool excepts(const WeightPlan& weight) const;
+  // Types that were chosen by measurement (calibration/mixed_precision.h), before what `quantize` says.
+  void assign(std::map<std::string, DType> types) { assigned_ = std::move(types); }
 
  private:
   std::optional<DType> asked_;
   bool low_rank_in_q8_ = false;
   std::vector<std::pair<std::string, DType>> keep_;
+  std::map<std::string, DType> assigned_;
 };
+
+// Bytes of a weight in panels; experts' padding to whole panels not counted.
+uint64_t weight_bytes(const WeightPlan& weight, DType dtype);
 
 // True if `name` matches `pattern`, in which * is any run of characters and ? is any one.
 bool matches(const std::string& pattern, const std::string& name);

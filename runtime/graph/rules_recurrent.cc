@@ -401,8 +401,9 @@ Result<void> check_window_linear_attention(const NodeView& view) {
 static WeightRead experts_weight(const fb::NodeT& node, size_t i) {
   const auto& args = args_of<fb::MixtureOfExpertsT>(node);
   const double share = static_cast<double>(args.top_k) / std::max(1, args.experts);
-  if (i >= 2 && i <= 4) return {WeightUse::kExperts, share};
-  return {i == 0 || (i >= 5 && i <= 7) ? WeightUse::kMatrix : WeightUse::kVector};
+  const int input = i == 4 || i == 7 ? -1 : 0;  // down projections read what lies between
+  if (i >= 2 && i <= 4) return {.use = WeightUse::kExperts, .share = share, .input = input};
+  return {.use = i == 0 || (i >= 5 && i <= 7) ? WeightUse::kMatrix : WeightUse::kVector, .input = input};
 }
 constexpr OpTraits traits_mixture_of_experts = {
     .states = kStateless, .weight = experts_weight, .rows = nullptr};
