@@ -201,6 +201,14 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
         ErrorCode::kInvalidArgument,
         "--budget and --bits choose the types, and so does --quantize: leave one of them out (--keep names "
         "exceptions)");
+  if (const auto asked = dtype_from_name(options.quantize);
+      !options.calibrate.empty() && asked && !is_quantized(*asked) && options.keep.empty())
+    return fail(
+        ErrorCode::kInvalidArgument,
+        strf(
+            "--calibrate decides how weights are rounded, and --quantize {} rounds nothing that a text could "
+            "better: ask for a block format, or for --bits",
+            options.quantize));
   if (options.budget > 0 && options.bits > 0)
     return fail(ErrorCode::kInvalidArgument,
                 "--budget and --bits both say how large the weights may be: give one");
