@@ -12,6 +12,7 @@
 
 #include "apps/command_line.h"
 #include "apps/common.h"
+#include "apps/convert_report.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "format/output_file.h"
@@ -25,6 +26,7 @@ namespace {
 struct ConvertArguments {
   convert::ConvertOptions convert;
   std::vector<std::string> sources, keep;
+  std::string report;  // a page to write
   bool no_self_test = false, no_error_feedback = false, force = false, verbose = false;
 
   bool dry_run() const { return convert.dry_run; }
@@ -54,6 +56,12 @@ Result<void> check_paths(const ConvertArguments& options) {
                   strf("cannot read the checkpoint '{}': {}", source, std::strerror(errno)));
     if (std::filesystem::equivalent(source, output, error))
       return fail(ErrorCode::kInvalidArgument, strf("source and output are the same file '{}'", output));
+  }
+  if (!options.report.empty()) {
+    LINNET_TRY(format::check_output(options.report, {.replace = options.force}));
+    if (std::filesystem::weakly_canonical(options.report, error) ==
+        std::filesystem::weakly_canonical(output, error))
+      return fail(ErrorCode::kInvalidArgument, strf("--report and --output are the same file '{}'", output));
   }
   if (options.dry_run()) return {};
   if (output.empty())
@@ -142,6 +150,10 @@ int run(ConvertArguments options) {
     print_dry_run(options, *report);
   else
     print(options, *report);
+  if (options.report.empty()) return kOk;
+  if (const auto written = write_report(options.report, options.force, convert, *report); !written)
+    return complain(written.error());
+  std::fprintf(stderr, "wrote the report %s\n", text::printable_line(options.report).c_str());
   return kOk;
 }
 
@@ -206,6 +218,9 @@ void add_convert(CommandLine& line) {
   command.flag(
       "--dry-run", options->convert.dry_run,
       "write nothing: say which type each tensor would get, its bytes and the error of its rounding");
+  command.option(
+      "--report", options->report,
+      "write a page (HTML) on what became of every tensor: type, bytes, error, and the memory plan");
   command.flag("--no-self-test", options->no_self_test,
                "do not compare the result with the unquantised weights");
   command.flag("--verbose", options->verbose,

@@ -8,11 +8,11 @@
 
 #include "apps/bounds_options.h"
 #include "apps/common.h"
+#include "apps/eval_choices.h"
+#include "apps/scorer.h"
 #include "converter/readers/json.h"
-#include "format/names.h"
 #include "linnet/model.h"
 #include "runtime/core/strings.h"
-#include "runtime/graph/ops.h"
 #include "runtime/text/printable.h"
 #include "runtime/text/tokenizer.h"
 
@@ -22,62 +22,10 @@ namespace {
 using Report = nlohmann::ordered_json;
 
 struct EvalArguments {
-  std::string path, text, against;
+  std::string path, text, choices, against;
   int64_t stride = 0, tokens = 0;
   bool json = false;
   BoundsOptions bounds;
-};
-
-// Runs a model over windows of tokens and gives the logits of every one.
-class Scorer {
- public:
-  static Result<Scorer> create(const std::string& path, const Backend& backend, const BoundsOptions& bounds) {
-    Scorer s;
-    LINNET_ASSIGN(s.model_, Model::open(path));
-    const fb::ModelT& m = s.model_->file().model();
-    const int method = graph::find_method(m, names::kForward);
-    if (method < 0 || s.model_->vocabulary() < 1 || !s.model_->tokenizer())
-      return fail(
-          ErrorCode::kUnsupported,
-          strf("'{}' is no language model with a tokenizer: there is no text that it could predict", path));
-    s.method_ = static_cast<size_t>(method);
-    const fb::MethodT& forward = *m.methods[s.method_];
-    s.ids_ = static_cast<size_t>(forward.inputs[0]);
-    s.logits_ = static_cast<size_t>(forward.outputs[0]);
-    s.chunk_ = std::min(bounds.chunk, kMostRows);
-    EngineOptions options =
-        engine_options(bounds, {{names::kTokens, s.chunk_}, {names::kLogitTokens, s.chunk_}});
-    LINNET_ASSIGN(s.engine_, Engine::create(s.model_->shared_file(), backend, options));
-    s.symbols_ = s.engine_->bounds().symbols;
-    return s;
-  }
-
-  const Model& model() const { return *model_; }
-  int64_t chunk() const { return chunk_; }
-  int64_t vocabulary() const { return model_->vocabulary(); }
-  Result<void> begin() { return engine_->reset(); }
-
-  // Logits after each of at most chunk() tokens, [tokens, vocabulary], valid until the next call.
-  Result<std::span<const float>> run(std::span<const int32_t> tokens) {
-    const auto count = static_cast<int64_t>(tokens.size());
-    for (const char* name : {names::kTokens, names::kLogitTokens})
-      if (const int symbol = graph::find_symbol(engine_->model(), name); symbol >= 0)
-        symbols_[static_cast<size_t>(symbol)] = count;
-    rows_.resize(static_cast<size_t>(count * vocabulary()));
-    LINNET_TRY(engine_->write_value(method_, ids_, std::as_bytes(tokens)));
-    LINNET_TRY(engine_->run(method_, symbols_, count));
-    LINNET_TRY(engine_->read_value(method_, logits_, std::as_writable_bytes(std::span(rows_))));
-    return std::span<const float>(rows_);
-  }
-
- private:
-  static constexpr int64_t kMostRows = 64;  // of logits held at once: a vocabulary of 150,000 takes 38 MiB
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<Engine> engine_;
-  size_t method_ = 0, ids_ = 0, logits_ = 0;
-  int64_t chunk_ = 1;
-  std::vector<int64_t> symbols_;
-  std::vector<float> rows_;
 };
 
 struct Sums {
@@ -86,15 +34,6 @@ struct Sums {
   double other_loss = 0;
   std::vector<double> divergences;
 };
-
-// log(sum(exp(row))), and where the largest is.
-double log_sum(std::span<const float> row, size_t& largest) {
-  largest = static_cast<size_t>(std::max_element(row.begin(), row.end()) - row.begin());
-  const auto most = static_cast<double>(row[largest]);
-  double sum = 0;
-  for (const float v : row) sum += std::exp(static_cast<double>(v) - most);
-  return most + std::log(sum);
-}
 
 // What one row says of the token that follows; `other` is the same row of the file that is compared with.
 void score(std::span<const float> row, std::span<const float> other, int32_t next, Sums& sums) {
@@ -162,6 +101,14 @@ Result<Sums> run_windows(const EvalArguments& options, std::span<const int32_t> 
 }
 
 Result<Report> evaluate(const EvalArguments& options, const Backend& backend, ProgressBar& bar) {
+  if (!options.choices.empty()) {
+    LINNET_ASSIGN(Scorer scorer, Scorer::create(options.path, backend, options.bounds));
+    return evaluate_choices(options.choices, scorer, options.bounds.context,
+                            [&](uint64_t done, uint64_t total) {
+                              bar.show("answering", done, total);
+                              return !interrupted();
+                            });
+  }
   LINNET_ASSIGN(const std::string text, convert::read_text(options.text));
   LINNET_ASSIGN(Scorer scorer, Scorer::create(options.path, backend, options.bounds));
   std::optional<Scorer> other;
@@ -230,6 +177,13 @@ void print_report(const Report& r) {
 int eval(EvalArguments options) {
   // A comparison is of the model, not of a session's window: every token of a window is seen.
   options.bounds.attention = "full";
+  if (options.text.empty() == options.choices.empty())
+    return complain({ErrorCode::kInvalidArgument,
+                     options.text.empty() ? "what is to be measured? Give --text FILE, or --choices FILE"
+                                          : "--text and --choices are two measurements: give one of them"});
+  if (!options.choices.empty() && (!options.against.empty() || options.stride > 0 || options.tokens > 0))
+    return complain({ErrorCode::kInvalidArgument,
+                     "--against, --stride and --tokens are of --text, and have no meaning with --choices"});
   if (options.stride > options.bounds.context)
     return complain(
         {ErrorCode::kInvalidArgument,
@@ -246,8 +200,10 @@ int eval(EvalArguments options) {
   if (!report) return complain_input(report.error());
   if (options.json)
     std::printf("%s\n", report->dump(2, ' ', false, Report::error_handler_t::replace).c_str());
-  else
+  else if (options.choices.empty())
     print_report(*report);
+  else
+    print_choices(*report);
   return kOk;
 }
 
@@ -261,7 +217,11 @@ void add_eval(CommandLine& line) {
   Command command = line.command(
       "eval", "How well a language model predicts a text, and how far it is from another file of it");
   command.option("MODEL", options->path, "a Linnet file (.lnt)").required();
-  command.option("--text", options->text, "the text, UTF-8").required();
+  command.option("--text", options->text, "the text, UTF-8");
+  command.option(
+      "--choices", options->choices,
+      "instead: questions with several answers, a JSON object a line: {\"prompt\": \"...\", \"choices\": "
+      "[\" one\", \" two\"], \"answer\": 0}");
   command.option(
       "--against", options->against,
       "another file of the same model: also the KL divergence from it, and how often both choose the same");

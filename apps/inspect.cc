@@ -5,6 +5,7 @@
 #include "apps/bounds_options.h"
 #include "apps/common.h"
 #include "apps/devices.h"
+#include "apps/inspect_diff.h"
 #include "apps/model_info.h"
 #include "format/verify.h"
 #include "linnet/model.h"
@@ -17,7 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct InspectArguments {
-  std::string path;
+  std::string path, diff;
   bool tensors = false, nodes = false, memory = false, verify = false, json = false, devices = false;
   std::vector<std::string> symbols;
   BoundsOptions bounds;
@@ -226,10 +227,31 @@ void print_description(const Json& out) {
   print_memory(out["memory"]);
 }
 
+int inspect_diff(const InspectArguments& options) {
+  const auto a = Model::open(options.path);
+  if (!a) return complain_input(a.error());
+  const auto b = Model::open(options.diff);
+  if (!b) return complain_input(b.error());
+  catch_interrupts();
+  ProgressBar bar;
+  const auto found = difference(**a, **b, [&](uint64_t done, uint64_t total) {
+    bar.show("comparing", done, total);
+    return !interrupted();
+  });
+  bar.clear();
+  if (!found) return complain(found.error());
+  if (options.json)
+    std::printf("%s\n", found->dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  else
+    print_difference(*found, options.path, options.diff);
+  return kOk;
+}
+
 int inspect(const InspectArguments& options) {
   if (options.devices) return list_devices(options.json);
   if (options.path.empty())
     return complain({ErrorCode::kInvalidArgument, "which MODEL? Give a Linnet file (.lnt), or --devices"});
+  if (!options.diff.empty()) return inspect_diff(options);
   const auto model = Model::open(options.path);
   if (!model) return complain_input(model.error());
   Json out = describe(**model, options);
@@ -263,6 +285,8 @@ void add_inspect(CommandLine& line) {
   Command command = line.command("inspect", "What a model file holds, and the memory that running it takes");
   command.option("MODEL", options->path, "a Linnet file (.lnt)");
   command.flag("--devices", options->devices, "instead: the GPUs of this machine, their limits and features");
+  command.option("--diff", options->diff,
+                 "instead: what differs in another Linnet file, such as the same model in another precision");
   command.flag("--tensors", options->tensors, "list every weight");
   command.flag("--nodes", options->nodes, "list every node of every method");
   // The plan is always printed; the flag is accepted so that asking for it is no error.

@@ -145,6 +145,7 @@ struct Plan {
   QuantizePolicy policy;
   std::optional<Calibration> calibration;
   std::vector<std::string> notes;
+  double expected_kl = 0;
 };
 
 Result<void> calibrate(const ConvertOptions& options, const Source& source, GraphBuilder& graph,
@@ -179,6 +180,7 @@ Result<void> calibrate(const ConvertOptions& options, const Source& source, Grap
   LINNET_ASSIGN(MixedChoice choice, choose_types(graph.model(), graph.weights(), plan.policy, *kernels,
                                                  text.ids, text.bos, mixed));
   plan.notes.push_back(strf("types chosen by sensitivity for at most {} bytes of weights", mixed.budget));
+  plan.expected_kl = choice.expected_kl;
   plan.policy.assign(std::move(choice.types));
   return {};
 }
@@ -265,6 +267,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   const QuantizePolicy& policy = plan.policy;
   const Rounding rounding{.pool = &pool, .calibration = plan.calibration ? &*plan.calibration : nullptr};
   report.notes.insert(report.notes.end(), plan.notes.begin(), plan.notes.end());
+  report.expected_kl = plan.expected_kl;
   if (options.dry_run) {
     LINNET_ASSIGN(report.tensors, measure_weights(options, policy, rounding, graph.weights()));
     for (const ConvertReport::Tensor& t : report.tensors) report.file_bytes += t.bytes;
@@ -273,7 +276,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   }
   LINNET_ASSIGN(format::ModelWriter writer,
                 format::ModelWriter::create(options.output, {.replace = options.replace}));
-  LINNET_ASSIGN(const Written written, write_weights(options, policy, rounding, writer, graph.weights()));
+  LINNET_ASSIGN(Written written, write_weights(options, policy, rounding, writer, graph.weights()));
 
   fb::ModelT& model = graph.model();
   const auto note = [&model](std::string key, std::string value) {
@@ -293,6 +296,7 @@ Result<ConvertReport> convert_checked(const ConvertOptions& options) {
   // finish() takes the model; the self test still needs its graph.
   fb::ModelT kept(model);
   report.parameters = written.parameters;
+  report.tensors = std::move(written.tensors);
   for (std::string& line : describe(written)) report.notes.push_back(std::move(line));
   // Last, for it gives the file its name.
   LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));

@@ -66,14 +66,19 @@ struct ConvertReport {
   std::vector<std::string>
       details;  // where what stands around the weights was read: "eos: '</s>' (2), from ..."
   std::vector<std::string> notes;  // such as "120 tensors imported without loss (q4a)"
-  // Of a dry run.
+  // Every tensor, as it was or (in a dry run) would be written.
   struct Tensor {
     std::string name;
     DType dtype;
     uint64_t bytes = 0;
-    double error = 0;  // squared, as a share of the tensor's square; 0 for what comes over without loss
+    // Of the rounding, squared, as a share of the tensor's square, both weighted where a calibration weighs
+    // them; 0 for what comes over without loss.
+    double error = 0;
   };
   std::vector<Tensor> tensors;
+  // On the text of a calibration, as far as the errors of single tensors add up: nats a token; 0: not
+  // measured.
+  double expected_kl = 0;
   // Self test: logits of the file against the unquantised weights over the test input.
   bool tested = false;
   double mean_kl = 0;        // nats per token

@@ -8,6 +8,36 @@
 #include "runtime/core/strings.h"
 
 namespace linnet::convert {
+namespace {
+
+// What packing rows leaves, read back: of types that stand alone, and of rows that end within a group.
+class PanelError {
+ public:
+  void add(DType dtype, const float* values, int64_t rows, int64_t columns, bool on_a_grid) {
+    if (dtype == DType::kF32) return;
+    panel_.resize(format::panel_bytes(dtype, columns));
+    back_.resize(static_cast<size_t>(columns));
+    format::pack_panel(dtype, values, rows, columns, panel_.data(),
+                       on_a_grid ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone);
+    for (int64_t r = 0; r < rows; ++r) {
+      format::unpack_panel_row(dtype, panel_.data(), r, columns, back_.data());
+      for (int64_t c = 0; c < columns; ++c) {
+        const auto x = static_cast<double>(values[r * columns + c]),
+                   e = x - static_cast<double>(back_[static_cast<size_t>(c)]);
+        error_ += e * e;
+        square_ += x * x;
+      }
+    }
+  }
+  double share() const { return square_ > 0 ? error_ / square_ : 0; }
+
+ private:
+  std::vector<std::byte> panel_;
+  std::vector<float> back_;
+  double error_ = 0, square_ = 0;
+};
+
+}  // namespace
 
 Result<Written> write_weights(const ConvertOptions& options, const QuantizePolicy& policy,
                               const Rounding& rounding, format::ModelWriter& writer,
@@ -19,9 +49,10 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
     const auto elements = static_cast<uint64_t>(w.rows->rows * w.rows->columns);
     written.parameters += static_cast<int64_t>(elements);
     const auto count_bytes = [&](DType dtype) {
-      written.bytes += w.layout == fb::Layout::RowMajor
-                           ? elements * sizeof(float)
-                           : format::matrix_bytes(dtype, w.rows->rows, w.rows->columns);
+      const uint64_t bytes =
+          w.layout == fb::Layout::RowMajor ? elements * sizeof(float) : weight_bytes(w, dtype);
+      written.bytes += bytes;
+      written.tensors.push_back({w.name, dtype, bytes, 0});
     };
     const auto step = [&](int64_t rows) -> Result<void> {
       const uint64_t now = done + static_cast<uint64_t>(rows * w.rows->columns);
@@ -53,24 +84,29 @@ Result<Written> write_weights(const ConvertOptions& options, const QuantizePolic
         if (is_quantized(dtype) && on_a_grid) ++written.requantized;
         if (is_quantized(dtype) && w.rows->columns % kGroupSize == 0) {
           LINNET_ASSIGN(MatrixRounder rounder, MatrixRounder::create(rounding, w.name, dtype, w.rows));
-          if (!rounder.importance().empty()) ++written.calibrated;
+          if (rounder.calibrated()) ++written.calibrated;
           LINNET_TRY(writer.pack_and_write_groups(
               w.name, dtype, w.shape,
               [&](int64_t first, int64_t rows, format::BlockGroup* groups) -> Result<void> {
                 LINNET_TRY(step(first));
                 return rounder.groups(first, rows, groups);
               }));
+          written.tensors.back().error = rounder.error();
           done += elements;
           LINNET_TRY(step(0));
           continue;
         }
+        PanelError error;
         LINNET_TRY(writer.pack_and_write_matrix(
             w.name, dtype, w.shape,
             [&](int64_t first, int64_t rows, float* values) -> Result<void> {
               LINNET_TRY(step(first));
-              return w.rows->read(first, rows, values);
+              LINNET_TRY(w.rows->read(first, rows, values));
+              if (w.rows->stored() != dtype) error.add(dtype, values, rows, w.rows->columns, on_a_grid);
+              return {};
             },
             on_a_grid ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone));
+        written.tensors.back().error = error.share();
       }
     }
     done += elements;
@@ -86,54 +122,35 @@ Result<std::vector<ConvertReport::Tensor>> measure_weights(const ConvertOptions&
   std::vector<ConvertReport::Tensor> all;
   uint64_t total = 0, done = 0;
   for (const WeightPlan& w : weights) total += static_cast<uint64_t>(w.rows->rows * w.rows->columns);
-  std::vector<float> values, rounded;
-  std::vector<std::byte> panel;
+  std::vector<float> values;
   std::vector<format::BlockGroup> groups;
   for (const WeightPlan& w : weights) {
     const int64_t rows = w.rows->rows, columns = w.rows->columns;
     const bool plain = w.layout == fb::Layout::RowMajor;
     ConvertReport::Tensor m{w.name, plain ? DType::kF32 : policy.choose(w), 0, 0};
-    m.bytes = plain ? static_cast<uint64_t>(rows * columns) * sizeof(float)
-                    : format::matrix_bytes(m.dtype, rows, columns);
+    m.bytes = plain ? static_cast<uint64_t>(rows * columns) * sizeof(float) : weight_bytes(w, m.dtype);
     const bool whole = plain || m.dtype == DType::kF32 || w.rows->lossless() == m.dtype;
-    double error = 0, square = 0;
-    const bool in_groups = is_quantized(m.dtype) && columns % kGroupSize == 0;
     std::optional<MatrixRounder> rounder;
-    if (!whole && in_groups) {
+    if (!whole && is_quantized(m.dtype) && columns % kGroupSize == 0) {
       LINNET_ASSIGN(MatrixRounder made, MatrixRounder::create(rounding, w.name, m.dtype, w.rows));
       rounder.emplace(std::move(made));
       groups.resize(static_cast<size_t>(format::kPanelRows * columns / kGroupSize));
     }
-    const std::span<const float> importance = rounder ? rounder->importance() : std::span<const float>();
+    PanelError error;
     for (int64_t first = 0; first < rows && !whole; first += format::kPanelRows) {
       const int64_t count = std::min(format::kPanelRows, rows - first);
-      values.resize(static_cast<size_t>(count * columns));
-      rounded.resize(static_cast<size_t>(columns));
-      panel.resize(format::panel_bytes(m.dtype, columns));
-      LINNET_TRY(w.rows->read(first, count, values.data()));
       if (rounder) {
         LINNET_TRY(rounder->groups(first, count, groups.data()));
-        format::pack_panel_from_groups(m.dtype, groups.data(), count, columns, panel.data());
       } else {
-        format::pack_panel(m.dtype, values.data(), count, columns, panel.data(),
-                           w.rows->lossless() ? format::ScaleSearch::kFitted : format::ScaleSearch::kNone);
-      }
-      for (int64_t r = 0; r < count; ++r) {
-        format::unpack_panel_row(m.dtype, panel.data(), r, columns, rounded.data());
-        for (int64_t c = 0; c < columns; ++c) {
-          const auto x = static_cast<double>(values[static_cast<size_t>(r * columns + c)]),
-                     e = x - static_cast<double>(rounded[static_cast<size_t>(c)]),
-                     weight =
-                         importance.empty() ? 1.0 : static_cast<double>(importance[static_cast<size_t>(c)]);
-          square += weight * x * x;
-          error += weight * e * e;
-        }
+        values.resize(static_cast<size_t>(count * columns));
+        LINNET_TRY(w.rows->read(first, count, values.data()));
+        error.add(m.dtype, values.data(), count, columns, w.rows->lossless().has_value());
       }
       const auto now = done + static_cast<uint64_t>((first + count) * columns);
       if (options.progress && !options.progress("measuring", now, total))
         return fail(ErrorCode::kCancelled, "stopped");
     }
-    m.error = square > 0 ? error / square : 0;
+    m.error = rounder ? rounder->error() : error.share();
     done += static_cast<uint64_t>(rows * columns);
     all.push_back(std::move(m));
   }

@@ -18,6 +18,7 @@ struct Written {
   std::map<std::string, int> by_dtype;
   int lossless = 0, requantized = 0, calibrated = 0;
   int64_t parameters = 0;
+  std::vector<ConvertReport::Tensor> tensors;
   uint64_t bytes = 0;  // of all tensors as stored; experts' padding to whole panels not counted
 };
 

@@ -1,6 +1,7 @@
 #include "converter/calibration/mixed_precision.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "converter/self_test.h"

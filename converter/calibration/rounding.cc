@@ -1,6 +1,7 @@
 #include "converter/calibration/rounding.h"
 
 #include <algorithm>
+#include <array>
 
 #include "format/panel.h"
 
@@ -57,9 +58,29 @@ Result<void> MatrixRounder::fill(int64_t first) {
                              groups_.data() + r * row_groups, importance_);
     });
   }
+  add_errors(count);
   begin_ = first;
   end_ = first + count;
   return {};
+}
+
+void MatrixRounder::add_errors(int64_t count) {
+  const auto columns = static_cast<size_t>(rows_->columns), group = static_cast<size_t>(kGroupSize);
+  std::vector<std::array<double, 2>> sums(
+      static_cast<size_t>(count));  // by row: the same on any number of threads
+  pool_->parallel_for(count, 64, [&](int64_t begin, int64_t end) {
+    std::array<float, static_cast<size_t>(kGroupSize)> back;
+    for (auto r = static_cast<size_t>(begin); r < static_cast<size_t>(end); ++r)
+      for (size_t c = 0; c < columns; ++c) {
+        if (c % group == 0) format::values_of(dtype_, groups_[(r * columns + c) / group], back.data());
+        const auto x = static_cast<double>(values_[r * columns + c]),
+                   e = x - static_cast<double>(back[c % group]);
+        const double counts = importance_.empty() ? 1.0 : static_cast<double>(importance_[c]);
+        sums[r][0] += counts * e * e;
+        sums[r][1] += counts * x * x;
+      }
+  });
+  for (const auto& [error, square] : sums) error_ += error, square_ += square;
 }
 
 Result<void> MatrixRounder::groups(int64_t first, int64_t count, format::BlockGroup* out) {

@@ -27,11 +27,14 @@ class MatrixRounder {
 
   // Rows [first, first + count) as groups; asked for in order, with `count` at most a panel's.
   Result<void> groups(int64_t first, int64_t count, format::BlockGroup* out);
-  // How much an error in each column counts: [columns], or empty.
-  std::span<const float> importance() const { return importance_; }
+  // Whether a calibration decides.
+  bool calibrated() const { return !importance_.empty(); }
+  // Of the rows so far: the squared error as a share of their square, each column counted by its importance.
+  double error() const { return square_ > 0 ? error_ / square_ : 0; }
 
  private:
   Result<void> fill(int64_t first);
+  void add_errors(int64_t count);
 
   host::ThreadPool* pool_ = nullptr;
   DType dtype_ = DType::kF32;
@@ -43,6 +46,7 @@ class MatrixRounder {
   int64_t begin_ = 0, end_ = 0;
   std::vector<float> values_;
   std::vector<format::BlockGroup> groups_;
+  double error_ = 0, square_ = 0;
 };
 
 }  // namespace linnet::convert

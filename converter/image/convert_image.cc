@@ -298,7 +298,8 @@ Result<ConvertReport> convert_folder(const ConvertOptions& options) {
   LINNET_ASSIGN(format::ModelWriter writer,
                 format::ModelWriter::create(options.output, {.replace = options.replace}));
   host::ThreadPool pool(options.threads);
-  LINNET_ASSIGN(const Written written, write_weights(options, policy, {.pool = &pool, .calibration = nullptr}, writer, graph.weights()));
+  LINNET_ASSIGN(Written written, write_weights(options, policy, {.pool = &pool, .calibration = nullptr},
+                                               writer, graph.weights()));
   const auto note = [&model](std::string key, std::string value) {
     model.metadata.push_back(std::make_unique<fb::KeyValueT>());
     model.metadata.back()->key = std::move(key);
@@ -308,6 +309,7 @@ Result<ConvertReport> convert_folder(const ConvertOptions& options) {
   note("architecture", report.architecture);
   note("source", "diffusers folder");
   report.parameters = written.parameters;
+  report.tensors = std::move(written.tensors);
   for (std::string& line : describe(written)) report.notes.push_back(std::move(line));
   // Last, for it gives the file its name.
   LINNET_ASSIGN(report.file_bytes, writer.finish(std::move(model)));

@@ -75,6 +75,87 @@ TEST_CASE("a file is no distance from itself, and some from a coarser one") {
         doctest::Approx(eval({coarse, "--text", text_file()})["perplexity"].get<double>()));
 }
 
+// A model's own likeliest continuation is the right answer wherever it is told so, and the wrong one
+// elsewhere.
+TEST_CASE("questions are answered by what the model finds likelier") {
+  const auto path = (scratch() / "choices.jsonl").string();
+  const auto ask = [&](const std::string& text) {
+    write_file(path, text);
+    return eval({tiny_model(), "--choices", path});
+  };
+  const std::string question =
+      R"({"prompt": "The linnet is a", "choices": [" bird", " small bird of open country"], )";
+  const double first = ask(question + "\"answer\": 0}\n")["accuracy"],
+               second = ask(question + "\"answer\": \"B\"}\n")["accuracy"];
+  CHECK(first + second == 1.0);
+  const auto both = ask(question + "\"answer\": 0}\n\n" + question + "\"label\": 1}\n");
+  CHECK(both["questions"] == 2);
+  CHECK(both["accuracy"] == 0.5);
+  CHECK(both["accuracy_by_bytes"] == 0.5);
+  const auto refused = [&](const std::string& text, const std::string& said) {
+    write_file(path, text);
+    const Outcome outcome = linnet_command({"eval", tiny_model(), "--choices", path, "--context", "16"});
+    INFO(outcome.err);
+    CHECK(outcome.code == 2);
+    CHECK(contains(outcome.err, said));
+  };
+  refused("", "no questions");
+  refused("{\n", "line 1");
+  refused(question + "\"answer\": 2}\n", "none of the choices");
+  refused(question + "\"answer\": 1}\n", "--context");
+  refused(R"({"prompt": "a", "choices": ["b"], "answer": 0})", "choices");
+  const Outcome two = linnet_command({"eval", tiny_model(), "--choices", path, "--text", path});
+  CHECK(two.code == 2);
+  CHECK(contains(two.err, "give one"));
+}
+
+TEST_CASE("the difference of two files names what differs, and how much") {
+  const std::string coarse = quantised();
+  const auto diff = [](const std::string& a, const std::string& b) {
+    const Outcome outcome = linnet_command({"inspect", a, "--diff", b, "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(outcome.out);
+  };
+  const auto same = diff(coarse, coarse);
+  CHECK(same["changed"].empty());
+  CHECK(same["graph"] == true);
+  CHECK(same["same"].get<int>() > 20);
+  const auto other = diff(tiny_model(), coarse);
+  CHECK(other["graph"] == true);
+  CHECK(other["tokenizer"] == true);
+  REQUIRE(other["changed"].size() > 20);
+  for (const auto& tensor : other["changed"]) {
+    CHECK(tensor["difference"].get<double>() > 0);
+    CHECK(tensor["difference"].get<double>() < 0.05);
+  }
+  const Outcome text = linnet_command({"inspect", coarse, "--diff", tiny_model()});
+  CHECK(contains(text.out, "q4k/"));
+  CHECK(linnet_command({"inspect", coarse, "--diff", "/no/such.lnt"}).code == 2);
+}
+
+TEST_CASE("a report is one page with every tensor, and refuses to be the model") {
+  const auto page = scratch() / "report.html", out = scratch() / "reported.lnt";
+  const std::string model = LINNET_GOLDEN "/language/llama/model";
+  const Outcome made = linnet_command(
+      {"convert", model, "-o", out.string(), "--quantize", "q4k", "--report", page.string(), "--force"});
+  INFO(made.err);
+  REQUIRE(made.code == 0);
+  const std::string html = read_file(page);
+  CHECK(contains(html, "<!doctype html>"));
+  CHECK(contains(html, "model.layers.2.mlp.down_proj.weight"));
+  CHECK(contains(html, "<svg"));
+  CHECK(contains(html, "Memory of one conversation"));
+  CHECK_FALSE(contains(html, "http"));  // nothing is fetched
+  const Outcome same =
+      linnet_command({"convert", model, "-o", out.string(), "--report", out.string(), "--force"});
+  CHECK(same.code == 2);
+  CHECK(contains(same.err, "same file"));
+  const Outcome there = linnet_command({"convert", model, "--dry-run", "--report", page.string()});
+  CHECK(there.code == 2);
+  CHECK(contains(there.err, "--force"));
+}
+
 TEST_CASE("evaluations that cannot be are refused") {
   const auto refused = [](const std::vector<std::string>& args, const std::string& said) {
     const Outcome outcome = linnet_command(args);
