@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -25,7 +27,7 @@ namespace {
 
 struct ConvertArguments {
   convert::ConvertOptions convert;
-  std::vector<std::string> sources, keep;
+  std::vector<std::string> sources, keep, lora, lora_weights;
   std::string report;  // a page to write
   bool no_self_test = false, no_error_feedback = false, force = false, verbose = false;
 
@@ -44,6 +46,26 @@ Result<std::vector<std::pair<std::string, DType>>> parse_keep(const std::vector<
     keep.emplace_back(text.substr(0, equals), *dtype);
   }
   return keep;
+}
+
+// Each adapter with its weight.
+Result<std::vector<std::pair<std::string, double>>> parse_lora(const ConvertArguments& options) {
+  if (!options.lora_weights.empty() && options.lora_weights.size() != options.lora.size())
+    return fail(ErrorCode::kInvalidArgument,
+                strf("--lora-weight stands {} times and --lora {}: give one for each, or none",
+                     options.lora_weights.size(), options.lora.size()));
+  std::vector<std::pair<std::string, double>> adapters;
+  for (size_t i = 0; i < options.lora.size(); ++i) {
+    double weight = 1;
+    if (!options.lora_weights.empty()) {
+      const std::string& text = options.lora_weights[i];
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), weight);
+      if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(weight))
+        return fail(ErrorCode::kInvalidArgument, strf("--lora-weight '{}' is no number", text));
+    }
+    adapters.emplace_back(options.lora[i], weight);
+  }
+  return adapters;
 }
 
 // What can be known to be wrong before any work.
@@ -120,11 +142,14 @@ void print_dry_run(const ConvertArguments& options, const convert::ConvertReport
 int run(ConvertArguments options) {
   auto keep = parse_keep(options.keep);
   if (!keep) return complain(keep.error());
+  auto lora = parse_lora(options);
+  if (!lora) return complain(lora.error());
   if (auto checked = check_paths(options); !checked) return complain_input(checked.error());
   convert::ConvertOptions& convert = options.convert;
   convert.source = options.sources.front();
   convert.others.assign(options.sources.begin() + 1, options.sources.end());
   convert.keep = std::move(*keep);
+  convert.lora = std::move(*lora);
   convert.replace = options.force;
   convert.self_test = !options.no_self_test;
   convert.error_feedback = !options.no_error_feedback;
@@ -184,8 +209,13 @@ void add_convert(CommandLine& line) {
               "give a softmax model a recurrent form: liger (half gated linear attention, half a short "
               "window), lolcats, or window (window, sinks and a gated state; both need --lora)")
       .one_of({"liger", "lolcats", "window"});
-  command.option("--lora", options->convert.lora,
-                 "folder of an adapter (PEFT's, or one of models/), merged before quantising");
+  command.option(
+      "--lora", options->lora,
+      "folder of an adapter (PEFT's LoRA or DoRA, or one of models/), merged before quantising; may be "
+      "repeated");
+  command.option(
+      "--lora-weight", options->lora_weights,
+      "how much of what a --lora adds is added, one for each of them in their order (without it: 1)");
   command.option("--combine", options->convert.combine,
                  "add up several checkpoints: a coefficient for each (1.9,-1.4,0.5), or a JSON file with a "
                  "list, or with "

@@ -83,6 +83,13 @@ std::string by_type(const ConvertReport& report) {
   return html + "</table>\n";
 }
 
+// A power of ten of bytes.
+std::string decimal_bytes(int power) {
+  constexpr std::string_view kUnits[] = {"B", "kB", "MB", "GB", "TB"};
+  const int unit = std::clamp(power / 3, 0, 4);
+  return strf("{} {}", static_cast<int64_t>(std::pow(10, power - 3 * unit)), kUnits[unit]);
+}
+
 // Error against bytes, both in powers of ten; a point has its tensor's name as its title.
 std::string plot(const ConvertReport& report) {
   double least_bytes = 1e300, most_bytes = 1, least = 1e300, most = 1e-300;
@@ -121,8 +128,7 @@ std::string plot(const ConvertReport& report) {
   }
   for (double b = left; b <= right; ++b) {
     line(x(std::pow(10, b)), kMargin, x(std::pow(10, b)), kHeight - kMargin);
-    label(x(std::pow(10, b)), kHeight - kMargin + 18, human_bytes(static_cast<uint64_t>(std::pow(10, b))),
-          "middle");
+    label(x(std::pow(10, b)), kHeight - kMargin + 18, decimal_bytes(static_cast<int>(b)), "middle");
   }
   label(kWidth / 2, kHeight - 12, "bytes of the tensor", "middle");
   label(kMargin, kMargin - 20, "error of its rounding, squared, as a share of its square", "start");

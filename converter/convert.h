@@ -29,9 +29,10 @@ struct ConvertOptions {
   std::string quantize;
   // Exceptions by name, the last match wins: {"*.down_proj.*", kQ8}.
   std::vector<std::pair<std::string, DType>> keep;
-  // Recurrent form to give a softmax model, and a folder with trained weights for it (or for the model as it
-  // is); see transforms/linearize.h. Empty: none.
-  std::string linearize, lora;
+  // Recurrent form to give a softmax model, and folders with trained weights for it (or for the model as it
+  // is), each with the weight of what it adds; see transforms/linearize.h. Empty: none.
+  std::string linearize;
+  std::vector<std::pair<std::string, double>> lora;
   std::string name;  // metadata; empty: the source's own
   // Path of a chat template that takes the place of the source's; an empty file leaves it out.
   std::string chat_template;

@@ -23,11 +23,12 @@ header='{"input_ids":{"dtype":"I32","shape":[3],"data_offsets":[0,12]}}'
   "$linnet" convert "$golden/image/sana_pipeline/model" -o "$work/image.lnt" --quantize f32 2> "$work/err" ||
   { cat "$work/err" >&2; exit 2; }
 
-writers="convert save prefix run image tensors"
+writers="convert report save prefix run image tensors"
 # The command of a writer, for the file $2.
 set_command() {
   case $1 in
     convert) command=(convert "$golden/language/llama/model" -o "$2" --quantize f32 --force) ;;
+    report) command=(convert "$golden/language/llama/model" --dry-run --quantize q4k --report "$2" --force) ;;
     save) command=(chat "$work/chat.lnt" --prompt Hi --max-tokens 20 --temperature 0 --save "$2" --force) ;;
     prefix) command=(chat "$work/chat.lnt" --system "Be brief." --prompt Hi --max-tokens 3 --temperature 0
       --prefix-cache "$2") ;;

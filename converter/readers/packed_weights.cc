@@ -124,7 +124,7 @@ class PackedFinder {
     LINNET_TRY(checkpoint_.read_f32(*shape, 0, shape->rows(), sizes));
     // Of any type: also no number, or more than an integer holds.
     constexpr auto kMost = static_cast<float>(1 << 30);
-    if (!(sizes[0] >= 1 && sizes[0] < kMost && sizes[1] >= 1 && sizes[1] < kMost))
+    if (!(sizes[0] >= 0 && sizes[0] < kMost && sizes[1] >= 0 && sizes[1] < kMost))
       return misfit(name, "has a weight_shape that is none");
     IntegerMatrix m;
     m.packing = IntegerMatrix::Packing::kInputsAlong;

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Rows of W + scale B A.
+// Rows of W + scale B A, with the norms that DoRA gives them.
 class MergedRows final : public RowSource {
  public:
   MergedRows(Rows base, std::shared_ptr<const Adapter> adapter, const Adapter::Pair& pair)
@@ -47,11 +47,20 @@ class MergedRows final : public RowSource {
         float& w = out[i * columns + static_cast<int64_t>(c)];
         w = static_cast<float>(static_cast<double>(w) + pair_.scale * sum[c]);
       }
+      if (!pair_.magnitude.empty())
+        set_norm(out + i * columns, pair_.magnitude[static_cast<size_t>(begin + i)]);
     }
     return {};
   }
 
  private:
+  void set_norm(float* row, float norm) const {
+    double square = 0;
+    for (int64_t c = 0; c < columns; ++c) square += static_cast<double>(row[c]) * static_cast<double>(row[c]);
+    const double factor = square > 0 ? static_cast<double>(norm) / std::sqrt(square) : 0;
+    for (int64_t c = 0; c < columns; ++c) row[c] = static_cast<float>(static_cast<double>(row[c]) * factor);
+  }
+
   Rows base_;
   std::shared_ptr<const Adapter> adapter_;
   const Adapter::Pair& pair_;
@@ -149,8 +158,8 @@ class PeftScale {
     if (config.contains("peft_type") && !is_text(config["peft_type"], "LORA"))
       return fail(ErrorCode::kUnsupported, strf("'{}' is a PEFT adapter of type {}; Linnet merges LORA",
                                                 origin, json_text(config["peft_type"])));
-    for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias", "layer_replication",
-                            "alora_invocation_tokens", "trainable_token_indices", "use_qalora"})
+    for (const char* key : {"fan_in_fan_out", "lora_bias", "layer_replication", "alora_invocation_tokens",
+                            "trainable_token_indices", "use_qalora"})
       if (!off(key))
         return fail(ErrorCode::kUnsupported,
                     strf("'{}' was trained with {} = {}, which Linnet does not merge", origin, key,
@@ -166,6 +175,7 @@ class PeftScale {
       *into = *number;
     }
     s.rooted_ = !off("use_rslora");
+    s.normed_ = !off("use_dora");
     for (const auto& [key, into] :
          {std::pair{"alpha_pattern", &s.alphas_}, std::pair{"rank_pattern", &s.ranks_}}) {
       if (off(key)) continue;
@@ -180,6 +190,7 @@ class PeftScale {
     }
     return s;
   }
+  bool normed() const { return normed_; }  // DoRA
   Result<double> rank(const std::string& module) const { return find(ranks_, module, rank_); }
   Result<double> operator()(const std::string& module, double rank) const {
     LINNET_ASSIGN(const double alpha, find(alphas_, module, alpha_));
@@ -196,7 +207,7 @@ class PeftScale {
     return absent;
   }
   double alpha_ = 8, rank_ = 8;  // PEFT's own defaults
-  bool rooted_ = false;
+  bool rooted_ = false, normed_ = false;
   Patterns alphas_, ranks_;
 };
 
@@ -250,7 +261,7 @@ bool Adapter::has_tensor(const std::string& part) const {
                      [&](const auto& entry) { return entry.first.find(part) != std::string::npos; });
 }
 
-Result<Adapter> read_adapter(const std::string& folder) {
+Result<Adapter> read_adapter(const std::string& folder, double weight) {
   Adapter adapter;
   adapter.origin = folder;
   Json peft;
@@ -276,10 +287,14 @@ Result<Adapter> read_adapter(const std::string& folder) {
 
   for (const auto& [stored, tensor] : checkpoint->tensors()) {
     const std::string name = own_name(plain_name(stored));
-    for (const char* part : {"lora_embedding_", "lora_magnitude_vector", "lora_B.bias", "lora_A.bias"})
+    for (const char* part : {"lora_embedding_", "lora_B.bias", "lora_A.bias"})
       if (name.find(part) != std::string::npos)
         return fail(ErrorCode::kUnsupported, strf("'{}' of '{}': Linnet does not merge it", stored, file));
-    const size_t a = name.find(".lora_A"), b = name.find(".lora_B");
+    const size_t a = name.find(".lora_A"), b = name.find(".lora_B"), m = name.find(".lora_magnitude_vector");
+    if (m != std::string::npos) {
+      LINNET_ASSIGN(adapter.pairs[name.substr(0, m) + ".weight"].magnitude, values_of(*checkpoint, tensor));
+      continue;
+    }
     if (a == std::string::npos && b == std::string::npos) {
       adapter.whole[name] = stored;
       continue;
@@ -304,6 +319,16 @@ Result<Adapter> read_adapter(const std::string& folder) {
       return fail(ErrorCode::kInvalidFile,
                   strf("'{}' has no lora_A [r, inputs] and lora_B [outputs, r] that fit each other for '{}'",
                        file, name));
+    if (scale.normed() != !pair.magnitude.empty() ||
+        (scale.normed() && static_cast<int64_t>(pair.magnitude.size()) != pair.n))
+      return fail(
+          ErrorCode::kInvalidFile,
+          strf("'{}' has {} magnitudes (lora_magnitude_vector) for the {} rows of '{}', and use_dora is {}",
+               file, pair.magnitude.size(), pair.n, name, scale.normed()));
+    if (weight != 1 && !pair.magnitude.empty())
+      return fail(ErrorCode::kUnsupported,
+                  strf("'{}' is a DoRA adapter, which gives rows their norms: it is merged whole, not by {}",
+                       folder, weight));
     const std::string module = name.substr(0, name.size() - 7);
     const auto rank = static_cast<double>(pair.rank);
     LINNET_ASSIGN(const double said, scale.rank(module));
@@ -319,7 +344,12 @@ Result<Adapter> read_adapter(const std::string& folder) {
     } else {
       LINNET_ASSIGN(pair.scale, scale(module, rank));
     }
+    pair.scale *= weight;
   }
+  if (weight != 1 && !adapter.whole.empty())
+    return fail(ErrorCode::kUnsupported,
+                strf("'{}' replaces whole tensors ('{}'): it is merged whole, not by {}", folder,
+                     adapter.whole.begin()->first, weight));
   adapter.checkpoint = std::move(checkpoint);
   return adapter;
 }

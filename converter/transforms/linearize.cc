@@ -1,6 +1,7 @@
 #include "converter/transforms/linearize.h"
 
 #include <map>
+#include <set>
 
 #include "converter/transforms/adapter.h"
 #include "runtime/core/strings.h"
@@ -42,10 +43,10 @@ Result<void> check_adapter(const std::string& form, const Adapter* adapter) {
 
 }  // namespace
 
-Result<void> linearize(Source& source, const std::string& form, const std::string& folder) {
+Result<void> linearize(Source& source, const std::string& form, const AdapterFolders& adapters) {
   std::optional<Adapter> adapter;
-  if (!folder.empty()) {
-    LINNET_ASSIGN(adapter, read_adapter(folder));
+  if (!adapters.empty()) {
+    LINNET_ASSIGN(adapter, read_adapter(adapters[0].first, adapters[0].second));
   }
   if (!form.empty()) {
     const auto it = forms().find(form);
@@ -83,9 +84,20 @@ Result<void> linearize(Source& source, const std::string& form, const std::strin
       take_keys(adapter->config, {"window", "sinks", "gate_divisor", "gate_minimum"}, config);
     source.notes.push_back(strf("linearised: {} as {}", type, target->second));
   }
-  if (adapter) {
+  std::set<std::string> replaced;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    const auto& [folder, weight] = adapters[i];
+    if (i > 0) {
+      LINNET_ASSIGN(adapter, read_adapter(folder, weight));
+    }
+    for (const auto& [name, stored] : adapter->whole)
+      if (!replaced.insert(name).second)
+        return fail(
+            ErrorCode::kInvalidArgument,
+            strf("'{}' replaces '{}', and so does an adapter before it: give one of them", folder, name));
     if (!adapter->pairs.empty())
-      source.notes.push_back(strf("{} LoRA pairs of '{}' merged in f32", adapter->pairs.size(), folder));
+      source.notes.push_back(strf("{} LoRA pairs of '{}' merged in f32{}", adapter->pairs.size(), folder,
+                                  weight == 1 ? "" : strf(", by {}", weight)));
     LINNET_ASSIGN(source.tensors, adapt(std::move(source.tensors), std::move(*adapter)));
   }
   return {};

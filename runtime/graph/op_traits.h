@@ -57,7 +57,8 @@ struct WeightRead {
   WeightUse use;
   double share = 1;
   int ids = -1;
-  int input = 0;  // of matrices and experts: the input whose rows are multiplied; -1: what the op makes inside
+  int input =
+      0;  // of matrices and experts: the input whose rows are multiplied; -1: what the op makes inside
 };
 // Where all weights are vectors, or there are none.
 inline WeightRead only_vectors(const fb::NodeT&, size_t) { return {WeightUse::kVector}; }

@@ -140,6 +140,41 @@ TEST_CASE("whole tensors of an adapter replace the checkpoint's; Linnet's own na
   CHECK(merged(folder, "model.layers.0.self_attn.feature_q") == std::vector<float>{8});
 }
 
+// tests/oracles/dora_golden.py: PEFT 0.21.2's own merge.
+TEST_CASE("DoRA gives the merged rows their norms, as PEFT merges it") {
+  const Folder folder;
+  folder.write("adapter_config.json", R"({"r": 1, "lora_alpha": 2, "use_dora": true})");
+  auto tensors = peft_pair();
+  tensors.push_back({std::string(kModule) + ".lora_magnitude_vector", {2}, {2, 5}});
+  write_tensors(folder / "adapter_model.safetensors", tensors);
+  const std::vector<float> expected = {1.3764944076538086f, 0.45883145928382874f, -1.3764944076538086f,
+                                       2.6765170097351074f, 0.3823595643043518f,  -4.2059550285339355f};
+  const std::vector<float> found = merged(folder);
+  REQUIRE(found.size() == expected.size());
+  for (size_t i = 0; i < found.size(); ++i) CHECK(found[i] == doctest::Approx(expected[i]).epsilon(1e-6));
+  CHECK_FALSE(read_adapter(folder.path(), 0.5));
+}
+
+TEST_CASE("several adapters add up, each by its weight") {
+  const Folder folder;
+  folder.write("adapter_config.json", R"({"r": 1, "lora_alpha": 1})");
+  write_tensors(folder / "adapter_model.safetensors", peft_pair());
+  std::unique_ptr<TensorSet> tensors = std::make_unique<Base>();
+  for (const double weight : {0.5, 2.0}) {
+    auto adapter = read_adapter(folder.path(), weight);
+    REQUIRE(adapter);
+    auto adapted = adapt(std::move(tensors), std::move(*adapter));
+    REQUIRE(adapted);
+    tensors = std::move(*adapted);
+  }
+  CHECK(*read_all(**tensors->rows(Base::kMatrix)) == std::vector<float>{3.5f, 1, -4, 8.5f, 1, -14});
+  const Folder whole;
+  whole.write("config.json", R"({"lora": {"r": 1, "scale": 1.0}})");
+  write_tensors(whole / "adapter.safetensors", {{"norm.weight", {3}, {7, 8, 9}}});
+  CHECK(read_adapter(whole.path()));
+  CHECK_FALSE(read_adapter(whole.path(), 0.5));
+}
+
 TEST_CASE("an adapter that cannot be merged is refused by name") {
   const auto with = [](const std::string& config, const std::vector<Tensor>& tensors) {
     const Folder folder;
@@ -189,7 +224,7 @@ TEST_CASE("a plain Llama becomes what its linearised checkpoint is") {
     options.output = output;
     options.quantize = "f32";
     options.linearize = form;
-    options.lora = lora;
+    if (!lora.empty()) options.lora = {{lora, 1.0}};
     options.self_test = false;
     const auto report = convert::convert(options);
     return report ? std::string() : report.error().message;

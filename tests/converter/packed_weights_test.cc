@@ -170,8 +170,12 @@ TEST_CASE("packed tensors that do not fit each other are refused by name") {
                           tensor("a.weight_scale_2", "F32", {2})}),
                  "expected one number"));
   CHECK(contains(refusal({tensor("a.weight_packed", "I32", {4, 8}), tensor("a.weight_scale", "F16", {4, 2}),
-                          tensor("a.weight_shape", "I64", {2})}),
+                          tensor("a.weight_shape", "U8", {2})}),
                  "only 4 and 8 bits"));
+  // Of eight bytes that are the same: more than any matrix has.
+  CHECK(contains(refusal({tensor("a.weight_packed", "I32", {4, 8}), tensor("a.weight_scale", "F16", {4, 2}),
+                          tensor("a.weight_shape", "I64", {2})}),
+                 "a weight_shape that is none"));
   // Scales of four bytes where bytes are read, zero points that are too few, scales of scales that are no
   // codes.
   CHECK(contains(refusal({tensor("a.weight_packed", "U8", {4, 32}), tensor("a.weight_scale", "F32", {4, 2})}),
