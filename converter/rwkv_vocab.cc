@@ -51,6 +51,22 @@ std::optional<std::string> python_literal(std::string_view text) {
 
 }  // namespace
 
+const char* const kRwkvWorldTemplate =
+    "{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ 'System: ' + m.content + '\\n\\n' }}"
+    "{% elif m.role == 'user' %}{{ 'User: ' + m.content + '\\n\\n' }}"
+    "{% else %}{{ 'Assistant: ' + m.content + '\\n\\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
+
+std::filesystem::path rwkv_vocabulary(const std::filesystem::path& folder) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("rwkv_vocab") && name.ends_with(".txt")) return entry.path();
+  }
+  return {};
+}
+
 Result<fb::TokenizerT> import_rwkv_vocab(std::string_view text, const std::string& what) {
   fb::TokenizerT out;
   out.kind = fb::TokenizerKind::RwkvWorld;

@@ -8,6 +8,7 @@
 #include "converter/readers/reading.h"
 #include "converter/readers/stored_scales.h"
 #include "converter/readers/weights_folder.h"
+#include "converter/rwkv_source.h"
 #include "converter/template_facts.h"
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
@@ -67,11 +68,14 @@ Result<Source> open_source(const std::string& path) {
     const fs::file_status status = fs::status(path, error);
     if (fs::is_directory(status)) return open_folder(path);
     if (!fs::exists(status))
-      return fail(ErrorCode::kNotFound,
-                  strf("'{}' does not exist: give a Hugging Face folder or a GGUF file", path));
+      return fail(
+          ErrorCode::kNotFound,
+          strf("'{}' does not exist: give a Hugging Face folder, a GGUF file or RWKV's torch file", path));
     if (path.ends_with(".safetensors"))
       return fail(ErrorCode::kInvalidArgument,
                   strf("'{}' is the weights alone: give the folder that also has config.json", path));
+    for (const char* end : {".pth", ".pt", ".ckpt", ".bin"})
+      if (path.ends_with(end)) return open_torch_file(path);
     return open_gguf(path);
   });
 }

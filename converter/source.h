@@ -1,5 +1,5 @@
-// A checkpoint made uniform: whatever it is (a Hugging Face folder, a GGUF file), the importers see a
-// configuration and tensors as Hugging Face names them.
+// A checkpoint made uniform: whatever it is (a Hugging Face folder, a GGUF file, RWKV's torch file), the
+// importers see a configuration and tensors as Hugging Face names them.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,7 @@ struct Source {
   Source& operator=(Source&&) = default;
   ~Source() { release(config); }
 
-  std::string kind;  // "folder" or "gguf"
+  std::string kind;  // for the metadata: "Hugging Face folder", "GGUF", ...
   std::string name;  // for the metadata
   Json config;
   std::unique_ptr<TensorSet> tensors;

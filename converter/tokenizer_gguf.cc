@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "converter/rwkv_vocab.h"
 #include "converter/text_facts.h"
 #include "converter/tokenizer_import.h"
 #include "runtime/core/strings.h"
@@ -12,14 +13,6 @@
 
 namespace linnet::convert {
 namespace {
-
-// RWKV World's turns: "User: ...", a blank line, "Assistant: ...", a blank line.
-constexpr const char* kRwkvWorldTemplate =
-    "{% for m in messages %}"
-    "{% if m.role == 'system' %}{{ 'System: ' + m.content + '\\n\\n' }}"
-    "{% elif m.role == 'user' %}{{ 'User: ' + m.content + '\\n\\n' }}"
-    "{% else %}{{ 'Assistant: ' + m.content + '\\n\\n' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
 
 constexpr const char* kMerges = "tokenizer.ggml.merges";
 constexpr const char* kTypes = "tokenizer.ggml.token_type";

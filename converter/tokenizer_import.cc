@@ -32,16 +32,6 @@ std::string chat_template(const Json& config) {
   return first;
 }
 
-// rwkv_vocab_v20230424.txt, or whatever the version is.
-fs::path rwkv_vocabulary(const fs::path& folder) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("rwkv_vocab") && name.ends_with(".txt")) return entry.path();
-  }
-  return {};
-}
-
 // The JSON files beside the tokenizer; an empty object for one that is not there.
 struct Beside {
   Json tokenizer, generation, special, added;

@@ -9,7 +9,7 @@
 namespace linnet::convert {
 namespace {
 
-using Kind = PickleValue::Kind;
+using PickleKind = PickleValue::Kind;
 
 constexpr size_t kMostValues = size_t{1} << 24;
 constexpr size_t kMostOfGlobal = 1024;  // bytes of "module name"
@@ -70,11 +70,11 @@ class Machine {
     return static_cast<uint32_t>(out_.values.size() - 1);
   }
   void push(PickleValue value) { stack_.push_back(make(std::move(value))); }
-  void push_integer(int64_t n) { push({Kind::kInteger, n, {}, {}}); }
-  void push_text(std::string s) { push({Kind::kText, 0, std::move(s), {}}); }
+  void push_integer(int64_t n) { push({PickleKind::kInteger, n, {}, {}}); }
+  void push_text(std::string s) { push({PickleKind::kText, 0, std::move(s), {}}); }
   void push_global(const std::string& module, const std::string& name) {
     if (module.size() + name.size() > kMostOfGlobal) return refuse("a class has an endless name");
-    push({Kind::kGlobal, 0, module + " " + name, {}});
+    push({PickleKind::kGlobal, 0, module + " " + name, {}});
   }
   uint32_t pop() {
     const size_t floor = marks_.empty() ? 0 : marks_.back();
@@ -106,14 +106,14 @@ class Machine {
     return items;
   }
   void push_tuple(size_t count) {
-    PickleValue tuple{Kind::kTuple, 0, {}, std::vector<uint32_t>(count)};
+    PickleValue tuple{PickleKind::kTuple, 0, {}, std::vector<uint32_t>(count)};
     for (size_t i = count; i-- > 0;) tuple.items[i] = pop();
     push(std::move(tuple));
   }
   // Adds items to the value on top: to a list, or keys and values to a dict. What is opaque stays so.
-  void extend(const std::vector<uint32_t>& items, Kind kind) {
+  void extend(const std::vector<uint32_t>& items, PickleKind kind) {
     PickleValue* value = top();
-    if (!value || value->kind == Kind::kOpaque) return;
+    if (!value || value->kind == PickleKind::kOpaque) return;
     if (value->kind != kind) return refuse("items are added to a value that takes none");
     value->items.insert(value->items.end(), items.begin(), items.end());
   }
@@ -128,7 +128,7 @@ class Machine {
   void push_long(uint64_t bytes) {
     if (bytes > 8) {
       text(bytes);
-      push({Kind::kOpaque, 0, {}, {}});
+      push({PickleKind::kOpaque, 0, {}, {}});
       return;
     }
     uint64_t value = 0;
@@ -144,16 +144,16 @@ class Machine {
     const std::string& name = out_.values[callee].text;
     const std::vector<uint32_t> items = out_.values[arguments].items;  // a copy: values may move
     const bool global =
-        out_.values[callee].kind == Kind::kGlobal && out_.values[arguments].kind == Kind::kTuple;
+        out_.values[callee].kind == PickleKind::kGlobal && out_.values[arguments].kind == PickleKind::kTuple;
     if (global && (name == "torch._utils _rebuild_tensor_v2" || name == "torch._utils _rebuild_tensor") &&
         items.size() >= 4)
-      return push({Kind::kTensor, 0, {}, {items[0], items[1], items[2], items[3]}});
+      return push({PickleKind::kTensor, 0, {}, {items[0], items[1], items[2], items[3]}});
     if (global && name.starts_with("torch._utils _rebuild_parameter") && !items.empty()) {
       stack_.push_back(items[0]);
       return;
     }
     if (global && name == "collections OrderedDict") {
-      PickleValue dict{Kind::kDict, 0, {}, {}};
+      PickleValue dict{PickleKind::kDict, 0, {}, {}};
       // The only instruction that writes more than it read: a list given again and again would grow each
       // time.
       if (!items.empty()) {
@@ -168,7 +168,7 @@ class Machine {
           }
       return push(std::move(dict));
     }
-    push({Kind::kOpaque, 0, {}, {}});
+    push({PickleKind::kOpaque, 0, {}, {}});
   }
 
   void step();
@@ -217,7 +217,7 @@ void Machine::step() {
       return push({});
     case 0x88:  // NEWTRUE
     case 0x89:  // NEWFALSE
-      return push({Kind::kBool, code == 0x88, {}, {}});
+      return push({PickleKind::kBool, code == 0x88, {}, {}});
     case 'J':
       return push_integer(take<int32_t>());
     case 'K':
@@ -230,7 +230,7 @@ void Machine::step() {
       return push_long(take<uint32_t>());
     case 'G':  // BINFLOAT
       take<uint64_t>();
-      return push({Kind::kNumber, 0, {}, {}});
+      return push({PickleKind::kNumber, 0, {}, {}});
     case 'X':  // BINUNICODE
     case 'T':  // BINSTRING
     case 'B':  // BINBYTES
@@ -251,25 +251,25 @@ void Machine::step() {
       return push_tuple(static_cast<size_t>(code - 0x84));
     case 't':  // TUPLE
     case 'l':  // LIST
-      return push({Kind::kTuple, 0, {}, since_mark()});
+      return push({PickleKind::kTuple, 0, {}, since_mark()});
     case ']':
-      return push({Kind::kTuple, 0, {}, {}});
+      return push({PickleKind::kTuple, 0, {}, {}});
     case 'd':  // DICT
-      return push({Kind::kDict, 0, {}, since_mark()});
+      return push({PickleKind::kDict, 0, {}, since_mark()});
     case '}':
-      return push({Kind::kDict, 0, {}, {}});
+      return push({PickleKind::kDict, 0, {}, {}});
     case 'a': {  // APPEND
       const uint32_t item = pop();
-      return extend({item}, Kind::kTuple);
+      return extend({item}, PickleKind::kTuple);
     }
     case 'e':  // APPENDS
-      return extend(since_mark(), Kind::kTuple);
+      return extend(since_mark(), PickleKind::kTuple);
     case 's': {  // SETITEM
       const uint32_t value = pop(), key = pop();
-      return extend({key, value}, Kind::kDict);
+      return extend({key, value}, PickleKind::kDict);
     }
     case 'u':  // SETITEMS
-      return extend(since_mark(), Kind::kDict);
+      return extend(since_mark(), PickleKind::kDict);
     case 'c': {  // GLOBAL
       const std::string module = line();
       return push_global(module, line());
@@ -277,7 +277,7 @@ void Machine::step() {
     case 0x93: {  // STACK_GLOBAL
       const uint32_t name = pop(), module = pop();
       if (error_) return;
-      if (out_.at(module).kind != Kind::kText || out_.at(name).kind != Kind::kText)
+      if (out_.at(module).kind != PickleKind::kText || out_.at(name).kind != PickleKind::kText)
         return refuse("a class is named by what is no text");
       return push_global(out_.at(module).text, out_.at(name).text);
     }
@@ -302,19 +302,19 @@ void Machine::step() {
     case 0x81:  // NEWOBJ
       pop();
       pop();
-      return push({Kind::kOpaque, 0, {}, {}});
+      return push({PickleKind::kOpaque, 0, {}, {}});
     case 'Q': {  // BINPERSID
       const uint32_t id = pop();
-      return push({Kind::kStored, 0, {}, {id}});
+      return push({PickleKind::kStored, 0, {}, {id}});
     }
     case 0x8f:  // EMPTY_SET
-      return push({Kind::kOpaque, 0, {}, {}});
+      return push({PickleKind::kOpaque, 0, {}, {}});
     case 0x90:  // ADDITEMS
       since_mark();
       return;
     case 0x91:  // FROZENSET
       since_mark();
-      return push({Kind::kOpaque, 0, {}, {}});
+      return push({PickleKind::kOpaque, 0, {}, {}});
     default:
       refuse(strf("the instruction {} is none that torch.save writes", static_cast<int>(code)));
   }

@@ -14,7 +14,7 @@
 namespace linnet::convert {
 namespace {
 
-using Kind = PickleValue::Kind;
+using PickleKind = PickleValue::Kind;
 using Members = std::map<std::string, std::span<const std::byte>>;
 
 // torch's classes of storages.
@@ -53,7 +53,7 @@ class Reader {
     std::set<std::string_view> names;
     for (size_t i = 0; i + 1 < state->items.size(); i += 2) {
       const PickleValue &key = pickle_.at(state->items[i]), &value = pickle_.at(state->items[i + 1]);
-      if (key.kind != Kind::kText || value.kind != Kind::kTensor) continue;
+      if (key.kind != PickleKind::kText || value.kind != PickleKind::kTensor) continue;
       if (!names.insert(key.text).second)
         return fail(ErrorCode::kInvalidFile, strf("'{}' names tensor '{}' twice: the file is damaged", name_,
                                                   std::string_view(key.text).substr(0, 200)));
@@ -71,31 +71,31 @@ class Reader {
   }
 
   bool has_tensors(const PickleValue& value) const {
-    if (value.kind != Kind::kDict) return false;
+    if (value.kind != PickleKind::kDict) return false;
     for (size_t i = 0; i + 1 < value.items.size(); i += 2)
-      if (pickle_.at(value.items[i]).kind == Kind::kText &&
-          pickle_.at(value.items[i + 1]).kind == Kind::kTensor)
+      if (pickle_.at(value.items[i]).kind == PickleKind::kText &&
+          pickle_.at(value.items[i + 1]).kind == PickleKind::kTensor)
         return true;
     return false;
   }
   const PickleValue* state_dict() const {
     const PickleValue& root = pickle_.at(pickle_.root);
     if (has_tensors(root)) return &root;
-    if (root.kind != Kind::kDict) return nullptr;
+    if (root.kind != PickleKind::kDict) return nullptr;
     for (const std::string_view usual : kUsualNames)
       for (size_t i = 0; i + 1 < root.items.size(); i += 2)
-        if (const PickleValue& key = pickle_.at(root.items[i]); key.kind == Kind::kText && key.text == usual)
+        if (const PickleValue& key = pickle_.at(root.items[i]); key.kind == PickleKind::kText && key.text == usual)
           if (const PickleValue& value = pickle_.at(root.items[i + 1]); has_tensors(value)) return &value;
     return nullptr;
   }
 
   std::optional<std::vector<int64_t>> numbers(uint32_t index) const {
     const PickleValue& value = pickle_.at(index);
-    if (value.kind != Kind::kTuple) return std::nullopt;
+    if (value.kind != PickleKind::kTuple) return std::nullopt;
     std::vector<int64_t> result;
     for (const uint32_t item : value.items) {
       const PickleValue& n = pickle_.at(item);
-      if (n.kind != Kind::kInteger || n.integer < 0 || n.integer > kMostElements) return std::nullopt;
+      if (n.kind != PickleKind::kInteger || n.integer < 0 || n.integer > kMostElements) return std::nullopt;
       result.push_back(n.integer);
     }
     return result;
@@ -108,10 +108,10 @@ class Reader {
     };
     // ('storage', class, key, device, elements)
     const PickleValue& stored = pickle_.at(value.items[0]);
-    if (stored.kind != Kind::kStored || stored.items.size() != 1) return damaged("has no storage");
+    if (stored.kind != PickleKind::kStored || stored.items.size() != 1) return damaged("has no storage");
     const PickleValue& id = pickle_.at(stored.items[0]);
-    if (id.kind != Kind::kTuple || id.items.size() < 5 || pickle_.at(id.items[1]).kind != Kind::kGlobal ||
-        pickle_.at(id.items[2]).kind != Kind::kText)
+    if (id.kind != PickleKind::kTuple || id.items.size() < 5 || pickle_.at(id.items[1]).kind != PickleKind::kGlobal ||
+        pickle_.at(id.items[2]).kind != PickleKind::kText)
       return damaged("has a storage that is described in no known way");
     const std::string &kind = pickle_.at(id.items[1]).text, &key = pickle_.at(id.items[2]).text;
     const auto known = std::find_if(std::begin(kStorages), std::end(kStorages),
@@ -126,7 +126,7 @@ class Reader {
     const auto sizes = numbers(value.items[2]), strides = numbers(value.items[3]);
     const PickleValue& offset = pickle_.at(value.items[1]);
     if (!sizes || !strides || sizes->size() != strides->size() || sizes->size() > 8 ||
-        offset.kind != Kind::kInteger || offset.integer < 0 || offset.integer > kMostElements)
+        offset.kind != PickleKind::kInteger || offset.integer < 0 || offset.integer > kMostElements)
       return damaged("has sizes that are none");
     TensorInfo info;
     info.name = tensor;

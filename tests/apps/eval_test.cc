@@ -134,6 +134,45 @@ TEST_CASE("the difference of two files names what differs, and how much") {
   CHECK(linnet_command({"inspect", coarse, "--diff", "/no/such.lnt"}).code == 2);
 }
 
+// tests/oracles/rwkv_golden.py wrote the same weights under the names of their author.
+TEST_CASE("RWKV's own torch file is the model that its Hugging Face form is") {
+  const auto folder = scratch() / "rwkv";
+  std::filesystem::create_directory(folder);
+  const auto weights = folder / "RWKV-x070-tiny.pth", out = scratch() / "rwkv-own.lnt",
+             other = scratch() / "rwkv-hf.lnt";
+  std::filesystem::copy_file(LINNET_GOLDEN "/readers/torch/rwkv7.pth", weights,
+                             std::filesystem::copy_options::overwrite_existing);
+  std::string vocabulary;
+  for (int id = 1; id < 257; ++id) {
+    char line[64];
+    std::snprintf(line, sizeof line, "%d b'\\x%02x' 1\n", id, id - 1);
+    vocabulary += line;
+  }
+  write_file(folder / "rwkv_vocab_v20230424.txt", vocabulary);
+  const Outcome own =
+      linnet_command({"convert", weights.string(), "-o", out.string(), "--force", "--quantize", "f32"});
+  INFO(own.err);
+  REQUIRE(own.code == 0);
+  REQUIRE(linnet_command({"convert", LINNET_GOLDEN "/language/fla_rwkv7/model", "-o", other.string(),
+                          "--force", "--quantize", "f32", "--no-self-test"})
+              .code == 0);
+  const auto diff = nlohmann::json::parse(
+      linnet_command({"inspect", out.string(), "--diff", other.string(), "--json"}).out);
+  CHECK(diff["graph"] == true);
+  CHECK(diff["same"] == 102);
+  CHECK(diff["changed"].empty());
+  CHECK(diff["only_a"].empty());
+  CHECK(diff["only_b"].empty());
+  const Outcome chat =
+      linnet_command({"chat", out.string(), "--prompt", "Hi", "--max-tokens", "3", "--temperature", "0"});
+  INFO(chat.err);
+  CHECK(chat.code == 0);
+  const Outcome foreign =
+      linnet_command({"convert", LINNET_GOLDEN "/readers/torch/mmengine.pth", "-o", out.string(), "--force"});
+  CHECK(foreign.code == 2);
+  CHECK(contains(foreign.err, "config.json"));
+}
+
 TEST_CASE("a report is one page with every tensor, and refuses to be the model") {
   const auto page = scratch() / "report.html", out = scratch() / "reported.lnt";
   const std::string model = LINNET_GOLDEN "/language/llama/model";
