@@ -9,6 +9,7 @@
 #include "apps/bounds_options.h"
 #include "apps/common.h"
 #include "apps/eval_choices.h"
+#include "apps/eval_pictures.h"
 #include "apps/scorer.h"
 #include "converter/readers/json.h"
 #include "linnet/model.h"
@@ -22,7 +23,10 @@ namespace {
 using Report = nlohmann::ordered_json;
 
 struct EvalArguments {
-  std::string path, text, choices, against;
+  std::string path, text, choices, pictures, against;
+  int steps = 0;
+  int64_t size = 0;
+  uint64_t seed = 0;
   int64_t stride = 0, tokens = 0;
   bool json = false;
   BoundsOptions bounds;
@@ -101,13 +105,24 @@ Result<Sums> run_windows(const EvalArguments& options, std::span<const int32_t> 
 }
 
 Result<Report> evaluate(const EvalArguments& options, const Backend& backend, ProgressBar& bar) {
+  const auto shows = [&bar](const char* what) {
+    return [&bar, what](uint64_t done, uint64_t total) {
+      bar.show(what, done, total);
+      return !interrupted();
+    };
+  };
+  if (!options.pictures.empty())
+    return compare_pictures({.path = options.path,
+                             .against = options.against,
+                             .prompts = options.pictures,
+                             .steps = options.steps,
+                             .threads = options.bounds.threads,
+                             .size = options.size,
+                             .seed = options.seed},
+                            backend, shows("drawing"));
   if (!options.choices.empty()) {
     LINNET_ASSIGN(Scorer scorer, Scorer::create(options.path, backend, options.bounds));
-    return evaluate_choices(options.choices, scorer, options.bounds.context,
-                            [&](uint64_t done, uint64_t total) {
-                              bar.show("answering", done, total);
-                              return !interrupted();
-                            });
+    return evaluate_choices(options.choices, scorer, options.bounds.context, shows("answering"));
   }
   LINNET_ASSIGN(const std::string text, convert::read_text(options.text));
   LINNET_ASSIGN(Scorer scorer, Scorer::create(options.path, backend, options.bounds));
@@ -174,16 +189,31 @@ void print_report(const Report& r) {
   std::printf("  the same likeliest token at %.2f%% of the positions\n", 100 * a["same_token"].get<double>());
 }
 
+// One of three measurements, and only its own options.
+Result<void> check_measurement(const EvalArguments& options) {
+  const int asked = !options.text.empty() + !options.choices.empty() + !options.pictures.empty();
+  if (asked != 1)
+    return fail(ErrorCode::kInvalidArgument,
+                asked == 0
+                    ? "what is to be measured? Give --text FILE, --choices FILE or --pictures FILE"
+                    : "--text, --choices and --pictures are measurements of their own: give one of them");
+  if (options.text.empty() && (options.stride > 0 || options.tokens > 0))
+    return fail(ErrorCode::kInvalidArgument,
+                "--stride and --tokens are of --text, and have no meaning without it");
+  if (!options.choices.empty() && !options.against.empty())
+    return fail(ErrorCode::kInvalidArgument, "--against has no meaning with --choices");
+  if (!options.pictures.empty() && options.against.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "--pictures compares: --against names the other file of the model");
+  if (options.pictures.empty() && (options.steps > 0 || options.size > 0 || options.seed > 0))
+    return fail(ErrorCode::kInvalidArgument, "--steps, --size and --seed are of --pictures");
+  return {};
+}
+
 int eval(EvalArguments options) {
   // A comparison is of the model, not of a session's window: every token of a window is seen.
   options.bounds.attention = "full";
-  if (options.text.empty() == options.choices.empty())
-    return complain({ErrorCode::kInvalidArgument,
-                     options.text.empty() ? "what is to be measured? Give --text FILE, or --choices FILE"
-                                          : "--text and --choices are two measurements: give one of them"});
-  if (!options.choices.empty() && (!options.against.empty() || options.stride > 0 || options.tokens > 0))
-    return complain({ErrorCode::kInvalidArgument,
-                     "--against, --stride and --tokens are of --text, and have no meaning with --choices"});
+  if (auto checked = check_measurement(options); !checked) return complain(checked.error());
   if (options.stride > options.bounds.context)
     return complain(
         {ErrorCode::kInvalidArgument,
@@ -200,10 +230,12 @@ int eval(EvalArguments options) {
   if (!report) return complain_input(report.error());
   if (options.json)
     std::printf("%s\n", report->dump(2, ' ', false, Report::error_handler_t::replace).c_str());
-  else if (options.choices.empty())
-    print_report(*report);
-  else
+  else if (!options.pictures.empty())
+    print_pictures(*report);
+  else if (!options.choices.empty())
     print_choices(*report);
+  else
+    print_report(*report);
   return kOk;
 }
 
@@ -222,6 +254,16 @@ void add_eval(CommandLine& line) {
       "--choices", options->choices,
       "instead: questions with several answers, a JSON object a line: {\"prompt\": \"...\", \"choices\": "
       "[\" one\", \" two\"], \"answer\": 0}");
+  command.option(
+      "--pictures", options->pictures,
+      "instead, of an image model: how far its pictures are from those of --against at equal seeds; a file "
+      "with a prompt (or the number of a class) a line");
+  command.option("--steps", options->steps, "of --pictures: steps of each (without it: the model's)")
+      .between(1, 1000);
+  command.option("--size", options->size, "of --pictures: side in pixels (without it: the model's)")
+      .between(int64_t{1}, int64_t{16384});
+  command.option("--seed", options->seed,
+                 "of --pictures: of the first picture; each that follows has the next");
   command.option(
       "--against", options->against,
       "another file of the same model: also the KL divergence from it, and how often both choose the same");

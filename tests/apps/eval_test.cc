@@ -109,6 +109,39 @@ TEST_CASE("questions are answered by what the model finds likelier") {
   CHECK(contains(two.err, "give one"));
 }
 
+TEST_CASE("pictures of a file are its own, and a coarser file's are near them") {
+  const auto file = [](const char* name, const char* type) {
+    const auto path = (scratch() / name).string();
+    const Outcome outcome = linnet_command({"convert", LINNET_GOLDEN "/image/sana_sprint_pipeline/model",
+                                            "-o", path, "--quantize", type, "--force", "--no-self-test"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return path;
+  };
+  const std::string whole = file("pictures-f32.lnt", "f32"), fine = file("pictures-q8.lnt", "q8"),
+                    coarse = file("pictures-q3k.lnt", "q3k");
+  const auto prompts = (scratch() / "prompts.txt").string();
+  write_file(prompts, "a bird\n\na small house by the sea\n");
+  const auto compare = [&](const std::string& path) {
+    return eval({path, "--pictures", prompts, "--against", whole, "--size", "32", "--seed", "3"});
+  };
+  const auto same = compare(whole), near = compare(fine), far = compare(coarse);
+  CHECK(same["pictures"] == 2);
+  CHECK(same["psnr"] == 99);
+  CHECK(same["latents"] == 0);
+  CHECK(near["psnr"].get<double>() < 99);
+  CHECK(far["psnr"].get<double>() < near["psnr"].get<double>());
+  CHECK(far["least_psnr"].get<double>() <= far["psnr"].get<double>());
+  CHECK(far["latents"].get<double>() > near["latents"].get<double>());
+  const Outcome alone = linnet_command({"eval", whole, "--pictures", prompts});
+  CHECK(alone.code == 2);
+  CHECK(contains(alone.err, "--against"));
+  const Outcome text = linnet_command({"eval", tiny_model(), "--text", prompts, "--steps", "3"});
+  CHECK(text.code == 2);
+  CHECK(contains(text.err, "--pictures"));
+  CHECK(linnet_command({"eval", tiny_model(), "--pictures", prompts, "--against", whole}).code == 2);
+}
+
 TEST_CASE("the difference of two files names what differs, and how much") {
   const std::string coarse = quantised();
   const auto diff = [](const std::string& a, const std::string& b) {
