@@ -84,7 +84,8 @@ class Reader {
     if (root.kind != PickleKind::kDict) return nullptr;
     for (const std::string_view usual : kUsualNames)
       for (size_t i = 0; i + 1 < root.items.size(); i += 2)
-        if (const PickleValue& key = pickle_.at(root.items[i]); key.kind == PickleKind::kText && key.text == usual)
+        if (const PickleValue& key = pickle_.at(root.items[i]);
+            key.kind == PickleKind::kText && key.text == usual)
           if (const PickleValue& value = pickle_.at(root.items[i + 1]); has_tensors(value)) return &value;
     return nullptr;
   }
@@ -110,7 +111,8 @@ class Reader {
     const PickleValue& stored = pickle_.at(value.items[0]);
     if (stored.kind != PickleKind::kStored || stored.items.size() != 1) return damaged("has no storage");
     const PickleValue& id = pickle_.at(stored.items[0]);
-    if (id.kind != PickleKind::kTuple || id.items.size() < 5 || pickle_.at(id.items[1]).kind != PickleKind::kGlobal ||
+    if (id.kind != PickleKind::kTuple || id.items.size() < 5 ||
+        pickle_.at(id.items[1]).kind != PickleKind::kGlobal ||
         pickle_.at(id.items[2]).kind != PickleKind::kText)
       return damaged("has a storage that is described in no known way");
     const std::string &kind = pickle_.at(id.items[1]).text, &key = pickle_.at(id.items[2]).text;
