@@ -168,6 +168,9 @@ Result<Calibration> Calibration::measure(const fb::ModelT& model, std::span<cons
         // Several nodes may read the same value: each is counted once for a sequence.
         if (!done[node.inputs[i]].insert(in[i].data).second) continue;
         Sums& sums = *found->second;
+        if (in[i].channels() != sums.statistics.columns)
+          return fail(ErrorCode::kInternal, strf("node '{}' reads {} channels, and a matrix of it {}",
+                                                 node.name, in[i].channels(), sums.statistics.columns));
         const auto n = static_cast<size_t>(sums.statistics.columns);
         const int64_t rows = in[i].rows();
         for (int64_t r = 0; r < rows; ++r) {
