@@ -33,6 +33,9 @@ namespace {
 // A KL divergence, nats a token, above which answers are another model's: q4 of SmolLM2-135M, the least that
 // its users call good, has 0.3 (docs/performance.md).
 constexpr double kTellingKl = 0.5;
+// Nats a token above chance: no trained model needs as many for a plain sentence (SmolLM2-135M: 4 where
+// chance is 10.8, and 25 with random codes in its blocks).
+constexpr double kBeyondChance = 1;
 
 // Some buffers are saved although no computation reads them.
 bool harmless(const std::string& name) {
@@ -91,6 +94,13 @@ Result<void> self_test(const ConvertOptions& options, const GraphBuilder& graph,
   if (!(comparison.mean_kl < 1e6))  // NaN too
     return fail(ErrorCode::kNumeric,
                 strf("the self test of '{}' gave logits that are not finite", options.output));
+  const double loss = mean_loss(expected, ids), chance = std::log(static_cast<double>(vocabulary));
+  if (model.tokenizer && loss > chance + kBeyondChance && options.warn)
+    options.warn(
+        strf("the checkpoint itself finds an English sentence less likely than chance does ({} nats a token, "
+             "chance {}): "
+             "its weights may be damaged or untrained, and the file says what they say",
+             std::round(100 * loss) / 100, std::round(100 * chance) / 100));
   if (comparison.mean_kl > kTellingKl && options.warn)
     options.warn(strf(
         "the file answers otherwise than the checkpoint: KL divergence {} nats a token, where {} is much: "

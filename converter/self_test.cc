@@ -18,6 +18,20 @@ Result<std::vector<float>> streamed_logits(const fb::ModelT& model, std::span<co
   return std::vector<float>(logits.begin(), logits.end());
 }
 
+double mean_loss(std::span<const float> logits, std::span<const int32_t> ids) {
+  if (ids.size() < 2) return 0;
+  const size_t n = logits.size() / ids.size();
+  double loss = 0;
+  for (size_t i = 0; i + 1 < ids.size(); ++i) {
+    const std::span<const float> row = logits.subspan(i * n, n);
+    const auto most = static_cast<double>(*std::max_element(row.begin(), row.end()));
+    double sum = 0;
+    for (const float x : row) sum += std::exp(static_cast<double>(x) - most);
+    loss += most + std::log(sum) - static_cast<double>(row[static_cast<size_t>(ids[i + 1])]);
+  }
+  return loss / static_cast<double>(ids.size() - 1);
+}
+
 Comparison compare_logits(std::span<const float> expected, std::span<const float> found, int64_t rows) {
   Comparison result;
   const auto n = static_cast<int64_t>(expected.size()) / rows;

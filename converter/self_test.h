@@ -21,6 +21,9 @@ Result<std::vector<float>> streamed_logits(const fb::ModelT& model, std::span<co
                                            const host::HostBackend& backend, std::span<const int32_t> ids,
                                            int threads);
 
+// Nats a token that rows of logits [ids, vocabulary] leave of the ids that follow: ln(vocabulary) is chance.
+double mean_loss(std::span<const float> logits, std::span<const int32_t> ids);
+
 struct Comparison {
   double mean_kl = 0;        // nats per token, of the second distribution from the first
   double largest_error = 0;  // absolute

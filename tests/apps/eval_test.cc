@@ -253,6 +253,16 @@ TEST_CASE("evaluations that cannot be are refused") {
           "needs several checkpoints");
 }
 
+// The golden's weights are random: no text is likely to it.
+TEST_CASE("weights that no training made are told, and converted as they are") {
+  const auto out = (scratch() / "junk.lnt").string();
+  const Outcome outcome =
+      linnet_command({"convert", LINNET_GOLDEN "/language/llama/model", "-o", out, "--force"});
+  CHECK(outcome.code == 0);
+  CHECK(contains(outcome.err, "less likely than chance"));
+  CHECK(contains(outcome.err, "damaged or untrained"));
+}
+
 TEST_CASE("a dry run says what would be written, and writes nothing") {
   const auto out = scratch() / "dry.lnt";
   const std::string model = LINNET_GOLDEN "/language/llama/model";
